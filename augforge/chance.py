@@ -1,0 +1,111 @@
+"""Keyed random numbers: every number of a made row is a pure function of that row's key.
+
+A counter-based generator in integer tensor arithmetic: number j of key k is the SplitMix64 output function
+(Steele, Lea & Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, figure 17) of
+mix(k) + (j + 1) * golden gamma. Only additions, multiplications, shifts and exclusive-ors of int64 are used,
+which wrap alike on every device, so the integers are the same everywhere; nothing touches a global generator.
+
+Two draws for different purposes from one key must not share numbers: `fork` the key first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+_ROWS_AT_ONCE = 256  # rows drawn at a time, so that the intermediate integers stay in the cache
+
+
+def _signed(value: int) -> int:
+    """The int64 with the bits of an unsigned 64-bit number."""
+    value &= 0xFFFFFFFFFFFFFFFF
+    return value - (1 << 64) if value >> 63 else value
+
+
+_GAMMA = _signed(0x9E3779B97F4A7C15)
+_MIX_1 = _signed(0xBF58476D1CE4E5B9)
+_MIX_2 = _signed(0x94D049BB133111EB)
+
+
+def _shift_right(z: Tensor, bits: int) -> Tensor:
+    """Logical shift of int64: torch's own shift copies the sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mix(z: Tensor) -> Tensor:
+    """A bijection of int64 [...] in which every input bit moves about half of the output bits."""
+    z = (z ^ _shift_right(z, 30)) * _MIX_1
+    z = (z ^ _shift_right(z, 27)) * _MIX_2
+    return z ^ _shift_right(z, 31)
+
+
+def name_key(name: str) -> int:
+    """A stable int64 for a string: the first eight bytes of its SHA-256."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big", signed=True)
+
+
+def fork(keys: Tensor, purpose: str) -> Tensor:
+    """New keys [n] for another purpose; draws from them are independent of draws from `keys` [n]."""
+    return mix(mix(keys + _GAMMA) ^ name_key(purpose))
+
+
+def row_keys(seed: int, name: str, index: Tensor) -> Tensor:
+    """The keys [n] of a command's rows: seed, class name, and `index` [n] of the row within its class."""
+    start = mix(torch.tensor(_signed(seed), dtype=torch.int64) + _GAMMA)
+    start = mix((start ^ name_key(name)) + _GAMMA)
+    return mix((start.to(index.device) + index.to(torch.int64) * _GAMMA) ^ _MIX_2)
+
+
+def draw_keys(n: int, rng: torch.Generator) -> Tensor:
+    """`n` fresh keys for a training loop, drawn on the generator's device."""
+    low, high = -(1 << 63), (1 << 63) - 1
+    return torch.randint(low, high, (n,), generator=rng, dtype=torch.int64, device=rng.device)
+
+
+def integers(keys: Tensor, count: int) -> Tensor:
+    """`count` 64-bit integers for each key: [n] -> [n, count] int64, uniform over all 2^64."""
+    counter = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device) * _GAMMA
+    return mix(mix(keys + _GAMMA)[:, None] + counter)
+
+
+def uniform(keys: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+    """Numbers in [0, 1), float32: keys [n] -> [n, *shape], multiples of 2^-24."""
+    bits = _shift_right(integers(keys, math.prod(shape)), 40)
+    return (bits.to(torch.float32) * 2.0**-24).reshape(len(keys), *shape)
+
+
+def uniform64(keys: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+    """Numbers in [0, 1), float64: keys [n] -> [n, *shape], multiples of 2^-53."""
+    bits = _shift_right(integers(keys, math.prod(shape)), 11)
+    return (bits.to(torch.float64) * 2.0**-53).reshape(len(keys), *shape)
+
+
+def normal(keys: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+    """Standard normal numbers, float32: keys [n] -> [n, *shape].
+
+    Box and Muller (1958): one 64-bit integer gives two normals. The largest possible size is 6.76.
+    """
+    count = math.prod(shape)
+    out = torch.empty(len(keys), count, dtype=torch.float32, device=keys.device)
+    half = (count + 1) // 2
+    for start in range(0, len(keys), _ROWS_AT_ONCE):
+        rows = out[start : start + _ROWS_AT_ONCE]
+        bits = integers(keys[start : start + _ROWS_AT_ONCE], half)
+        radius = (_shift_right(bits, 32).to(torch.float32) + 0.5).mul_(2.0**-32).clamp_(max=1.0).log_().mul_(-2).sqrt_()
+        angle = (bits & 0xFFFFFFFF).to(torch.float32).mul_(2.0**-31 * math.pi)
+        torch.mul(radius, angle.cos(), out=rows[:, :half])
+        torch.mul(radius[:, : count - half], angle.sin()[:, : count - half], out=rows[:, half:])
+    return out.reshape(len(keys), *shape)
+
+
+def choice(keys: Tensor, n: int | Tensor) -> Tensor:
+    """An integer in 0..n-1 for each key: [n_keys] int64. `n` is one number or a tensor [n_keys], under 2^31.
+
+    Raises ValueError where `n` is not positive: there is nothing to choose from.
+    """
+    if bool((torch.as_tensor(n) < 1).any()):
+        raise ValueError("chance.choice was asked to choose from nothing")
+    return _shift_right(_shift_right(integers(keys, 1)[:, 0], 32) * n, 32)

@@ -1,0 +1,1 @@
+"""Every synthesizer, one method per file (installed as `augforge.generators`)."""
