@@ -1,0 +1,285 @@
+"""The three concrete banks: pictures in files, pictures in arrays, and features.
+
+Each satisfies `augforge.types.Bank`. A bank holds an index only: pictures are read and decoded when rows are
+asked for. All are frozen, can be pickled, and keep no file open, so that they may be used from several threads
+and after a fork.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from augforge.data.decode import UnreadablePicture, decode
+from augforge.types import Examples, InputError
+
+Columns = Mapping[str, Tensor | tuple[str, ...]]
+
+_THREADS = min(4, os.cpu_count() or 1)
+_WORTH_THREADS = 64  # below this many rows starting threads costs more than it saves
+
+
+@dataclass(frozen=True, eq=False)
+class FilePictures:
+    """Pictures in files or archive members, decoded when they are asked for.
+
+    `y` [n] int64 indexes `classes`. `names` [n] are paths relative to `origin`, each once. `read(i)` gives the
+    encoded bytes of a row, or of place `index[row]` where there is an `index` [n] int64. `skipped` are the
+    (name, reason) of what was left out while indexing. `groups` are further columns [n], such as "superclass".
+    """
+
+    space: ClassVar[Literal["image"]] = "image"
+
+    y: Tensor
+    classes: tuple[str, ...]
+    names: Sequence[str]
+    origin: str
+    read: Callable[[int], bytes]
+    skipped: tuple[tuple[str, str], ...] = ()
+    groups: Columns = field(default_factory=dict)
+    attributes: Tensor | None = None
+    index: Tensor | None = None
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.y)
+
+    def name(self, row: int) -> str:
+        """The path of a row, relative to the origin."""
+        return self.names[row]
+
+    def load(self, row: int) -> tuple[np.ndarray, str]:
+        """A picture [h, w, c] uint8 and the SHA-256 of its encoded bytes; raises UnreadablePicture."""
+        place = row if self.index is None else int(self.index[row])
+        try:
+            data = self.read(place)
+        except OSError as error:
+            raise UnreadablePicture(self.names[row], f"cannot be read ({error.strerror or error})") from error
+        return decode(data, self.names[row]), hashlib.sha256(data).hexdigest()
+
+    def examples(self, rows: Tensor, classes: Tensor | None = None) -> Examples:
+        """The pictures of `rows` [m], uint8: [m, c, h, w], or a list of m [c, h, w] where the sizes differ.
+
+        Labels are class ids, or positions in `classes` [way]. Raises UnreadablePicture for a picture that cannot
+        be read, and ValueError for a row of a class that is not in `classes`.
+        """
+        return Examples(_pictures(self, rows), _labels(self.y, rows, classes))
+
+    def counts(self) -> Tensor:
+        """How many rows each class has: [n_classes] int64."""
+        return torch.bincount(self.y, minlength=len(self.classes))
+
+    def rows_of(self, class_id: int) -> Tensor:
+        """The rows of a class, ascending: [m] int64."""
+        return (self.y == class_id).nonzero(as_tuple=True)[0]
+
+    def only(self, classes: Sequence[str]) -> FilePictures:
+        """The bank limited to the named classes, which are numbered in that order; raises InputError."""
+        ids, rows, y = _limit(self, classes)
+        return replace(
+            self,
+            y=y,
+            classes=tuple(classes),
+            names=tuple(self.names[i] for i in rows.tolist()),
+            index=rows if self.index is None else self.index[rows],
+            groups=_take_columns(self.groups, rows),
+            attributes=None if self.attributes is None else self.attributes[ids],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayPictures:
+    """Pictures that are arrays already.
+
+    `pixels` is uint8 [k, h, w, c] or gives place i as [h, w, c] when called; c is 1 or 3. `y` [n] int64 indexes
+    `classes`. Row i is place `index[i]` of the pixels, where there is an `index` [n] int64; so splits can share
+    one array. `names` [n] are unique; without them a row is called "images[place]".
+    """
+
+    space: ClassVar[Literal["image"]] = "image"
+
+    y: Tensor
+    classes: tuple[str, ...]
+    pixels: np.ndarray | Callable[[int], np.ndarray]
+    origin: str
+    names: Sequence[str] | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+    groups: Columns = field(default_factory=dict)
+    attributes: Tensor | None = None
+    index: Tensor | None = None
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.y)
+
+    def name(self, row: int) -> str:
+        """The name of a row: its own, or its place in the array that it was made from."""
+        return f"images[{_place(self.index, row)}]" if self.names is None else self.names[row]
+
+    def load(self, row: int) -> tuple[np.ndarray, str]:
+        """A picture [h, w, c] uint8 and the SHA-256 of its pixels' bytes; raises UnreadablePicture."""
+        place = _place(self.index, row)
+        try:
+            picture = self.pixels(place) if callable(self.pixels) else self.pixels[place]
+        except OSError as error:
+            raise UnreadablePicture(self.name(row), f"cannot be read ({error.strerror or error})") from error
+        picture = np.ascontiguousarray(picture)
+        return picture, hashlib.sha256(picture.data).hexdigest()
+
+    def examples(self, rows: Tensor, classes: Tensor | None = None) -> Examples:
+        """The pictures of `rows` [m], uint8: [m, c, h, w], or a list of m [c, h, w] where the sizes differ.
+
+        Labels are class ids, or positions in `classes` [way]. Raises UnreadablePicture for a picture that cannot
+        be read, and ValueError for a row of a class that is not in `classes`.
+        """
+        y = _labels(self.y, rows, classes)
+        if callable(self.pixels):
+            return Examples(_pictures(self, rows), y)
+        places = rows if self.index is None else self.index[rows]
+        pixels = torch.from_numpy(self.pixels[places.numpy()])  # [m, h, w, c]
+        return Examples(pixels.permute(0, 3, 1, 2).contiguous(), y)
+
+    def counts(self) -> Tensor:
+        """How many rows each class has: [n_classes] int64."""
+        return torch.bincount(self.y, minlength=len(self.classes))
+
+    def rows_of(self, class_id: int) -> Tensor:
+        """The rows of a class, ascending: [m] int64."""
+        return (self.y == class_id).nonzero(as_tuple=True)[0]
+
+    def only(self, classes: Sequence[str]) -> ArrayPictures:
+        """The bank limited to the named classes, which are numbered in that order; raises InputError."""
+        ids, rows, y = _limit(self, classes)
+        return replace(
+            self,
+            y=y,
+            classes=tuple(classes),
+            names=None if self.names is None else tuple(self.names[i] for i in rows.tolist()),
+            index=rows if self.index is None else self.index[rows],
+            groups=_take_columns(self.groups, rows),
+            attributes=None if self.attributes is None else self.attributes[ids],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBank:
+    """Features: `x` [n, d] float, `y` [n] int64 that indexes `classes`, `attributes` [n_classes, a] or None.
+
+    `parent` [n] int64 is the row of another bank that each was made from (-1: none), for the record only;
+    `weight` [n] goes with the examples. Row i is called "features[i]", or by its place `index[i]` in the origin.
+    """
+
+    space: ClassVar[Literal["feature"]] = "feature"
+
+    x: Tensor
+    y: Tensor
+    classes: tuple[str, ...]
+    origin: str = ""
+    names: Sequence[str] | None = None
+    attributes: Tensor | None = None
+    parent: Tensor | None = None
+    weight: Tensor | None = None
+    groups: Columns = field(default_factory=dict)
+    index: Tensor | None = None
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.y)
+
+    def name(self, row: int) -> str:
+        """The name of a row: its own, or its place in the file that it came from."""
+        return f"features[{_place(self.index, row)}]" if self.names is None else self.names[row]
+
+    def examples(self, rows: Tensor, classes: Tensor | None = None) -> Examples:
+        """The features [m, d] of `rows` [m]; labels are class ids, or positions in `classes` [way].
+
+        Raises ValueError for a row of a class that is not in `classes`.
+        """
+        weight = None if self.weight is None else self.weight[rows]
+        return Examples(self.x[rows], _labels(self.y, rows, classes), weight=weight)
+
+    def counts(self) -> Tensor:
+        """How many rows each class has: [n_classes] int64."""
+        return torch.bincount(self.y, minlength=len(self.classes))
+
+    def rows_of(self, class_id: int) -> Tensor:
+        """The rows of a class, ascending: [m] int64."""
+        return (self.y == class_id).nonzero(as_tuple=True)[0]
+
+    def only(self, classes: Sequence[str]) -> FeatureBank:
+        """The bank limited to the named classes, which are numbered in that order; raises InputError."""
+        ids, rows, y = _limit(self, classes)
+        return replace(
+            self,
+            x=self.x[rows],
+            y=y,
+            classes=tuple(classes),
+            names=None if self.names is None else tuple(self.names[i] for i in rows.tolist()),
+            index=rows if self.index is None else self.index[rows],
+            attributes=None if self.attributes is None else self.attributes[ids],
+            parent=None if self.parent is None else self.parent[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            groups=_take_columns(self.groups, rows),
+        )
+
+
+def _place(index: Tensor | None, row: int) -> int:
+    return int(row) if index is None else int(index[row])
+
+
+def _labels(y: Tensor, rows: Tensor, classes: Tensor | None) -> Tensor:
+    labels = y[rows]
+    if classes is None:
+        return labels
+    same = labels[:, None] == classes[None, :].to(labels)  # [m, way]
+    if not bool(same.any(1).all()):
+        raise ValueError("a row was asked for whose class is not among the classes")
+    return same.to(torch.int8).argmax(1)
+
+
+def _pictures(bank: FilePictures | ArrayPictures, rows: Tensor) -> Tensor | list[Tensor]:
+    """Uint8 [m, c, h, w], or a list of m [c, h, w]; grey is repeated where colour is among them."""
+    wanted = rows.tolist()
+    if not wanted:
+        return torch.zeros(0, 3, 0, 0, dtype=torch.uint8)
+    if len(wanted) < _WORTH_THREADS:
+        arrays = [bank.load(row)[0] for row in wanted]
+    else:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            arrays = list(pool.map(lambda row: bank.load(row)[0], wanted))
+    channels = max(a.shape[2] for a in arrays)
+    arrays = [a if a.shape[2] == channels else np.repeat(a, channels, axis=2) for a in arrays]
+    if len({a.shape for a in arrays}) == 1:
+        return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()  # [m, h, w, c] -> [m, c, h, w]
+    return [torch.from_numpy(a).permute(2, 0, 1).contiguous() for a in arrays]
+
+
+def _limit(bank: FilePictures | ArrayPictures | FeatureBank, classes: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """The old ids [way], the rows [m] in their old order, and the new labels [m] for the named classes."""
+    known = {name: i for i, name in enumerate(bank.classes)}
+    for name in classes:
+        if name not in known:
+            near = difflib.get_close_matches(name, bank.classes, n=1, cutoff=0.0)
+            hint = f"; the nearest is {near[0]!r}" if near else ""
+            raise InputError(f"there is no class {name!r} in {bank.origin!r}{hint}")
+    if len(set(classes)) < len(classes):
+        raise InputError(f"a class is named twice in {list(classes)!r}")
+    ids = torch.tensor([known[name] for name in classes], dtype=torch.int64)
+    renumber = torch.full((len(bank.classes),), -1, dtype=torch.int64)
+    renumber[ids] = torch.arange(len(ids))
+    y = renumber[bank.y]
+    rows = (y >= 0).nonzero(as_tuple=True)[0]
+    return ids, rows, y[rows]
+
+
+def _take_columns(groups: Columns, rows: Tensor) -> dict[str, Tensor | tuple[str, ...]]:
+    return {k: v[rows] if isinstance(v, Tensor) else tuple(v[i] for i in rows.tolist()) for k, v in groups.items()}

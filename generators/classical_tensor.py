@@ -1,0 +1,1 @@
+"""The tensor engine of classical augmentation: batched, on any device, differentiable."""
