@@ -1,0 +1,49 @@
+"""Enlarge a support set: how many rows to make is decided here, and here alone pictures are told from features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from augforge.types import Examples, InputError, Synthesizer
+
+
+def fill_to(y: Tensor, total: int, classes: int | None = None) -> Tensor:
+    """The labels wanted so that every class of `y` [n] has `total` rows, real ones counted: [m] int64, sorted.
+
+    `classes` is the number of classes; without it those up to the largest label. A class that has `total` rows or
+    more wants none.
+    """
+    counts = torch.bincount(y, minlength=classes or 0)
+    return torch.repeat_interleave(torch.arange(len(counts), device=y.device), (total - counts).clamp(min=0))
+
+
+def more_of_each(classes: int, count: int) -> Tensor:
+    """The labels wanted for `count` more rows of each of `classes` classes: [classes * count] int64, sorted."""
+    return torch.arange(classes).repeat_interleave(count)
+
+
+def check_space(synthesizer: Synthesizer, support: Examples, name: str) -> None:
+    """Raise InputError where a method of pictures is given features, or the other way round."""
+    kind = "image" if isinstance(support.x, list) or support.x.ndim == 4 else "feature"
+    if synthesizer.space not in ("any", kind):
+        raise InputError(f"{name} makes {synthesizer.space}s, and these rows are {kind}s")
+
+
+def enlarge(support: Examples, synthesizer: Synthesizer, want: Tensor, keys: Tensor) -> Examples:
+    """The support and what was made of it, joined: S ∪ G(S), in the words of Wang et al. (2018).
+
+    `want` [n] are the labels to make and `keys` [n] their random keys (`chance.draw_keys`, `chance.row_keys`).
+    Real rows come first, with parent -1. Raises InputError where the method does not fit the rows, or a wanted class
+    has fewer support rows than the method needs.
+    """
+    check_space(synthesizer, support, type(synthesizer).__name__)
+    wanted = torch.unique(want)
+    counts = torch.bincount(support.y, minlength=int(wanted.max()) + 1 if len(wanted) else 0)
+    short = wanted[counts[wanted] < synthesizer.support_needed]
+    if len(short):
+        raise InputError(
+            f"class {int(short[0])} has {int(counts[short[0]])} support rows; "
+            f"{type(synthesizer).__name__} needs at least {synthesizer.support_needed}"
+        )
+    return support + synthesizer.synthesize(support, want, keys)

@@ -1,0 +1,106 @@
+"""The manifest: one JSON line for each made example, and the only truth about what a run has finished.
+
+A line holds all that is needed to make the same bytes again, beside the settings that `run.json` keeps for the
+whole run: class, parent and its SHA-256, seed, and index within the class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from augforge.types import InputError
+
+REAL = "real"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example of a run.
+
+    `file` is relative to the folder of the manifest, `member` the place inside of it where a file holds many;
+    `cls` the class name; `method` the catalog name ("real" for a real one) and `settings` its digest; `parent` the
+    name in the source of the real example it was made from and `parent_sha256` of its bytes ("" where there is no
+    single parent); `index` the number within the class, from 0; `version` that of augforge.
+    """
+
+    file: str
+    member: str
+    cls: str
+    method: str
+    settings: str
+    parent: str
+    parent_sha256: str
+    seed: int
+    index: int
+    version: str
+
+    def to_line(self) -> bytes:
+        """The JSON line, newline included; only ASCII, so undecodable file names survive."""
+        return (json.dumps({_KEYS.get(k, k): v for k, v in self.__dict__.items()}) + "\n").encode("ascii")
+
+
+_KEYS = {"cls": "class"}
+_NAMES = {key: name for name, key in _KEYS.items()}
+
+
+def from_line(line: bytes, path: Path, number: int) -> Row:
+    """Read a line back; raises InputError naming the manifest and the line (counted from 1)."""
+    try:
+        record = json.loads(line)
+        return Row(**{_NAMES.get(k, k): v for k, v in record.items()})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"line {number} of {str(path)!r} is not a manifest row ({error})") from error
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a finished manifest, one at a time; raises InputError where it is missing or damaged."""
+    try:
+        with open(path, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                yield from_line(line, path, number)
+    except OSError as error:
+        raise InputError(f"the manifest {str(path)!r} cannot be read ({error.strerror})") from error
+
+
+def recover(path: Path) -> int:
+    """Cut a manifest that was being written when its run was killed back to whole lines; how many are left.
+
+    A line counts only with its newline: a killed write can leave a part of one.
+    """
+    whole = lines = 0
+    with open(path, "rb") as manifest:
+        for line in manifest:
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
+            lines += 1
+    os.truncate(path, whole)
+    return lines
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def digest(value: Any) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of the canonical JSON of a value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON under a temporary name, then rename: a reader sees the old file or the whole new one."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def as_dict(row: Row) -> dict[str, Any]:
+    """A row as the JSON object of its line."""
+    return {_KEYS.get(k, k): v for k, v in asdict(row).items()}

@@ -1,0 +1,100 @@
+"""The third control: real rows plus Gaussian noise, with nothing learnt about any class.
+
+On features the noise has the pooled within-class covariance of the base classes; on pictures it is white.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from augforge import chance
+from augforge.generators.parents import choose_parents
+from augforge.types import Bank, Examples, InputError, Space
+
+_ROWS_AT_ONCE = 8192
+
+
+@dataclass
+class Noise:
+    """Each made row is one support row of its class plus noise.
+
+    `scale` multiplies the noise: on features standard deviations of the base classes (0 makes copies), on pictures
+    it goes with `pixel_deviation`, in parts of the full range. `factor_` [d, d] is a square root of the pooled
+    within-class covariance, learnt by `fit`; pictures need none.
+    """
+
+    space: ClassVar[Space] = "any"
+    one_parent: ClassVar[bool] = True
+    support_needed: ClassVar[int] = 1
+
+    scale: float = 1.0
+    pixel_deviation: float = 0.05
+    factor_: Tensor | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a negative size of noise."""
+        for name in ("scale", "pixel_deviation"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name}={getattr(self, name)} was given; expected a number of at least 0")
+
+    def fit(self, base: Bank, rng: torch.Generator) -> Self:
+        """Pool the within-class covariance of a feature bank; on pictures nothing is learnt.
+
+        Raises InputError where no base class has two rows.
+        """
+        if not len(base.y) or base.examples(torch.zeros(1, dtype=torch.int64)).x[0].ndim != 1:
+            return self
+        sums, counts = torch.zeros(0), torch.bincount(base.y, minlength=len(base.classes))
+        scatter = torch.zeros(0)
+        for rows in torch.arange(len(base.y)).split(_ROWS_AT_ONCE):
+            x = base.examples(rows).x.to(torch.float64)
+            if not len(sums):
+                sums = torch.zeros(len(base.classes), x.shape[1], dtype=torch.float64)
+                scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)
+            sums.index_add_(0, base.y[rows], x)
+            scatter += x.T @ x
+        free = int((counts - 1).clamp(min=0).sum())
+        if not free:
+            raise InputError("noise needs a base class with at least 2 rows to learn their spread; every class has 1")
+        means = sums / counts.clamp(min=1)[:, None]
+        covariance = (scatter - (means.T * counts) @ means) / free
+        values, vectors = torch.linalg.eigh(covariance)
+        self.factor_ = (vectors * values.clamp(min=0).sqrt()).to(torch.float32)
+        return self
+
+    def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
+        """Add noise to pictures [m, c, h, w] (uint8 or floating), a list of them, or features [m, d].
+
+        Raises InputError where a wanted class has no support row, and for features before `fit`.
+        """
+        parent = choose_parents(support.y, want, keys)
+        x = support.take(parent).x
+        noise_keys = chance.fork(keys, "noise")
+        if isinstance(x, list):
+            made = [self._pixels(p[None], k[None])[0] for p, k in zip(x, noise_keys, strict=True)]
+            return Examples(made, want, parent)
+        return Examples(self._features(x, noise_keys) if x.ndim == 2 else self._pixels(x, noise_keys), want, parent)
+
+    def _pixels(self, pictures: Tensor, keys: Tensor) -> Tensor:
+        """White noise on [n, c, h, w], kept within the range of its type."""
+        _, channels, height, width = pictures.shape
+        whole = 255 if pictures.dtype == torch.uint8 else 1
+        noise = rearrange(chance.normal(keys, (height, width, channels)), "n h w c -> n c h w").to(pictures.device)
+        noisy = pictures.to(torch.float32) + noise * (whole * self.scale * self.pixel_deviation)
+        noisy = noisy.clamp(0, whole)
+        return (noisy.round() if whole == 255 else noisy).to(pictures.dtype)
+
+    def _features(self, x: Tensor, keys: Tensor) -> Tensor:
+        """Noise of the pooled covariance on [n, d]; in float64, so that no row depends on its batch's size."""
+        if self.factor_ is None:
+            raise InputError("noise on features is not fitted yet; expected fit(base, rng) or a folder from `fit`")
+        if self.factor_.shape[0] != x.shape[1]:
+            raise InputError(f"noise was fitted on {self.factor_.shape[0]} features; these rows have {x.shape[1]}")
+        normal = chance.normal(keys, (x.shape[1],)).to(x.device, torch.float64)
+        noise = normal @ self.factor_.to(x.device, torch.float64).T
+        return (x.to(torch.float64) + self.scale * noise).to(x.dtype)
