@@ -113,9 +113,7 @@ def _convert(value: Any, wanted: Any) -> Any:
             return value in (True, "true")
     elif wanted in (int, float) and not isinstance(value, bool):
         return wanted(value)
-    elif wanted is str and isinstance(value, str):
-        return value
-    elif (typing.get_origin(wanted) or wanted) is dict and isinstance(value, dict):
+    elif wanted in (str, dict) and isinstance(value, wanted):
         return value
     raise ValueError(value)
 

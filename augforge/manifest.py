@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,20 +68,22 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise InputError(f"the manifest {str(path)!r} cannot be read ({error.strerror})") from error
 
 
-def recover(path: Path) -> int:
-    """Cut a manifest that was being written when its run was killed back to whole lines; how many are left.
+def recover(path: Path, sizes: Sequence[int]) -> int:
+    """Cut a manifest that was being written when its run was killed back to whole units of work; how many are left.
 
-    A line counts only with its newline: a killed write can leave a part of one.
+    `sizes` are the lines of each unit, in order. A line counts only with its newline: a killed write can leave a
+    part of one.
     """
-    whole = lines = 0
+    kept = units = 0
     with open(path, "rb") as manifest:
-        for line in manifest:
-            if not line.endswith(b"\n"):
+        for size in sizes:
+            lines = [manifest.readline() for _ in range(size)]
+            if not all(line.endswith(b"\n") for line in lines):
                 break
-            whole += len(line)
-            lines += 1
-    os.truncate(path, whole)
-    return lines
+            kept += sum(map(len, lines))
+            units += 1
+    os.truncate(path, kept)
+    return units
 
 
 def canonical(value: Any) -> str:

@@ -113,9 +113,11 @@ class Episode:
 class Bank(Protocol):
     """Labels, class names, and rows on request; pictures are decoded only when asked for.
 
-    `y` [n] int64 indexes `classes`; `attributes` [n_classes, a] or None.
+    `space` says whether the rows are pictures or features, `y` [n] int64 indexes `classes`, and `attributes`
+    [n_classes, a] may be None.
     """
 
+    space: ClassVar[Literal["image", "feature"]]
     y: Tensor
     classes: Sequence[str]
     attributes: Tensor | None

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from augforge.data.banks import FilePictures
+from augforge.data.banks import Columns, FilePictures
 from augforge.data.folder import MAX_BYTES
-from augforge.data.layout import Skipped, arrange, common_top, is_hidden, is_picture, parents
+from augforge.data.layout import Skipped, Split, arrange, common_top, is_hidden, is_picture, parents
 from augforge.types import InputError
 
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 _LOCAL_HEADER = 30  # bytes of a zip member's local header before its name
+_HIDDEN = "."  # no cleaned path is this
 _STORED, _DEFLATED, _TAR = 0, 8, -1
 _MEMBER = np.dtype([("start", "i8"), ("packed", "i8"), ("size", "i8"), ("crc", "u4"), ("method", "i2")])
 
@@ -76,12 +77,16 @@ def open_archive(path: str | Path) -> dict[str, FilePictures]:
     damaged, compressed as a whole, or not laid out as expected.
     """
     index = index_archive(path)
-    banks = {}
-    origin = index.read.path
-    for name, split in arrange(index.pictures, index.folders, index.skipped, origin).items():
-        reader = index.read.take(np.array([index.pictures[member] for member in split.names], dtype=np.int64))
-        banks[name] = FilePictures(split.y, split.classes, split.names, origin, reader, skipped=split.skipped)
-    return banks
+    splits = arrange(index.pictures, index.folders, index.skipped, index.read.path)
+    return {name: bank_of(index, split) for name, split in splits.items()}
+
+
+def bank_of(index: Index, split: Split, groups: Columns | None = None) -> FilePictures:
+    """The bank of one split of an archive, with further columns [n]."""
+    read = index.read.take(np.array([index.pictures[name] for name in split.names], dtype=np.int64))
+    return FilePictures(
+        split.y, split.classes, split.names, read.path, read, skipped=split.skipped, groups=groups or {}
+    )
 
 
 def index_archive(path: str | Path) -> Index:
@@ -105,31 +110,40 @@ _Row = tuple[str, bool, str, tuple[int, int, int, int, int]]  # name, is a folde
 
 def _index(path: str, stamp: tuple[int, int], rows: Iterable[_Row]) -> Index:
     pictures: dict[str, int] = {}
+    cleaned: dict[str, str | None] = {}
     folders: set[str] = set()
     skipped: list[tuple[str, str]] = []
-    where = []
+    where: list[tuple[int, int, int, int, int]] = []
     for raw, is_folder, reason, place in rows:
-        parts = [part for part in raw.split("/") if part not in ("", ".")]
-        if not parts or any(map(is_hidden, (part for part in parts if part != ".."))):
+        head = raw.rstrip("/") + "/" if is_folder else raw[: raw.rfind("/") + 1]
+        leaf = raw[len(head) :]
+        if head not in cleaned:  # once for each folder: an archive may have a million members
+            cleaned[head] = _clean(head)
+            folder = cleaned[head]
+            if folder and folder != _HIDDEN:
+                folders.update(parents(folder + "/"))
+        folder = cleaned[head]
+        if folder == _HIDDEN or is_hidden(leaf) or not is_picture(leaf):
             continue
-        if raw.startswith("/") or ".." in parts:
-            reason = "has a name that leads out of the archive"
-        name = "/".join(parts)
-        if is_folder and not reason:
-            folders.update([*parents(name), name])
-        elif reason and is_picture(name):
-            skipped.append((raw, reason))
-        elif not reason:
-            folders.update(parents(name))
-            if is_picture(name):
-                pictures[name] = len(where)  # of members with one name the last counts, as when extracting
-                where.append(place)
+        if folder is None or reason:
+            skipped.append((raw, reason or "has a name that leads out of the archive"))
+            continue
+        pictures[f"{folder}/{leaf}" if folder else leaf] = len(where)  # the last of a name counts, as when extracting
+        where.append(place)
     top = common_top(pictures, folders)
     if top:
         pictures = {name.removeprefix(top): place for name, place in pictures.items()}
         folders = {folder.removeprefix(top) for folder in folders if folder.startswith(top)}
     read = MemberReader(path, stamp, np.array(where, dtype=_MEMBER))
     return Index(pictures, folders, tuple(sorted(skipped)), read)
+
+
+def _clean(folder: str) -> str | None:
+    """A folder's path without empty parts and "."; _HIDDEN where it is ignored, None where it leads out."""
+    parts = [part for part in folder.split("/") if part not in ("", ".")]
+    if any(is_hidden(part) for part in parts if part != ".."):
+        return _HIDDEN
+    return None if folder.startswith("/") or ".." in parts else "/".join(parts)
 
 
 def _zip_members(path: str) -> Iterator[_Row]:
@@ -151,7 +165,7 @@ def _tar_members(path: str, size: int) -> Iterator[_Row]:
     with tarfile.open(path, "r:") as archive:
         end = 0
         for info in archive:
-            archive.members = []  # tarfile keeps every header otherwise
+            archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
             end = max(end, info.offset_data + (info.size if info.isreg() else 0))
             if end > size:
                 raise ValueError("it is cut short")

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -59,12 +59,14 @@ class FilePictures:
 
     def load(self, row: int) -> tuple[np.ndarray, str]:
         """A picture [h, w, c] uint8 and the SHA-256 of its encoded bytes; raises UnreadablePicture."""
-        place = row if self.index is None else int(self.index[row])
+        data = self._encoded(row)
+        return decode(data, self.names[row]), hashlib.sha256(data).hexdigest()
+
+    def _encoded(self, row: int) -> bytes:
         try:
-            data = self.read(place)
+            return self.read(_place(self.index, row))
         except OSError as error:
             raise UnreadablePicture(self.names[row], f"cannot be read ({error.strerror or error})") from error
-        return decode(data, self.names[row]), hashlib.sha256(data).hexdigest()
 
     def examples(self, rows: Tensor, classes: Tensor | None = None) -> Examples:
         """The pictures of `rows` [m], uint8: [m, c, h, w], or a list of m [c, h, w] where the sizes differ.
@@ -72,7 +74,8 @@ class FilePictures:
         Labels are class ids, or positions in `classes` [way]. Raises UnreadablePicture for a picture that cannot
         be read, and ValueError for a row of a class that is not in `classes`.
         """
-        return Examples(_pictures(self, rows), _labels(self.y, rows, classes))
+        y = _labels(self.y, rows, classes)
+        return Examples(_stack(lambda row: decode(self._encoded(row), self.names[row]), rows), y)
 
     def counts(self) -> Tensor:
         """How many rows each class has: [n_classes] int64."""
@@ -84,16 +87,7 @@ class FilePictures:
 
     def only(self, classes: Sequence[str]) -> FilePictures:
         """The bank limited to the named classes, which are numbered in that order; raises InputError."""
-        ids, rows, y = _limit(self, classes)
-        return replace(
-            self,
-            y=y,
-            classes=tuple(classes),
-            names=tuple(self.names[i] for i in rows.tolist()),
-            index=rows if self.index is None else self.index[rows],
-            groups=_take_columns(self.groups, rows),
-            attributes=None if self.attributes is None else self.attributes[ids],
-        )
+        return _part(self, *_limit(self, classes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +121,15 @@ class ArrayPictures:
 
     def load(self, row: int) -> tuple[np.ndarray, str]:
         """A picture [h, w, c] uint8 and the SHA-256 of its pixels' bytes; raises UnreadablePicture."""
+        picture = self._picture(row)
+        return picture, hashlib.sha256(picture.data).hexdigest()
+
+    def _picture(self, row: int) -> np.ndarray:
         place = _place(self.index, row)
         try:
-            picture = self.pixels(place) if callable(self.pixels) else self.pixels[place]
+            return np.array(self.pixels(place) if callable(self.pixels) else self.pixels[place], order="C")
         except OSError as error:
             raise UnreadablePicture(self.name(row), f"cannot be read ({error.strerror or error})") from error
-        picture = np.ascontiguousarray(picture)
-        return picture, hashlib.sha256(picture.data).hexdigest()
 
     def examples(self, rows: Tensor, classes: Tensor | None = None) -> Examples:
         """The pictures of `rows` [m], uint8: [m, c, h, w], or a list of m [c, h, w] where the sizes differ.
@@ -143,7 +139,7 @@ class ArrayPictures:
         """
         y = _labels(self.y, rows, classes)
         if callable(self.pixels):
-            return Examples(_pictures(self, rows), y)
+            return Examples(_stack(self._picture, rows), y)
         places = rows if self.index is None else self.index[rows]
         pixels = torch.from_numpy(self.pixels[places.numpy()])  # [m, h, w, c]
         return Examples(pixels.permute(0, 3, 1, 2).contiguous(), y)
@@ -158,16 +154,7 @@ class ArrayPictures:
 
     def only(self, classes: Sequence[str]) -> ArrayPictures:
         """The bank limited to the named classes, which are numbered in that order; raises InputError."""
-        ids, rows, y = _limit(self, classes)
-        return replace(
-            self,
-            y=y,
-            classes=tuple(classes),
-            names=None if self.names is None else tuple(self.names[i] for i in rows.tolist()),
-            index=rows if self.index is None else self.index[rows],
-            groups=_take_columns(self.groups, rows),
-            attributes=None if self.attributes is None else self.attributes[ids],
-        )
+        return _part(self, *_limit(self, classes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,19 +204,11 @@ class FeatureBank:
 
     def only(self, classes: Sequence[str]) -> FeatureBank:
         """The bank limited to the named classes, which are numbered in that order; raises InputError."""
-        ids, rows, y = _limit(self, classes)
-        return replace(
-            self,
-            x=self.x[rows],
-            y=y,
-            classes=tuple(classes),
-            names=None if self.names is None else tuple(self.names[i] for i in rows.tolist()),
-            index=rows if self.index is None else self.index[rows],
-            attributes=None if self.attributes is None else self.attributes[ids],
-            parent=None if self.parent is None else self.parent[rows],
-            weight=None if self.weight is None else self.weight[rows],
-            groups=_take_columns(self.groups, rows),
-        )
+        return _part(self, *_limit(self, classes))
+
+
+AnyBank = FilePictures | ArrayPictures | FeatureBank
+B = TypeVar("B", FilePictures, ArrayPictures, FeatureBank)
 
 
 def _place(index: Tensor | None, row: int) -> int:
@@ -246,16 +225,16 @@ def _labels(y: Tensor, rows: Tensor, classes: Tensor | None) -> Tensor:
     return same.to(torch.int8).argmax(1)
 
 
-def _pictures(bank: FilePictures | ArrayPictures, rows: Tensor) -> Tensor | list[Tensor]:
+def _stack(picture: Callable[[int], np.ndarray], rows: Tensor) -> Tensor | list[Tensor]:
     """Uint8 [m, c, h, w], or a list of m [c, h, w]; grey is repeated where colour is among them."""
     wanted = rows.tolist()
     if not wanted:
         return torch.zeros(0, 3, 0, 0, dtype=torch.uint8)
     if len(wanted) < _WORTH_THREADS:
-        arrays = [bank.load(row)[0] for row in wanted]
+        arrays = [picture(row) for row in wanted]
     else:
         with ThreadPoolExecutor(_THREADS) as pool:
-            arrays = list(pool.map(lambda row: bank.load(row)[0], wanted))
+            arrays = list(pool.map(picture, wanted))
     channels = max(a.shape[2] for a in arrays)
     arrays = [a if a.shape[2] == channels else np.repeat(a, channels, axis=2) for a in arrays]
     if len({a.shape for a in arrays}) == 1:
@@ -263,7 +242,13 @@ def _pictures(bank: FilePictures | ArrayPictures, rows: Tensor) -> Tensor | list
     return [torch.from_numpy(a).permute(2, 0, 1).contiguous() for a in arrays]
 
 
-def _limit(bank: FilePictures | ArrayPictures | FeatureBank, classes: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+def take_rows(bank: B, rows: Tensor) -> B:
+    """The bank limited to `rows` [m] and to the classes that occur among them, in their old order."""
+    ids, y = torch.unique(bank.y[rows], return_inverse=True)
+    return _part(bank, ids, rows, y)
+
+
+def _limit(bank: AnyBank, classes: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
     """The old ids [way], the rows [m] in their old order, and the new labels [m] for the named classes."""
     known = {name: i for i, name in enumerate(bank.classes)}
     for name in classes:
@@ -281,5 +266,22 @@ def _limit(bank: FilePictures | ArrayPictures | FeatureBank, classes: Sequence[s
     return ids, rows, y[rows]
 
 
-def _take_columns(groups: Columns, rows: Tensor) -> dict[str, Tensor | tuple[str, ...]]:
-    return {k: v[rows] if isinstance(v, Tensor) else tuple(v[i] for i in rows.tolist()) for k, v in groups.items()}
+def _part(bank: B, ids: Tensor, rows: Tensor, y: Tensor) -> B:
+    """The bank limited to rows [m] with new labels y [m] and to the classes `ids` [way]."""
+    places = rows.tolist()
+    changes: dict[str, Any] = {
+        "y": y,
+        "classes": tuple(bank.classes[i] for i in ids.tolist()),
+        "names": None if bank.names is None else tuple(bank.names[i] for i in places),
+        "index": rows if bank.index is None else bank.index[rows],
+        "groups": {
+            key: column[rows] if isinstance(column, Tensor) else tuple(column[i] for i in places)
+            for key, column in bank.groups.items()
+        },
+        "attributes": None if bank.attributes is None else bank.attributes[ids],
+    }
+    if isinstance(bank, FeatureBank):
+        changes["x"] = bank.x[rows]
+        changes["parent"] = None if bank.parent is None else bank.parent[rows]
+        changes["weight"] = None if bank.weight is None else bank.weight[rows]
+    return replace(bank, **changes)

@@ -5,11 +5,12 @@ The hand slants, stretches and turns a letter, bends it by a smooth field, choos
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import torch
+from einops import rearrange, reduce
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,85 +18,91 @@ from augforge import chance
 from augforge.data.glyph_faces import FACES, SIDE, Specimen, faces_of, specimen
 
 SIZE = 28  # px of a picture
-_CANVAS = 72  # px drawn on, at twice the size of a picture, with room for the bends
+_CANVAS = 64  # px drawn on, at twice the size of a picture, with room for the bends
 _WINDOW = 2 * SIZE
 _COARSE, _FINE = 4, 8  # nodes of the fields: sweeps of the arm, and tremor
-
-
-@dataclass(frozen=True)
-class _Hand:
-    """What chance decided for n pictures: `unit` [n, 10] in [0, 1), the nodes of the coarse and fine fields."""
-
-    unit: NDArray[np.float32]
-    coarse: NDArray[np.float32]  # [n, 4, 4, 3]: bend in x, bend in y, pressure
-    fine: NDArray[np.float32]  # [n, 8, 8, 2]: tremor in x and in y
-
-
-def _hand(keys: Tensor) -> _Hand:
-    return _Hand(
-        chance.uniform(chance.fork(keys, "hand"), (10,)).numpy(),
-        chance.normal(chance.fork(keys, "bend"), (_COARSE, _COARSE, 3)).numpy(),
-        chance.normal(chance.fork(keys, "tremor"), (_FINE, _FINE, 2)).numpy(),
-    )
-
-
-def _between(u: np.float32, low: float, high: float) -> float:
-    return low + (high - low) * float(u)
-
-
-def _affine(u: NDArray[np.float32], outline: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-    """The map [2, 2] from distance field to canvas about their centres, and its mean scale.
-
-    The longer side of the turned and slanted letter comes out at 15.5 to 21 px of the picture.
-    """
-    turn, slant = np.deg2rad(_between(u[0], -13, 13)), _between(u[1], -0.22, 0.22)
-    stretch = np.exp(_between(u[2], -0.12, 0.12))
-    shape = np.array([[stretch, slant], [0, 1 / stretch]])
-    shape = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ shape
-    extent = np.ptp(outline @ shape.T, axis=0).max()  # [k, 2] -> [2] -> one number
-    scale = 2 * _between(u[3], 15.5, 21) / (extent + 1)
-    return (scale * shape).astype(np.float32), float(scale)
-
+_AT_ONCE = 64  # pictures whose fields are in memory together
 
 _Y, _X = (a.astype(np.float32) - (_CANVAS - 1) / 2 for a in np.mgrid[:_CANVAS, :_CANVAS])
 
 
-def _ink(hand: _Hand, i: int, letter: Specimen) -> NDArray[np.float32]:
-    """The ink of picture i on the canvas, [_CANVAS, _CANVAS] in 0..1."""
-    u = hand.unit[i]
-    matrix, scale = _affine(u, letter.outline)
-    bend = cv2.resize(hand.coarse[i], (_CANVAS, _CANVAS), interpolation=cv2.INTER_CUBIC)
-    tremor = cv2.resize(hand.fine[i], (_CANVAS, _CANVAS), interpolation=cv2.INTER_CUBIC)
-    sway, shake = _between(u[4], 1.2, 2.6), _between(u[5], 0.2, 0.7)
-    x = _X + sway * bend[..., 0] + shake * tremor[..., 0]
-    y = _Y + sway * bend[..., 1] + shake * tremor[..., 1]
-    back = np.linalg.inv(matrix).astype(np.float32)
-    centre = np.float32((SIDE - 1) / 2)
-    source_x = back[0, 0] * x + back[0, 1] * y + centre
-    source_y = back[1, 0] * x + back[1, 1] * y + centre
-    far = cv2.remap(letter.field, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    pen = 2 * _between(u[6], 0.7, 1.35)  # half the width of the stroke, px of the canvas
-    # the weight of the face is evened out in part; thin strokes are not thinned away, nor dense letters filled in
-    change = min(max(0.8 * (pen - scale * letter.pen), 0.6 - scale * letter.thinnest), 0.4 * scale * letter.pen)
-    return np.clip(0.5 + scale * far + change + 0.22 * bend[..., 2], 0, 1)
+def _spread(nodes: int) -> NDArray[np.float32]:
+    """Cubic interpolation from nodes to the canvas, as a matrix [_CANVAS, nodes]."""
+    rows = [cv2.resize(row[None], (_CANVAS, 1), interpolation=cv2.INTER_CUBIC)[0] for row in np.eye(nodes)]
+    return np.stack(rows, 1).astype(np.float32)
 
 
-def _frame(ink: NDArray[np.float32], u: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cut the picture's window [_WINDOW, _WINDOW] about the ink, off centre by up to 2 px of the picture.
+_FROM_COARSE, _FROM_FINE = _spread(_COARSE), _spread(_FINE)
 
-    A margin of 1 px of the picture stays free wherever the letter is small enough for it.
+
+def _between(u: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    return (low + (high - low) * u).astype(np.float32)
+
+
+def _affine(unit: NDArray[np.float32], letters: Sequence[Specimen]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The maps [n, 2, 2] from distance field to canvas about their centres, and their mean scales [n].
+
+    The longer side of the turned and slanted letter comes out at 15.5 to 21 px of the picture.
     """
-    start = []
-    for axis, chosen in ((1, u[7]), (0, u[8])):
-        marked = np.flatnonzero(ink.max(axis) > 0.05)  # [_CANVAS, _CANVAS] -> rows, then columns
-        first, last = (int(marked[0]), int(marked[-1])) if len(marked) else (0, _CANVAS - 1)
-        middle = (first + last + 1 - _WINDOW) / 2
-        room = max(0.0, (_WINDOW - (last + 1 - first)) / 2 - 2)
-        start.append(round(middle + _between(chosen, -1, 1) * min(room, 4.0)))
-    room = _CANVAS - _WINDOW
-    padded = np.pad(ink, room)  # the window may reach beyond the canvas where a letter was swept aside
-    top, left = (min(max(v + room, 0), _CANVAS + room) for v in start)
-    return padded[top : top + _WINDOW, left : left + _WINDOW]
+    turn, slant = np.deg2rad(_between(unit[:, 0], -13, 13)), _between(unit[:, 1], -0.22, 0.22)
+    stretch = np.exp(_between(unit[:, 2], -0.12, 0.12))
+    cos, sin = np.cos(turn), np.sin(turn)
+    # a turn [[cos, -sin], [sin, cos]] after a slant and stretch [[stretch, slant], [0, 1 / stretch]]; its area is 1
+    maps = np.array([[cos * stretch, cos * slant - sin / stretch], [sin * stretch, sin * slant + cos / stretch]])
+    maps = rearrange(maps, "row column n -> n row column")
+    extent = [np.ptp(letter.outline @ m.T, axis=0).max() for letter, m in zip(letters, maps, strict=True)]
+    scale = 2 * _between(unit[:, 3], 15.5, 21) / (np.array(extent, np.float32) + 1)
+    return scale[:, None, None] * maps, scale
+
+
+def _fields(keys: Tensor, unit: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bends in x and in y, and the pressure of the pen, all in px of the canvas: [n, 3, _CANVAS, _CANVAS]."""
+    coarse = chance.normal(chance.fork(keys, "bend"), (3, _COARSE, _COARSE)).numpy()
+    fine = chance.normal(chance.fork(keys, "tremor"), (2, _FINE, _FINE)).numpy()
+    size = np.full((len(keys), 3, 1, 1), 0.22, np.float32)
+    size[:, :2] = _between(unit[:, 4], 1.2, 2.6)[:, None, None, None]
+    fields = _FROM_COARSE @ (size * coarse) @ _FROM_COARSE.T
+    shake = _between(unit[:, 5], 0.2, 0.7)[:, None, None, None]
+    fields[:, :2] += _FROM_FINE @ (shake * fine) @ _FROM_FINE.T
+    return fields
+
+
+def _inks(keys: Tensor, unit: NDArray[np.float32], letters: Sequence[Specimen]) -> NDArray[np.float32]:
+    """The ink of n pictures on the canvas, [n, _CANVAS, _CANVAS] in 0..1."""
+    maps, scale = _affine(unit, letters)
+    fields = _fields(keys, unit)
+    x, y = _X + fields[:, 0], _Y + fields[:, 1]
+    a, b, c, d = rearrange(maps / scale[:, None, None] ** 2, "n row column -> (row column) n 1 1")
+    centre = np.float32((SIDE - 1) / 2)
+    source_x, source_y = d * x - b * y + centre, a * y - c * x + centre  # the inverse of the map
+    far = np.stack(
+        [
+            cv2.remap(letter.field, sx, sy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            for letter, sx, sy in zip(letters, source_x, source_y, strict=True)
+        ]
+    )
+    usual = scale * np.array([letter.pen for letter in letters], np.float32)
+    thinnest = scale * np.array([letter.thinnest for letter in letters], np.float32)
+    pen = 2 * _between(unit[:, 6], 0.7, 1.35)  # half the width of the stroke, px of the canvas
+    # the weight of the face is evened out in part; thin strokes are not thinned away, nor dense letters filled in
+    change = np.minimum(np.maximum(0.8 * (pen - usual), 0.6 - thinnest), 0.4 * usual)
+    return np.clip(0.5 + scale[:, None, None] * far + change[:, None, None] + fields[:, 2], 0, 1)
+
+
+def _frame(ink: NDArray[np.float32], aside: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The picture's window [_WINDOW, _WINDOW] about the ink, off centre by up to 2 px of the picture.
+
+    `aside` [2] in [0, 1) says how far; a margin of 1 px of the picture stays free unless the letter is too large.
+    """
+    left, top, width, height = cv2.boundingRect((ink > 0.05).view(np.uint8))
+    ink = ink[top : top + height, left : left + width][:_WINDOW, :_WINDOW]
+    window = np.zeros((_WINDOW, _WINDOW), np.float32)
+    corner = []
+    for length, chosen in zip(ink.shape, aside.tolist(), strict=True):
+        free = (_WINDOW - length) / 2
+        corner.append(round(free + (2 * chosen - 1) * min(max(free - 2, 0), 4)))
+    window[corner[0] : corner[0] + ink.shape[0], corner[1] : corner[1] + ink.shape[1]] = ink
+    return window
 
 
 def draw(code_point: int, keys: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -105,14 +112,16 @@ def draw(code_point: int, keys: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.u
     """
     faces = faces_of(code_point)
     chosen = chance.choice(chance.fork(keys, "face"), len(faces)).tolist()
-    letters = {j: specimen(code_point, faces[j]) for j in sorted(set(chosen))}
-    hand = _hand(keys)
+    specimens = {j: specimen(code_point, faces[j]) for j in sorted(set(chosen))}
     pictures = np.empty((len(keys), SIZE, SIZE, 1), np.uint8)
-    for i, j in enumerate(chosen):
-        framed = _frame(_ink(hand, i, letters[j]), hand.unit[i])
-        small = cv2.resize(framed, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-        density = 1 - 0.2 * float(hand.unit[i, 9]) ** 2
-        pictures[i, ..., 0] = np.rint(255 * (1 - density * small))
+    for start in range(0, len(keys), _AT_ONCE):
+        some = keys[start : start + _AT_ONCE]
+        unit = chance.uniform(chance.fork(some, "hand"), (10,)).numpy()
+        inks = _inks(some, unit, [specimens[j] for j in chosen[start : start + _AT_ONCE]])
+        windows = np.stack([_frame(ink, u[7:9]) for ink, u in zip(inks, unit, strict=True)])
+        small = reduce(windows, "n (h two) (w too) -> n h w 1", "mean", two=2, too=2)
+        density = 1 - 0.2 * unit[:, 9] ** 2
+        pictures[start : start + _AT_ONCE] = np.rint(255 * (1 - density[:, None, None, None] * small))
     return pictures, np.array([FACES.index(faces[j]) for j in chosen], np.uint8)
 
 

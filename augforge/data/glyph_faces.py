@@ -38,10 +38,11 @@ ITALIC = ("DejaVuSerif-Italic", "DejaVuSerif-BoldItalic", "STIXGeneralItalic", "
 COMPUTER_MODERN = ("cmr10", "cmb10", "cmss10", "cmtt10")
 FACES = UPRIGHT + ITALIC + COMPUTER_MODERN
 
-BOX = 64  # px of a distance field that the longer side of a letter's bounding box fills
-MARGIN = 16  # px of paper on each side of that box
+BOX = 48  # px of a distance field that the longer side of a letter's bounding box fills
+MARGIN = 12  # px of paper on each side of that box
 SIDE = BOX + 2 * MARGIN
-_FONT_PX = 160  # letters are drawn this large, then reduced to BOX
+_FONT_PX = 96  # letters are drawn this large, then reduced to BOX
+_NEAR = np.ones((3, 3), np.uint8)
 _ASCII_LETTERS = frozenset([*range(ord("A"), ord("Z") + 1), *range(ord("a"), ord("z") + 1)])
 
 
@@ -99,10 +100,10 @@ def letter_mask(code_point: int, face: str, box: int) -> NDArray[np.bool_]:
     paper = Image.new("L", (max(right - left, 1) + 8, max(bottom - top, 1) + 8), 0)
     ImageDraw.Draw(paper).text((4 - left, 4 - top), text, fill=255, font=font)
     ink = np.asarray(paper)
-    rows, columns = np.flatnonzero((ink > 127).any(1)), np.flatnonzero((ink > 127).any(0))
-    if not len(rows):
+    left, top, width, height = cv2.boundingRect((ink > 127).view(np.uint8))
+    if not width:
         raise ValueError(f"{face} draws nothing for U+{code_point:04X}")
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    ink = ink[top : top + height, left : left + width]
     scale = box / max(ink.shape)
     size = (max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale)))
     return cv2.resize(ink, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR) > 127
@@ -113,8 +114,8 @@ class Specimen:
     """A letter of one face as a field of distances, whose level sets are the letter in every stroke width.
 
     `field` [SIDE, SIDE] float32: px to the outline, positive in the ink; `outline` [k, 2] float32: the (x, y) of
-    its convex hull about the centre of the field; `pen` and `thinnest`: half the usual stroke width and half the
-    width of the thin strokes, px.
+    its leftmost and rightmost px about the centre of the field; `pen` and `thinnest`: half the usual stroke width
+    and half the width of the thin strokes, px.
     """
 
     field: NDArray[np.float32]
@@ -131,8 +132,10 @@ def specimen(code_point: int, face: str) -> Specimen:
     ink[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
     inside = cv2.distanceTransform(ink, cv2.DIST_L2, 5)
     field = inside - cv2.distanceTransform(1 - ink, cv2.DIST_L2, 5)
-    ridge = inside[(inside > 0.5) & (inside >= cv2.dilate(inside, np.ones((3, 3), np.uint8)))]
-    pen, thinnest = np.percentile(ridge, [50, 15]) if len(ridge) else (1.0, 1.0)
-    hull = cv2.convexHull(cv2.findNonZero(ink)).reshape(-1, 2)  # [k, 1, 2] -> [k, 2]
-    outline = hull.astype(np.float32) - (SIDE - 1) / 2
-    return Specimen(field.astype(np.float32), outline, float(pen), float(thinnest))
+    ridge = inside[(inside > 0.5) & (inside >= cv2.dilate(inside, _NEAR))]
+    ridge.sort()
+    pen, thinnest = float(ridge[len(ridge) // 2]), float(ridge[len(ridge) // 7])
+    rows = np.flatnonzero(ink.any(1))
+    ends = [ink[rows].argmax(1), SIDE - 1 - ink[rows, ::-1].argmax(1)]  # first and last column of ink in each row
+    outline = np.stack([np.concatenate(ends), np.tile(rows, 2)], 1).astype(np.float32) - (SIDE - 1) / 2
+    return Specimen(field.astype(np.float32), outline, pen, thinnest)

@@ -68,7 +68,7 @@ def arrange(pictures: Iterable[str], folders: Iterable[str], skipped: Skipped, o
     if not any(names for lists in table.values() for names in lists.values()):
         raise InputError(f"{origin!r} holds no picture that can be used: {_EXPECTED}")
     first = next(iter(table))
-    return {split: _finish(lists, skipped if split == first else (), origin) for split, lists in table.items()}
+    return {split: number_rows(lists, skipped if split == first else (), origin) for split, lists in table.items()}
 
 
 def common_top(pictures: Iterable[str], folders: Collection[str]) -> str:
@@ -143,7 +143,8 @@ def _nothing(place: str, pictures: list[str] | None) -> str:
     return f"{place!r} has no class folders: {_EXPECTED}"
 
 
-def _finish(lists: dict[str, list[str]], skipped: Skipped, origin: str) -> Split:
+def number_rows(lists: dict[str, list[str]], skipped: Skipped, origin: str) -> Split:
+    """A split of {class: names}; raises InputError where two classes differ by case alone."""
     folded: dict[str, str] = {}
     for name in lists:
         other = folded.setdefault(name.casefold(), name)

@@ -7,14 +7,15 @@ import os
 from pathlib import Path
 
 from augforge.data.archive import COMPRESSED_TARS, open_archive
+from augforge.data.banks import AnyBank
 from augforge.data.folder import open_folder
-from augforge.types import Bank, InputError, LackError
+from augforge.types import InputError, LackError
 
 SOURCE_NAMES = ("glyphs", "omniglot", "omniglot-alphabet", "cifar-fs", "fc100", "orl-faces", "torchvision:NAME")
 _TORCHVISION = "torchvision:"
 
 
-def open_source(source: str | Path, data_root: Path | None = None) -> dict[str, Bank]:
+def open_source(source: str | Path, data_root: Path | None = None) -> dict[str, AnyBank]:
     """The banks of a source by split: {"all": ...}, or some of "train", "val" and "test".
 
     `source` is a name of SOURCE_NAMES, or the path of a folder, `.zip`, `.tar`, `.npz` or `.safetensors`; a folder
@@ -30,7 +31,7 @@ def open_source(source: str | Path, data_root: Path | None = None) -> dict[str, 
     return _open_path(source)
 
 
-def _open_path(path: str | Path) -> dict[str, Bank]:
+def _open_path(path: str | Path) -> dict[str, AnyBank]:
     lower = os.fspath(path).lower()
     if os.path.isdir(path):
         return {**open_folder(path)}
@@ -47,7 +48,7 @@ def _open_path(path: str | Path) -> dict[str, Bank]:
     raise InputError(f"{str(path)!r} is none of: a folder, .zip, .tar, .npz, .safetensors")
 
 
-def _open_name(name: str, data_root: Path | None) -> dict[str, Bank]:
+def _open_name(name: str, data_root: Path | None) -> dict[str, AnyBank]:
     if name == "glyphs":
         from augforge.data.glyphs import open_glyphs
 

@@ -1,0 +1,161 @@
+"""What the bytes of a picture file say before a pixel is decoded: format, size, orientation, and whether all is there.
+
+Metadata is cut out on the way, because Pillow parses it while opening a file and warns about damaged metadata
+that does not concern the pixels. Nothing here decodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CUT_SHORT = "is cut short"
+NO_PICTURE = "is not a picture that can be read"
+
+_PNG_KEPT = frozenset([b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"])
+_JPEG_KEPT_APPS = (0xE0, 0xEE)  # JFIF, and Adobe's, which says how colours are coded
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_BARE = frozenset([0x01, *range(0xD0, 0xD8)])  # markers without a length
+_ORIENTATION = 0x0112
+
+
+class Defect(Exception):
+    """A file that cannot be a whole picture; its text completes the sentence "the picture ..."."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """`kind` is Pillow's name of the format, `data` the bytes to decode, `pixels` width * height where it is known yet.
+
+    `orientation` is EXIF's, 1..8, where this module read it (PNG, JPEG, WebP), else 1. `plain` is a still WebP of
+    one chunk, without alpha.
+    """
+
+    kind: str
+    data: bytes
+    pixels: int | None = None
+    orientation: int = 1
+    plain: bool = False
+
+
+def inspect(data: bytes) -> Container:
+    """Look at a file's structure; raises Defect where it is empty, of no known format, or cut short."""
+    if not data:
+        raise Defect("is empty")
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _inspect_png(data)
+    if data.startswith(b"\xff\xd8\xff"):
+        return _inspect_jpeg(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return _inspect_webp(data)
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return Container("GIF", data, int.from_bytes(data[6:8], "little") * int.from_bytes(data[8:10], "little"))
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return Container("TIFF", data)
+    if data.startswith(b"BM"):
+        return Container("BMP", data)
+    if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3].isspace():
+        return Container("PPM", data)
+    raise Defect(NO_PICTURE)
+
+
+def _inspect_png(data: bytes) -> Container:
+    kept, exif, at, last = [data[:8]], b"", 8, b""
+    while last != b"IEND":
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        last = data[at + 4 : at + 8]
+        if end > len(data):
+            raise Defect(CUT_SHORT)
+        if last in _PNG_KEPT:
+            kept.append(data[at:end])
+        elif last == b"eXIf":
+            exif = data[at + 8 : end - 4]
+        at = end
+    if data[12:16] != b"IHDR":
+        raise Defect(NO_PICTURE)
+    pixels = int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
+    return Container("PNG", b"".join(kept), pixels, exif_orientation(exif))
+
+
+def _inspect_jpeg(data: bytes) -> Container:
+    kept, exif, at, pixels = [data[:2]], b"", 2, None
+    while True:
+        while data[at : at + 2] == b"\xff\xff":  # fill bytes before a marker
+            at += 1
+        if len(data) < at + 4:
+            raise Defect(CUT_SHORT)
+        marker = data[at + 1]
+        if data[at] != 0xFF or marker == 0xD9:
+            raise Defect(NO_PICTURE)
+        if marker in _JPEG_BARE:
+            at += 2
+            continue
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if end > len(data):
+            raise Defect(CUT_SHORT)
+        if marker == 0xDA:
+            break
+        if marker in _JPEG_SIZES and pixels is None:
+            pixels = int.from_bytes(data[at + 5 : at + 7], "big") * int.from_bytes(data[at + 7 : at + 9], "big")
+        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0" and not exif:
+            exif = data[at + 10 : end]
+        if not 0xE0 <= marker <= 0xEF or marker in _JPEG_KEPT_APPS:
+            kept.append(data[at:end])
+        at = end
+    # Inside the coded pixels 0xFF is always followed by 0 or a restart marker, so the end mark cannot occur there.
+    if data.rfind(b"\xff\xd9", at) < 0:
+        raise Defect(CUT_SHORT)
+    return Container("JPEG", b"".join([*kept, data[at:]]), pixels, exif_orientation(exif))
+
+
+def _inspect_webp(data: bytes) -> Container:
+    whole = 8 + int.from_bytes(data[4:8], "little")
+    if whole > len(data) or whole < 24:
+        raise Defect(CUT_SHORT)
+    exif, at, size, plain = b"", 12, None, False
+    while at + 8 <= whole:
+        kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        body, end = at + 8, at + 8 + length
+        if end > whole:
+            raise Defect(CUT_SHORT)
+        if kind == b"EXIF":
+            exif = data[body:end].removeprefix(b"Exif\0\0")
+        elif size is None:
+            size, opaque = _webp_size(kind, data[body : body + 10])
+            plain = opaque and end + (length & 1) >= whole
+        at = end + (length & 1)
+    if size is None:
+        raise Defect(NO_PICTURE)
+    return Container("WEBP", data, size[0] * size[1], exif_orientation(exif), plain)
+
+
+def _webp_size(kind: bytes, head: bytes) -> tuple[tuple[int, int], bool]:
+    """(width, height) from the first ten bytes of a WebP's first chunk, and whether it is a picture without alpha."""
+    if kind == b"VP8X":
+        return (1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")), False
+    if kind == b"VP8 " and head[3:6] == b"\x9d\x01\x2a":
+        return (int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF), True
+    if kind == b"VP8L" and head[:1] == b"\x2f":
+        bits = int.from_bytes(head[1:5], "little")
+        return (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)), not bits >> 28 & 1
+    raise Defect(NO_PICTURE)
+
+
+def exif_orientation(exif: bytes) -> int:
+    """The orientation 1..8 in a block of EXIF (a TIFF header and its first directory); 1 where there is none."""
+    order = {b"II*\0": "little", b"MM\0*": "big"}.get(exif[:4])
+    if order is None:
+        return 1
+    little = order == "little"
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(exif[at : at + size], "little" if little else "big")
+
+    start = number(4, 4)
+    for i in range(number(start, 2)):
+        entry = start + 2 + 12 * i
+        if entry + 12 > len(exif):
+            break
+        if number(entry, 2) == _ORIENTATION and number(entry + 2, 2) == 3:  # one 16-bit number
+            value = number(entry + 8, 2)
+            return value if 1 <= value <= 8 else 1
+    return 1

@@ -1,0 +1,170 @@
+"""`augforge synth`: expand a data set of pictures or features into a larger, traceable one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from augforge import output
+from augforge.data.banks import FeatureBank
+from augforge.encode import encode
+from augforge.export import Sink, pack_npz
+from augforge.making import Making, PictureBank, rows_of_unit
+from augforge.orders import Options, Order, Ready, open_bank, prepare
+from augforge.sheet import draw_sheet
+from augforge.synth_features import plan_features, synth_features
+from augforge.types import InputError
+from augforge.workers import in_order
+
+DEFAULTS = Options()
+_SAMPLED_UNITS = 8  # units of which a dry run makes a few pictures, to tell the size
+_SAMPLED_ROWS = 4
+
+
+@dataclass
+class Report:
+    """What a run did: `made` and `real` rows by this call (`already` had been), `per_class` of the whole plan,
+    `skipped` (name, reason) of what could not be read, `rejected` rows by reason, `size` in bytes (of a dry run:
+    an estimate), and `seconds` of making.
+    """
+
+    out: str
+    made: int = 0
+    real: int = 0
+    already: int = 0
+    per_class: dict[str, int] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    rejected: dict[str, int] = field(default_factory=dict)
+    size: int = 0
+    seconds: float = 0.0
+    finished: bool = True
+    dry_run: bool = False
+
+    @property
+    def images_per_second(self) -> float:
+        """Rows made and written in a second of making."""
+        return (self.made + self.real) / self.seconds if self.seconds else 0.0
+
+
+def synth(order: Order, out: str | Path, options: Options = DEFAULTS) -> Report:
+    """Carry out an order into the folder `out`; what it leaves there is described in docs/synth.md.
+
+    Raises InputError for bad input, LackError for what this machine lacks, QuotaError where a quota was not met. A
+    run that was stopped, in whatever way, goes on with `Options(resume=True)`.
+    """
+    start = time.perf_counter()
+    out, bank = Path(out), open_bank(order, options.data_root)
+    if isinstance(bank, FeatureBank):
+        report = Report(str(out), **synth_features(order, bank, out, options))
+    else:
+        report = _synth_pictures(order, bank, out, options)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _synth_pictures(order: Order, bank: PictureBank, out: Path, options: Options) -> Report:
+    ready = prepare(order, bank, out, options)
+    report = _report(ready, out)
+    output.claim(out, ready.record, ready.folder, options)
+    if not output.finished(out, options.shard):
+        ready.sink.prepare([c.name for c in ready.making.plan.classes])
+        _make(ready, options, report)
+    else:
+        report.already = _rows_of_shard(ready, options.shard)
+    if not (out / output.MANIFEST).exists():
+        report.finished = output.finish_shard(out, ready.making.plan, options.shard)
+        if report.finished:
+            _finish(ready, out)
+    return report
+
+
+def dry_run(order: Order, out: str | Path, options: Options = DEFAULTS) -> Report:
+    """What `synth` would make and how many bytes that takes, estimated from some of the pictures; writes nothing."""
+    out, bank = Path(out), open_bank(order, options.data_root)
+    if isinstance(bank, FeatureBank):
+        return Report(str(out), **plan_features(order, bank)[1], dry_run=True)
+    ready = prepare(order, bank, out, options)
+    report = _report(ready, out)
+    report.dry_run = True
+    plan = ready.making.plan
+    report.made, report.real = sum(c.make for c in plan.classes), sum(c.real for c in plan.classes)
+    sizes = []
+    for unit in sorted({i * plan.units // _SAMPLED_UNITS for i in range(_SAMPLED_UNITS)} if plan.units else ()):
+        for made, _ in zip(rows_of_unit(ready.making, unit, []), range(_SAMPLED_ROWS), strict=False):
+            raw = order.format == "npz"
+            sizes.append(made.picture.nbytes if raw else len(encode(made.picture, order.encoding, order.quality)))
+    report.size = round(float(np.mean(sizes)) * plan.total) if sizes else 0
+    return report
+
+
+def _report(ready: Ready, out: Path) -> Report:
+    per_class = {c.name: c.make for c in ready.making.plan.classes}
+    return Report(str(out), per_class=per_class, skipped=list(ready.skipped))
+
+
+def _make(ready: Ready, options: Options, report: Report) -> None:
+    """Make what is left of this shard, unit by unit, and write each unit's lines when its files are in place."""
+    plan, shard = ready.making.plan, options.shard
+    skipped = dict(report.skipped)
+    with output.growing_manifest(ready.sink.out, plan, shard) as (manifest, done):
+        units = range(shard[0], plan.units, shard[1])
+        report.already = sum(plan.rows_in(unit) for unit in units[:done])
+        total, rows = sum(map(plan.rows_in, units)), report.already
+        results = in_order(_make_unit, (ready.making, ready.sink), units[done:], min(ready.workers, len(units) - done))
+        for lines, made, size, found in results:
+            try:
+                manifest.write(lines)
+                manifest.flush()
+            except OSError as error:
+                raise InputError(f"{str(ready.sink.out)!r} cannot be written ({error.strerror})") from error
+            skipped |= dict(found)
+            count = lines.count(b"\n")
+            report.made, report.real, report.size = report.made + made, report.real + count - made, report.size + size
+            rows += count
+            if options.progress:
+                options.progress(rows, total)
+    report.skipped = sorted(skipped.items())
+    if options.strict and report.skipped:
+        raise InputError(f"{report.skipped[0][0]!r} {report.skipped[0][1]} (--strict)")
+
+
+def _make_unit(job: tuple[Making, Sink], unit: int) -> tuple[bytes, int, int, list[tuple[str, str]]]:
+    """In a worker: the manifest lines of a unit, how many rows were made, their bytes, and what was unreadable."""
+    making, sink = job
+    skipped: list[tuple[str, str]] = []
+    rows, size = sink.write(unit, rows_of_unit(making, unit, skipped))
+    made = sum(row.method == making.method for row in rows)
+    return b"".join(row.to_line() for row in rows), made, size, skipped
+
+
+def _finish(ready: Ready, out: Path) -> None:
+    """What is drawn and packed once all rows are there."""
+    plan = ready.making.plan
+    try:
+        if ready.sink.format == "npz":
+            counts = [c.make + c.real for c in plan.classes]
+            pack_npz(ready.sink, np.repeat(np.arange(len(counts)), counts), [c.name for c in plan.classes])
+        draw_sheet(ready.making, out / output.SHEET)
+        output.finish_run(out)
+    except OSError as error:
+        raise InputError(f"{str(out)!r} cannot be written ({error.strerror or error})") from error
+
+
+def _rows_of_shard(ready: Ready, shard: tuple[int, int]) -> int:
+    plan = ready.making.plan
+    return sum(plan.rows_in(unit) for unit in range(shard[0], plan.units, shard[1]))
+
+
+def as_json(report: Report) -> dict[str, object]:
+    """The report as `synth --json` prints it."""
+    skipped: Sequence[dict[str, str]] = [{"file": name, "reason": reason} for name, reason in report.skipped]
+    return {
+        "made": report.made, "real": report.real, "already": report.already, "per_class": report.per_class,
+        "rejected": report.rejected, "skipped": skipped, "out": report.out, "bytes": report.size,
+        "seconds": round(report.seconds, 3), "images_per_second": round(report.images_per_second, 1),
+        "finished": report.finished, "dry_run": report.dry_run,
+    }  # fmt: skip

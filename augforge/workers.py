@@ -1,0 +1,76 @@
+"""Run a function over items in several processes, and hand the results back in order.
+
+On Linux the processes are forked, so a bank's index is shared and nothing is pickled but items and results. They
+die with their parent, also when that is killed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Job = TypeVar("Job")
+
+_PR_SET_PDEATHSIG = 1  # Linux' prctl: the signal that a process gets when its parent dies
+_AHEAD = 3  # items under way for each worker
+_work: tuple[Callable[..., Any], Any] | None = None  # what this worker process does; set once, by _start
+
+
+def in_order(
+    function: Callable[[Job, Item], Result], job: Job, items: Iterable[Item], workers: int
+) -> Iterator[Result]:
+    """`function(job, item)` for every item, in order, at most a few items ahead of the one that is taken.
+
+    With one worker everything runs in this process. An exception of the function is raised here, at its item; a
+    worker that was killed raises RuntimeError.
+    """
+    if workers <= 1:
+        for item in items:
+            yield function(job, item)
+        return
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(workers, context, _start, (function, job, os.getpid()))
+    under_way: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            under_way.append(pool.submit(_one, item))
+            if len(under_way) >= _AHEAD * workers:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    except BrokenProcessPool as error:
+        raise RuntimeError("a worker process was killed; is there enough memory for fewer --workers?") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(function: Callable[..., Any], job: Any, parent: int) -> None:
+    """The start of a worker: one thread each, no reaction to Ctrl-C (the parent's affair), and die with the parent."""
+    global _work
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call above
+            os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    _work = function, job
+
+
+def _one(item: Any) -> Any:
+    assert _work is not None
+    function, job = _work
+    return function(job, item)

@@ -1,0 +1,53 @@
+"""The `augforge` command: its sub-commands, and the exit codes that scripts rely on."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from augforge import __version__
+from augforge.cli.inspect import doctor, list_parts
+from augforge.cli.make import fit, regen, synth
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="augforge")
+def cli() -> None:
+    """Make the missing examples of classes that have few, and keep a record of where each came from.
+
+    Exit codes: 0 done, 1 unexpected error, 2 bad input or usage, 3 a quota was not met, 4 something that this
+    machine lacks, 130 interrupted.
+    """
+
+
+for command in (synth, fit, regen, list_parts, doctor):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; an error of the user's is one sentence on stderr."""
+    try:
+        cli.main(arguments, prog_name="augforge", standalone_mode=False)
+    except click.Abort:
+        _stop("interrupted; the same command with --resume goes on", INTERRUPTED)
+    except click.UsageError as error:
+        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        _stop(" ".join(error.format_message().split()) + where, 2)
+    except click.ClickException as error:
+        _stop(" ".join(error.format_message().split()), 2)
+    except (ValueError, RuntimeError) as error:
+        if not hasattr(error, "exit_code"):
+            raise
+        _stop(str(error), error.exit_code)
+
+
+def _stop(sentence: str, code: int) -> None:
+    click.echo(f"augforge: {sentence}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

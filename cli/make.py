@@ -1,0 +1,214 @@
+"""The commands that make something: `synth`, `fit` and `regen`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+_PATH = click.Path(path_type=Path)
+_data_root = click.option(
+    "--data-root", type=_PATH, metavar="DIR", help="Where the data of named sources lies [default: $AUGFORGE_DATA]."
+)
+_set = click.option(
+    "--set", "assignments", multiple=True, metavar="K=V", help="A setting of the method; may be given again."
+)
+_config = click.option("--config", type=_PATH, metavar="FILE", help="Settings of the method as a JSON object.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+_seed = click.option("--seed", type=int, default=0, show_default=True, help="The seed of all chance.")
+
+
+@click.command()
+@click.argument("source")
+@click.option("--out", type=_PATH, required=True, metavar="DIR", help="The folder to write; new, empty, or a run's.")
+@click.option("--with", "method", default="classical", show_default=True, metavar="NAME|DIR",
+              help="The method: a name of `augforge list`, or a folder that `augforge fit` made.")  # fmt: skip
+# How many
+@click.option("--per-class", type=int, metavar="N", help="Make N more of each class.")
+@click.option("--to", type=int, metavar="N", help="Bring each class up to N, real ones counted.")
+@click.option("--counts", type=_PATH, metavar="FILE", help="Make as many of each class as a JSON object says.")
+@click.option("--class", "classes", multiple=True, metavar="A", help="Only this class; may be given again.")
+@click.option("--split", metavar="NAME", help="Which part of a source that has train, val and test [default: train].")
+# How
+@_set
+@_config
+@_seed
+@click.option("--size", type=int, metavar="PX", help="Make every picture square first: short side PX, middle cut out.")
+# Where to
+@click.option("--format", "sink", type=click.Choice(["folder", "webdataset", "npz"]), default="folder",
+              show_default=True, help="What OUT holds.")  # fmt: skip
+@click.option("--encoding", type=click.Choice(["png", "jpeg", "webp"]), default="png", show_default=True,
+              help="How pictures are coded.")  # fmt: skip
+@click.option("--quality", type=int, default=95, show_default=True, help="Of JPEG and WebP; WebP 100 is lossless.")
+@click.option("--include-real", is_flag=True, help="Write the real pictures too, coded alike.")
+# The run
+@click.option("--device", default="auto", show_default=True, help="Where the method runs: auto, cpu, cuda.")
+@click.option("--workers", type=int, default=0, metavar="N", help="Processes [default: one for each core].")
+@click.option("--batch-size", type=int, default=64, show_default=True, help="Rows in one call of the method.")
+@click.option("--shards", metavar="i/N", help="Do the i-th of N parts, from 0; the last to finish joins them.")
+@click.option("--strict", is_flag=True, help="A picture that cannot be read is an error.")
+@click.option("--resume", is_flag=True, help="Go on with the run that OUT holds.")
+@click.option("--overwrite", is_flag=True, help="Replace the run that OUT holds.")
+@click.option("--dry-run", is_flag=True, help="Say what would be made and how large it will be.")
+@_data_root
+@_json
+def synth(**given: Any) -> None:
+    """Expand SOURCE: make more examples of its classes, and say of each where it came from.
+
+    SOURCE is a folder (root/class/picture, or root/{train,val,test}/class/picture), a .zip or .tar of one, an .npz
+    (images, labels, classes), a .safetensors feature bank, or a name of `augforge list`.
+    """
+    import cv2
+    import torch
+
+    from augforge.orders import Options, Order
+    from augforge.synth import as_json, dry_run
+    from augforge.synth import synth as run
+
+    torch.set_num_threads(1)  # --workers shares the work; threads on top of processes would fight over the cores
+    cv2.setNumThreads(0)
+    order = Order(
+        source=given["source"],
+        method=given["method"],
+        settings=_settings(given["config"], given["assignments"]),
+        counts=None if given["counts"] is None else _json_object(given["counts"], "--counts"),
+        encoding=given["encoding"],
+        format=given["sink"],
+        **{name: given[name] for name in ("per_class", "to", "classes", "split", "seed", "quality", "size")},
+        include_real=given["include_real"],
+    )
+    bar = _Bar(sys.stderr.isatty())
+    options = Options(
+        shard=_shard(given["shards"]),
+        progress=bar.update,
+        **{name: given[name] for name in ("workers", "batch_size", "resume", "overwrite", "strict", "data_root",
+                                          "device")},
+    )  # fmt: skip
+    report = (dry_run if given["dry_run"] else run)(order, given["out"], options)
+    bar.close()
+    for name, reason in report.skipped[:10]:
+        click.echo(f"skipped {name!r}: {reason}", err=True)
+    if len(report.skipped) > 10:
+        click.echo(f"skipped {len(report.skipped) - 10} more", err=True)
+    click.echo(json.dumps(as_json(report)) if given["as_json"] else _told(report))
+
+
+@click.command()
+@click.argument("name")
+@click.argument("source")
+@click.option("--out", type=_PATH, required=True, metavar="DIR", help="The folder that the fitted method goes to.")
+@click.option("--split", metavar="NAME", help="Which part of the source to learn from [default: train].")
+@_set
+@_config
+@_seed
+@click.option("--device", default="auto", show_default=True, help="Where to learn: auto, cpu, cuda.")
+@click.option("--resume", is_flag=True, help="Go on with a fit that was stopped; one that is finished stays.")
+@_data_root
+@_json
+def fit(**given: Any) -> None:
+    """Fit the method NAME on SOURCE and save it, for `augforge synth --with DIR`."""
+    from augforge import saving
+    from augforge.orders import Order, open_bank, open_part
+    from augforge.types import InputError
+
+    out, settings = given["out"], _settings(given["config"], given["assignments"])
+    order = Order(given["source"], given["name"], settings, per_class=0, split=given["split"], seed=given["seed"])
+    if (out / "part.json").exists() and not given["resume"]:
+        raise InputError(f"--out {str(out)!r} holds a fitted method; expected another folder, or --resume to keep it")
+    if (out / "part.json").exists():
+        part = saving.load_part(out)
+    else:
+        part = open_part(order, open_bank(order, given["data_root"]))
+        saving.save_part(part, out)
+    digest = saving.part_digest(part)
+    if given["as_json"]:
+        click.echo(json.dumps({"name": given["name"], "out": str(out), "digest": digest, "seed": given["seed"]}))
+    else:
+        click.echo(f"fitted {given['name']} ({digest}) is in {out}")
+
+
+@click.command()
+@click.argument("manifest", type=_PATH)
+@click.argument("row")
+@click.option("--out", type=_PATH, required=True, metavar="FILE", help="The file to write.")
+@_data_root
+@_json
+def regen(manifest: Path, row: str, out: Path, data_root: Path | None, as_json: bool) -> None:
+    """Make the picture of one ROW of a MANIFEST again, byte for byte: a line number from 1, or a file of it."""
+    from augforge.manifest import as_dict
+    from augforge.regen import regen as run
+
+    found = run(manifest, row, out, data_root)
+    click.echo(json.dumps(as_dict(found) | {"out": str(out)}) if as_json else f"made {found.file} again as {out}")
+
+
+class _Bar:
+    """A progress bar on a terminal, and nothing elsewhere."""
+
+    def __init__(self, shown: bool) -> None:
+        self.shown, self.bar = shown, None
+
+    def update(self, done: int, total: int) -> None:
+        """Show that `done` rows of `total` are finished."""
+        if not self.shown:
+            return
+        if self.bar is None:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, initial=0, unit=" images", file=sys.stderr)
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it is and go on below it."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _settings(config: Path | None, assignments: tuple[str, ...]) -> dict[str, Any]:
+    """The settings of `--config`, and over them those of `--set`."""
+    from augforge.catalog import read_assignment
+
+    settings = {} if config is None else _json_object(config, "--config")
+    return settings | dict(map(read_assignment, assignments))
+
+
+def _json_object(path: Path, option: str) -> dict[str, Any]:
+    from augforge.types import InputError
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{option} {str(path)!r} cannot be read as JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{option} {str(path)!r} holds a {type(found).__name__}; expected a JSON object")
+    return found
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    from augforge.types import InputError
+
+    if text is None:
+        return 0, 1
+    shard, slash, count = text.partition("/")
+    if not (slash and shard.isdigit() and count.isdigit()):
+        raise InputError(f"--shards {text!r} was given; expected i/N, as 0/3")
+    return int(shard), int(count)
+
+
+def _told(report: Any) -> str:
+    """A report as a person reads it."""
+    classes = sum(1 for count in report.per_class.values() if count)
+    size = f"{report.size / 1e6:.1f} MB" if report.size >= 1e5 else f"{report.size / 1e3:.1f} kB"
+    real = f" and {report.real} real ones" if report.real else ""
+    if report.dry_run:
+        return f"would make {report.made} examples of {classes} classes{real}, about {size}, in {report.out}"
+    lines = [f"made {report.made} examples of {classes} classes{real} in {report.out}: {size}, {report.seconds:.1f} s, "
+             f"{report.images_per_second:,.0f} a second"]  # fmt: skip
+    if report.already:
+        lines.append(f"{report.already} had been made before")
+    if not report.finished:
+        lines.append("other shards are not finished; the last one joins them")
+    return "\n".join(lines)
