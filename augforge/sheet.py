@@ -17,7 +17,7 @@ from augforge.plan import ClassPlan
 
 ROWS, COLUMNS = 12, 8  # at most so many parents; the made pictures of each
 _CELL, _GAP, _LABEL, _TITLE = 96, 6, 170, 30  # pixels
-_PAPER, _INK, _FAINT = (255, 255, 255), (30, 30, 30), (120, 120, 120)
+_PAPER, _INK, _FAINT, _FRAME = (255, 255, 255), (30, 30, 30), (120, 120, 120), (210, 210, 210)
 
 
 def draw_sheet(making: Making, path: Path) -> None:
@@ -29,7 +29,8 @@ def draw_sheet(making: Making, path: Path) -> None:
     lines = [_line(making, plan, place) for plan, place in _chosen(making.plan.classes)]
     if not lines:
         return
-    width = _LABEL + (1 + COLUMNS) * (_CELL + _GAP) + 2 * _GAP
+    columns = max(len(pictures) for _, pictures in lines)
+    width = _LABEL + max(columns, 4) * (_CELL + _GAP) + 3 * _GAP
     page = Image.new("RGB", (width, _TITLE + len(lines) * (_CELL + _GAP) + _GAP), _PAPER)
     pen, font = ImageDraw.Draw(page), _font(14)
     pen.text((_LABEL, 8), "real", _FAINT, font)
@@ -40,7 +41,10 @@ def draw_sheet(making: Making, path: Path) -> None:
         for j, picture in enumerate(pictures):
             left = _LABEL + j * (_CELL + _GAP) + (2 * _GAP if j else 0)
             tile = Image.fromarray(_tile(picture))
-            page.paste(tile, (left + (_CELL - tile.width) // 2, top + (_CELL - tile.height) // 2))
+            corner = left + (_CELL - tile.width) // 2, top + (_CELL - tile.height) // 2
+            page.paste(tile, corner)
+            frame = (corner[0] - 1, corner[1] - 1, corner[0] + tile.width, corner[1] + tile.height)
+            pen.rectangle(frame, outline=_FRAME)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     page.save(partial, "PNG")
     os.replace(partial, path)
@@ -84,10 +88,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _fitting(name: str, font: ImageFont.FreeTypeFont) -> str:
-    """A class name on one line, cut where the label column ends."""
+    """A class name on one line that fits the label column, its middle left out where it is too long."""
     name = "".join(c if c.isprintable() else "\ufffd" for c in name)
-    if font.getlength(name) <= _LABEL - 2 * _GAP:
-        return name
-    while name and font.getlength(name + "…") > _LABEL - 2 * _GAP:
-        name = name[:-1]
-    return name + "…"
+    shown, kept = name, len(name)
+    while kept > 2 and font.getlength(shown) > _LABEL - 2 * _GAP:
+        kept -= 1
+        shown = name[: kept // 2] + "…" + name[len(name) - (kept - kept // 2) :]
+    return shown

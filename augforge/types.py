@@ -118,9 +118,21 @@ class Bank(Protocol):
     """
 
     space: ClassVar[Literal["image", "feature"]]
-    y: Tensor
-    classes: Sequence[str]
-    attributes: Tensor | None
+
+    @property
+    def y(self) -> Tensor:
+        """The class of every row, [n] int64."""
+        ...
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The class names."""
+        ...
+
+    @property
+    def attributes(self) -> Tensor | None:
+        """A description of every class, [n_classes, a], or None."""
+        ...
 
     def examples(self, rows: Tensor, classes: Tensor | None = None) -> Examples:
         """The rows `rows` [m]. With `classes` [way] the labels are positions in it, else the bank's class ids."""
