@@ -39,11 +39,11 @@ CHROMA_STEPS = (
 def through_jpeg(pictures: Tensor, quality: Tensor) -> Tensor:
     """Floating pictures [n, c, h, w] in [0, 1], c 1 or 3, coded and decoded at `quality` [n] int64, 1 to 100.
 
-    The gradient is that of the coder without its rounding, which is let through as if it were the identity.
+    The gradient is that of the coder without its rounding, and without the clipping that rounding calls for.
     """
     levels = pictures * 255
     if pictures.shape[1] == 1:
-        return (_quantised(levels - 128, steps(LUMA_STEPS, quality)) + 128).div(255).clamp(0, 1)
+        return (_quantised(levels - 128, steps(LUMA_STEPS, quality)) + 128) / 255
     red, green, blue = levels.split(1, 1)  # [n, 1, h, w] each
     luma = 0.299 * red + 0.587 * green + 0.114 * blue - 128
     chroma = torch.cat([(blue - luma - 128) * (0.5 / 0.886), (red - luma - 128) * (0.5 / 0.701)], 1)
@@ -51,13 +51,19 @@ def through_jpeg(pictures: Tensor, quality: Tensor) -> Tensor:
     small = _quantised(_halved(chroma), steps(CHROMA_STEPS, quality))
     cb, cr = _doubled(small)[..., : pictures.shape[2], : pictures.shape[3]].split(1, 1)
     green = luma - (0.114 * 1.772 / 0.587) * cb - (0.299 * 1.402 / 0.587) * cr
-    return torch.cat([luma + 1.402 * cr, green, luma + 1.772 * cb], 1).div(255).clamp(0, 1)
+    decoded = torch.cat([luma + 1.402 * cr, green, luma + 1.772 * cb], 1) / 255
+    return _straight(decoded, decoded.clamp(0, 1))
 
 
 def steps(table: tuple[tuple[int, ...], ...], quality: Tensor) -> Tensor:
     """Quantisation steps [n, 8, 8] int64 of 1 to 255: a table for quality 50, scaled to `quality` [n], 1 to 100."""
     percent = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     return ((torch.tensor(table) * percent[:, None, None] + 50) // 100).clamp(1, 255)
+
+
+def _straight(x: Tensor, changed: Tensor) -> Tensor:
+    """`changed` [...] as a number, x [...] to the gradient."""
+    return x + (changed - x).detach() if x.requires_grad else changed
 
 
 def _quantised(planes: Tensor, step: Tensor) -> Tensor:
@@ -68,10 +74,11 @@ def _quantised(planes: Tensor, step: Tensor) -> Tensor:
     step = rearrange(step.to(planes.dtype).to(planes.device), "n v u -> u v n 1 1 1")
     cosines = _cosines(planes)
     coefficients = _mixed(cosines, _mixed(cosines, blocks).transpose(0, 1)) / step  # [u, v, n, c, down, across]
-    coefficients = (coefficients + (coefficients.round() - coefficients).detach()) * step
+    coefficients = _straight(coefficients, coefficients.round()) * step
     blocks = _mixed(cosines.T, _mixed(cosines.T, coefficients).transpose(0, 1))  # [y, x, n, c, down, across]
     planes = rearrange(blocks, "y x n c down across -> n c (down y) (across x)", c=channels)
-    return planes[..., :height, :width].clamp(-128, 127)
+    planes = planes[..., :height, :width]
+    return _straight(planes, planes.clamp(-128, 127))
 
 
 def _cosines(like: Tensor) -> Tensor:

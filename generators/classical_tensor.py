@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,7 @@ _COLOUR = ("brightness", "contrast", "saturation", "hue", "grey")
 # Pixels that go through all the steps together: on a CPU few enough for the caches, elsewhere for the memory.
 _PIXELS_AT_ONCE = {"cpu": 1 << 15}
 _PIXELS_AT_ONCE_ELSEWHERE = 1 << 22
+_ROUNDING = 1e-5  # more than the sums of a step can be off by
 _TOE = 1 / 1020  # a quarter of a grey level; below it gamma is a straight line, so that its slope at 0 is finite
 
 
@@ -39,7 +40,7 @@ def apply(recipe: Classical, pictures: Tensor, parameters: Parameters) -> Tensor
     """Pictures [n, c, h, w], c 1 or 3, changed row by row by `parameters`, as the same dtype on the same device.
 
     uint8 is 0..255, floating is [0, 1]; float64 is computed as it is, everything else in float32. Gradients flow
-    to floating pictures; rounding inside of the JPEG coder lets them through unchanged.
+    to floating pictures; the JPEG coder's rounding lets them through unchanged.
     """
     n, _, height, width = pictures.shape
     if not n:
@@ -88,6 +89,35 @@ def _as(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like.dtype).to(like.device)
 
 
+class _Limit(torch.autograd.Function):
+    """Cut to [0, 1]; the gradient passes where no more than a rounding error is cut.
+
+    `clamp` stops it at 0 and 1 themselves, and so wherever a picture is black or white.
+    """
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        """x [...] cut to [0, 1]."""
+        return x.clamp(0, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Remember which numbers were inside."""
+        (x,) = inputs
+        ctx.save_for_backward((x > -_ROUNDING) & (x < 1 + _ROUNDING))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """The gradient [...] of those that were inside."""
+        (inside,) = ctx.saved_tensors
+        return gradient * inside
+
+
+def _limited(x: Tensor) -> Tensor:
+    """x [...], which nobody else holds, cut to [0, 1]: in place where no gradient is asked for."""
+    return _Limit.apply(x) if x.requires_grad and torch.is_grad_enabled() else x.clamp_(0, 1)
+
+
 def _resampling(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
     """Every affine part in one reading of the pictures."""
     height, width = like.shape[2:]
@@ -106,7 +136,7 @@ def _resampling(recipe: Classical, parameters: Parameters, like: Tensor) -> Step
         grid = torch.view_as_real(lines[rows, :, None] + columns[rows, None])  # [m, h, w, 2]
         x = x - fill if fill else x
         x = F.grid_sample(x, grid, recipe.interpolation, PADDINGS[str(recipe.padding)], align_corners=False)
-        return (x + fill if fill else x).clamp_(0, 1)
+        return _limited(x + fill if fill else x)
 
     return step
 
@@ -132,12 +162,12 @@ def _recolouring(recipe: Classical, parameters: Parameters, like: Tensor) -> Ste
 
     def step(x: Tensor, rows: slice) -> Tensor:
         if x.shape[1] == 1 or not mixing:
-            return (x * gain[rows]).add_(offset[rows, :1]).clamp_(0, 1)
+            return _limited((x * gain[rows]).add_(offset[rows, :1]))
         out = x[:, 0:1] * colour[rows, :, 0]  # [m, 1, h, w] * [m, 3, 1, 1]
         out += x[:, 1:2] * colour[rows, :, 1]
         out += x[:, 2:3] * colour[rows, :, 2]
         out += offset[rows]
-        return out.clamp_(0, 1)
+        return _limited(out)
 
     return step
 
@@ -151,8 +181,8 @@ def _bending(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
         gamma = gammas[rows]
         # Not pow: its vector and scalar forms differ in the last bit, so that a pixel's place would show.
         curve = (x.clamp(_TOE, 1).log() * gamma).exp()
-        bent = torch.where(x < _TOE, x * slopes[rows], curve).clamp(0, 1)
-        return torch.where(gamma == 1, x, bent)
+        bent = torch.where(x < _TOE, x * slopes[rows], curve)
+        return _limited(torch.where(gamma == 1, x, bent))
 
     return step
 
@@ -172,7 +202,7 @@ def _blurring(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
             x = padded.narrow(axis, 0, size) * kernels[rows, 0]
             for tap in range(1, 2 * widest + 1):
                 x += padded.narrow(axis, tap, size) * kernels[rows, tap]
-        return x.clamp(0, 1)
+        return _limited(x)
 
     return step
 
@@ -184,7 +214,7 @@ def _noising(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
 
     def step(x: Tensor, rows: slice) -> Tensor:
         drawn = chance.normal(parameters.noise_keys[rows], (height, width, x.shape[1]))
-        return (x + _as(rearrange(drawn, "m h w c -> m c h w"), like) * deviations[rows]).clamp_(0, 1)
+        return _limited(x + _as(rearrange(drawn, "m h w c -> m c h w"), like) * deviations[rows])
 
     return step
 

@@ -33,5 +33,5 @@ class Copies:
         Raises InputError where a wanted class has no support row.
         """
         parent = choose_parents(support.y, want, keys)
-        made = support.take(parent)
-        return Examples(made.x, want, parent)
+        x = support.take(parent).x
+        return Examples([picture.clone() for picture in x] if isinstance(x, list) else x, want, parent)

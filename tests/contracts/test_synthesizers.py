@@ -79,7 +79,7 @@ def _cases():
                 yield pytest.param(name, case, id=f"{name}-{case}")
 
 
-every_case = pytest.mark.parametrize(("name", "case"), _cases())
+every_case = pytest.mark.parametrize(("name", "case"), list(_cases()))
 every_name = pytest.mark.parametrize("name", catalog.SYNTHESIZERS)
 
 

@@ -1,0 +1,45 @@
+# make setup, make demo and make test each do all of their own set-up: Python 3.11 or later, git and make will do.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+SERIAL := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NO_ALBUMENTATIONS_UPDATE=1
+# The real data sets, where they lie beside the checkout; tests that need them skip where they do not.
+DATA := $(or $(AUGFORGE_DATA),$(abspath $(wildcard ../shared/data)))
+
+.PHONY: setup demo test lint wheel-test clean
+
+setup: $(READY)
+
+# uv installs in seconds what pip does in minutes; where it cannot be had, pip does it.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	($(BIN)/python -m pip install --quiet uv && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[fast,dev]') || \
+	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fast,dev]'
+	touch $(READY)
+
+demo: $(READY)
+	rm -rf demo
+	PYTHONDONTWRITEBYTECODE= $(BIN)/augforge synth glyphs --split test --per-class 8 --set preset=handwriting --out demo
+	@echo "look at demo/contact_sheet.png; where each picture came from is in demo/manifest.jsonl"
+
+test: $(READY) lint
+	$(SERIAL) AUGFORGE_DATA="$(DATA)" $(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(READY)
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/mypy -p augforge
+
+# The wheel, built and installed in a clean environment, passes the same tests.
+wheel-test: $(READY)
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m build --wheel --outdir build/wheel > build/wheel/log
+	$(PYTHON) -m venv build/wheel/venv
+	$(BIN)/uv pip install --quiet --python build/wheel/venv/bin/python --constraint constraints.txt \
+	  "$$(ls build/wheel/*.whl)[fast,dev]"
+	$(SERIAL) AUGFORGE_DATA="$(DATA)" build/wheel/venv/bin/pytest -n 2 --dist worksteal
+
+clean:
+	rm -rf $(VENV) build demo

@@ -1,0 +1,159 @@
+"""`augforge synth` against the obvious script: albumentations and Pillow's save in a DataLoader with two workers.
+
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/speed/synth.py [--json] [--rounds 7]
+
+2,000 pictures of CIFAR-FS at 32 px (20 classes, 100 each) and 200 photographs of 224 px, 10 made of each, the `keras`
+preset plus brightness, contrast and hue. Both sides read a class folder and use two processes. Wall clock of the
+whole work, imports aside: ours includes planning, forking, manifest and contact sheet. Then JPEG and WebDataset
+shards, and how near the PNG run is to only creating files with the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from paired import paired, show
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from augforge.data.source import open_source
+from augforge.orders import Options, Order
+from augforge.synth import synth
+
+DATA = Path(os.environ.get("AUGFORGE_DATA", "../shared/data"))
+COPIES, WORKERS = 10, 2
+COLOUR = {"brightness": 0.2, "contrast": 0.2, "hue": 0.1}
+
+
+def write_cifar(root: Path) -> None:
+    """20 classes of 100 pictures of CIFAR-FS, as the archive holds them."""
+    bank = open_source("cifar-fs", DATA)["train"]
+    for label, name in enumerate(bank.classes[:20]):
+        (root / name).mkdir(parents=True)
+        for row in bank.rows_of(label)[:100].tolist():
+            (root / name / Path(bank.name(row)).name).write_bytes(bank.read(row))
+
+
+def write_photographs(root: Path, count: int = 200, side: int = 224) -> None:
+    """Photographs of cats and dogs, middle cut out at `side` px, as JPEG of quality 95."""
+    with tarfile.open(DATA / "dogs_vs_cats_small_s160.tar") as tar:
+        members = [m for m in tar.getmembers() if m.isfile() and m.name.endswith(".jpg")]
+        for member in members[:: len(members) // count][:count]:
+            name = Path(member.name).parent.name
+            (root / name).mkdir(parents=True, exist_ok=True)
+            picture = Image.open(io.BytesIO(tar.extractfile(member).read())).convert("RGB")
+            edge = min(picture.size)
+            left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
+            square = picture.crop((left, top, left + edge, top + edge)).resize((side, side), Image.Resampling.BICUBIC)
+            square.save(root / name / f"{Path(member.name).stem}.jpg", quality=95)
+
+
+class Script(Dataset):
+    """What people write: open, augment, save."""
+
+    def __init__(self, source: Path, out: Path) -> None:
+        self.files, self.out = sorted(source.glob("*/*")), out
+        self.compose = A.Compose([
+            A.Affine(rotate=(-40, 40), translate_percent=(-0.2, 0.2), shear=(-0.2, 0.2), scale=(0.8, 1.2),
+                     border_mode=cv2.BORDER_REPLICATE, p=1),
+            A.HorizontalFlip(p=0.5),
+            A.ColorJitter(brightness=0.2, contrast=0.2, saturation=0, hue=0.1, p=1),
+        ])  # fmt: skip
+
+    def __len__(self) -> int:
+        return COPIES * len(self.files)
+
+    def __getitem__(self, i: int) -> int:
+        file = self.files[i // COPIES]
+        picture = self.compose(image=np.asarray(Image.open(file).convert("RGB")))["image"]
+        Image.fromarray(picture).save(self.out / file.parent.name / f"{file.stem}_{i % COPIES}.png")
+        return i
+
+
+def script(source: Path, out: Path) -> Callable[[], object]:
+    """Run the script into a fresh folder."""
+
+    def run() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        for folder in source.iterdir():
+            (out / folder.name).mkdir(parents=True)
+        for _ in DataLoader(Script(source, out), batch_size=64, num_workers=WORKERS):
+            pass
+
+    return run
+
+
+def ours(source: Path, out: Path, **sink: object) -> Callable[[], object]:
+    """Run `synth` into a fresh folder."""
+    count = len(list(source.glob("*/*"))) // len(list(source.iterdir())) * COPIES
+    order = Order(str(source), settings=COLOUR, per_class=count, **sink)
+
+    def run() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        synth(order, out, Options(workers=WORKERS))
+
+    return run
+
+
+def _write(job: tuple[list[Path], Path]) -> None:
+    files, out = job
+    for i, file in enumerate(files):
+        (out / f"{os.getpid()}-{i}.png").write_bytes(file.read_bytes())
+
+
+def create_files(made: Path, out: Path) -> float:
+    """Seconds of only reading the made files and writing them again, in two processes: a floor for any such run."""
+    files = sorted(made.glob("*/*.png"))
+    out.mkdir()
+    with get_context("fork").Pool(WORKERS) as pool:
+        start = time.perf_counter()
+        pool.map(_write, [(files[i::WORKERS], out) for i in range(WORKERS)])
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure both sizes, and the other sinks."""
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    arguments.add_argument("--json", action="store_true")
+    arguments.add_argument("--rounds", type=int, default=7)
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for case, write in (("32 px", write_cifar), ("224 px", write_photographs)):
+            source, out = Path(scratch) / f"source {case}", Path(scratch) / "ours"
+            write(source)
+            count = COPIES * len(list(source.glob("*/*")))
+            theirs = script(source, Path(scratch) / "theirs")
+            for name, sink in (("PNG folder", {}), ("JPEG folder", {"encoding": "jpeg"}),
+                               ("PNG shards", {"format": "webdataset"})):  # fmt: skip
+                rounds = options.rounds if not sink else 3
+                measured = paired(ours(source, out, **sink), theirs, rounds, time.perf_counter)
+                rows.append({"case": f"{case}, {name}", "peer": "albumentations + Pillow PNG", **measured,
+                             "images_per_second": round(count / measured["seconds"]),
+                             "peer_images_per_second": round(count / measured["peer_seconds"])})  # fmt: skip
+                if not sink:
+                    floor = sorted(create_files(out, Path(scratch) / f"floor {case} {i}") for i in range(3))[1]
+                    rows[-1]["share_of_creating_files"] = round(floor / measured["seconds"], 3)
+    show(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()
