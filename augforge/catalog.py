@@ -112,7 +112,8 @@ def _convert(value: Any, wanted: Any) -> Any:
         if value in (True, False, "true", "false"):
             return value in (True, "true")
     elif wanted in (int, float) and not isinstance(value, bool):
-        return wanted(value)
+        if not isinstance(value, float) or wanted(value) == value:  # 2.5 is no whole number
+            return wanted(value)
     elif wanted in (str, dict) and isinstance(value, wanted):
         return value
     raise ValueError(value)
@@ -120,7 +121,8 @@ def _convert(value: Any, wanted: Any) -> Any:
 
 def _spell(hint: Any) -> str:
     """A type as a user reads it."""
-    words = {"NoneType": "none", "float": "a number", "int": "a whole number", "str": "text", "bool": "true or false"}
+    words = {"NoneType": "none", "float": "a number", "int": "a whole number", "str": "text", "bool": "true or false",
+             "dict": "a JSON object"}  # fmt: skip
     spelt = []
     for kind in _alternatives(hint):
         if typing.get_origin(kind) is typing.Literal:

@@ -5,6 +5,7 @@ Every file is written under another name and renamed, so nothing that bears its 
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import zipfile
@@ -64,6 +65,7 @@ class Sink:
             raise InputError(f"{str(self.out)!r} cannot be written ({error.strerror or error})") from error
 
 
+@functools.lru_cache(maxsize=4096)
 def folder_name(name: str) -> str:
     """A class name as one folder's name, each another: what a folder cannot be called is written as %XX.
 
@@ -88,7 +90,8 @@ def check_folder_names(classes: Iterable[str]) -> None:
 
 def _write_folder(sink: Sink, unit: int, made: Iterable[Made]) -> tuple[list[Row], int]:
     rows, size = [], 0
-    partial = os.path.join(sink.out, PARTIAL, str(os.getpid()))
+    out = str(sink.out)
+    partial = f"{out}/{PARTIAL}/{os.getpid()}"
     suffix = SUFFIXES[sink.encoding]
     for one in made:
         data = encode(one.picture, sink.encoding, sink.quality)
@@ -98,7 +101,7 @@ def _write_folder(sink: Sink, unit: int, made: Iterable[Made]) -> tuple[list[Row
             _write_all(handle, data)
         finally:
             os.close(handle)
-        os.rename(partial, os.path.join(sink.out, file))
+        os.rename(partial, f"{out}/{file}")
         rows.append(one.to_row(file))
         size += len(data)
     return rows, size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -183,6 +184,7 @@ def _facts(method: str, settings: str, parent: tuple[str, str], seed: int, index
             "index": index}  # fmt: skip
 
 
+@functools.lru_cache(maxsize=1024)
 def stem(name: str) -> str:
     """The last part of a parent's name without its suffix, safe as the start of a file name."""
     last = PurePosixPath(name).name if not name.endswith("]") else name

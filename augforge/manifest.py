@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,10 @@ class Row:
 
     def to_line(self) -> bytes:
         """The JSON line, newline included; only ASCII, so undecodable file names survive."""
-        return (json.dumps({_KEYS.get(k, k): v for k, v in self.__dict__.items()}) + "\n").encode("ascii")
+        return (_to_json(as_dict(self)) + "\n").encode("ascii")
 
 
+_to_json = json.JSONEncoder().encode  # what json.dumps calls, without its choice of encoder for every line
 _KEYS = {"cls": "class"}
 _NAMES = {key: name for name, key in _KEYS.items()}
 
@@ -105,4 +106,4 @@ def write_json(path: Path, value: Any) -> None:
 
 def as_dict(row: Row) -> dict[str, Any]:
     """A row as the JSON object of its line."""
-    return {_KEYS.get(k, k): v for k, v in asdict(row).items()}
+    return {_KEYS.get(k, k): v for k, v in row.__dict__.items()}

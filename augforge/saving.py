@@ -47,10 +47,16 @@ def load_part(folder: Path, kind: str = "synthesizer") -> Any:
         raise InputError(f"{str(folder)!r} has no {_SETTINGS}; expected a folder that `augforge fit` made") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{str(folder / _SETTINGS)!r} is damaged ({error})") from error
+    if not (isinstance(name, str) and isinstance(settings, dict) and isinstance(expected, list)):
+        raise InputError(f"{str(folder / _SETTINGS)!r} is damaged (its entries are of a wrong kind)")
     if found_kind != kind:
         raise InputError(f"{str(folder)!r} holds a {found_kind}; expected a {kind}")
     part = catalog.make(name, settings, kind)
-    for key, value in _read_tensors(folder / _TENSORS).items():
+    tensors = _read_tensors(folder / _TENSORS)
+    missing = [key for key in expected if key not in tensors]
+    if missing:
+        raise InputError(f"{str(folder / _TENSORS)!r} lacks {missing[0]!r}, which {_SETTINGS} names")
+    for key, value in tensors.items():
         if key not in expected or not is_fitted(key):
             raise InputError(f"{str(folder / _TENSORS)!r} holds {key!r}, which {_SETTINGS} does not name")
         setattr(part, key, value)

@@ -12,7 +12,7 @@ import numpy as np
 from augforge import output
 from augforge.data.banks import FeatureBank
 from augforge.encode import encode
-from augforge.export import Sink, pack_npz
+from augforge.export import Sink, pack_npz, write_all
 from augforge.making import Making, PictureBank, rows_of_unit
 from augforge.orders import Options, Order, Ready, open_bank, prepare
 from augforge.sheet import draw_sheet
@@ -71,14 +71,11 @@ def _synth_pictures(order: Order, bank: PictureBank, out: Path, options: Options
     report = _report(ready, out)
     output.claim(out, ready.record, ready.folder, options)
     if not output.finished(out, options.shard):
-        ready.sink.prepare([c.name for c in ready.making.plan.classes])
+        ready.sink.prepare([c.name for c in ready.making.plan.classes if c.make + c.real])
         _make(ready, options, report)
     else:
         report.already = _rows_of_shard(ready, options.shard)
-    if not (out / output.MANIFEST).exists():
-        report.finished = output.finish_shard(out, ready.making.plan, options.shard)
-        if report.finished:
-            _finish(ready, out)
+    report.finished = _finish(ready, out, options.shard)
     return report
 
 
@@ -117,8 +114,7 @@ def _make(ready: Ready, options: Options, report: Report) -> None:
         results = in_order(_make_unit, (ready.making, ready.sink), units[done:], min(ready.workers, len(units) - done))
         for lines, made, size, found in results:
             try:
-                manifest.write(lines)
-                manifest.flush()
+                write_all(manifest.fileno(), lines)
             except OSError as error:
                 raise InputError(f"{str(ready.sink.out)!r} cannot be written ({error.strerror})") from error
             skipped |= dict(found)
@@ -141,15 +137,23 @@ def _make_unit(job: tuple[Making, Sink], unit: int) -> tuple[bytes, int, int, li
     return b"".join(row.to_line() for row in rows), made, size, skipped
 
 
-def _finish(ready: Ready, out: Path) -> None:
-    """What is drawn and packed once all rows are there."""
+def _finish(ready: Ready, out: Path, shard: tuple[int, int]) -> bool:
+    """Draw and pack once all rows are there, and finish the run; False while other shards are not done."""
     plan = ready.making.plan
     try:
-        if ready.sink.format == "npz":
-            counts = [c.make + c.real for c in plan.classes]
-            pack_npz(ready.sink, np.repeat(np.arange(len(counts)), counts), [c.name for c in plan.classes])
-        draw_sheet(ready.making, out / output.SHEET)
-        output.finish_run(out)
+        with output.alone(out):
+            if (out / output.MANIFEST).exists():
+                return True
+            whole = output.whole_manifest(out, plan, shard)
+            if whole is None:
+                return False
+            if ready.sink.format == "npz":
+                counts = [c.make + c.real for c in plan.classes]
+                labels = np.repeat(np.arange(len(counts)), counts)
+                pack_npz(ready.sink, plan.units, labels, [c.name for c in plan.classes])
+            draw_sheet(ready.making, out / output.SHEET)
+            output.finish_run(out, whole)
+            return True
     except OSError as error:
         raise InputError(f"{str(out)!r} cannot be written ({error.strerror or error})") from error
 

@@ -28,7 +28,7 @@ from augforge import chance
 from augforge.generators.parents import choose_parents
 from augforge.types import Bank, Examples, InputError, Space
 
-_QUIET = "NO_ALBUMENTATIONS_UPDATE"  # without it the import asks PyPI for a newer version
+_QUIET = "NO_ALBUMENTATIONS_UPDATE"  # without it the import asks the network for a newer version
 _EXPECTED = "expected a pipeline that `albumentations.save` wrote as JSON"
 
 

@@ -7,6 +7,7 @@ linear colour parts into one colour matrix, so a picture is read and written onc
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -119,8 +120,9 @@ class Classical:
         for name in _SYMMETRIC + _FACTORS + _FROM_ZERO + _FIXED:
             setattr(self, name, _as_range(name, getattr(self, name)))
         for name in (*_CHANCES, "fill"):
-            if not 0 <= float(getattr(self, name)) <= 1:
-                raise InputError(f"{name}={getattr(self, name)} was given; expected a number from 0 to 1")
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise InputError(f"{name}={value!r} was given; expected a number from 0 to 1")
         _one_of("padding", self.padding, ("reflect", "edge", "constant"))
         _one_of("interpolation", self.interpolation, ("nearest", "bilinear", "bicubic"))
         _one_of("engine", self.engine, ("auto", "cv2", "tensor"))
@@ -136,17 +138,25 @@ class Classical:
         Raises InputError where a wanted class has no support row or the support holds features.
         """
         parent = choose_parents(support.y, want, keys)
-        if isinstance(support.x, Tensor) and support.x.ndim != 4:
-            raise InputError(f"classical augmentation takes pictures [n, c, h, w], not {list(support.x.shape)}")
         pictures = [support.x[i] for i in parent.tolist()] if isinstance(support.x, list) else support.x[parent]
         return Examples(self.apply(pictures, self.draw(keys)), want, parent)
 
     def apply(self, pictures: Tensor | list[Tensor], parameters: Parameters) -> Tensor | list[Tensor]:
-        """Replay drawn parameters, row by row, on pictures [n, c, h, w] or a list of n tensors [c, h, w]."""
+        """Replay drawn parameters, row by row, on pictures [n, c, h, w] or a list of n tensors [c, h, w].
+
+        Raises InputError where there are not as many parameters as pictures, or they are not uint8 or floating
+        pictures of 1 or 3 channels.
+        """
+        if len(pictures) != len(parameters):
+            raise InputError(f"{len(parameters)} parameters were given for {len(pictures)} pictures")
         if isinstance(pictures, list):
             return self._apply_list(pictures, parameters)
         if not len(pictures):
             return pictures.clone()
+        typed = pictures.dtype == torch.uint8 or pictures.is_floating_point()
+        if pictures.ndim != 4 or pictures.shape[1] not in (1, 3) or 0 in pictures.shape or not typed:
+            found = f"{pictures.dtype} {list(pictures.shape)}"
+            raise InputError(f"{found} was given; expected uint8 or floating pictures [n, c, h, w] with c 1 or 3")
         with_cv2 = pictures.dtype == torch.uint8 and pictures.device.type == "cpu"
         if self.engine == "cv2" or (self.engine == "auto" and with_cv2):
             return classical_cv2.apply_to_tensor(self, pictures, parameters)
@@ -201,19 +211,28 @@ def _boxes(area: np.ndarray, u: np.ndarray) -> np.ndarray:
     return np.stack([top, left, top + height, left + width], -1)
 
 
-def _as_range(name: str, value: Range) -> tuple[float, float]:
-    """The pair that `value` stands for; InputError where it is none or lies outside of what `name` can be."""
-    if isinstance(value, int | float):
-        shorthand = {**dict.fromkeys(_SYMMETRIC, (-value, value)), **dict.fromkeys(_FACTORS, (1 - value, 1 + value))}
-        value = shorthand.get(name, (0.0, value) if name in _FROM_ZERO else (value, value))
-    if len(value) != 2 or not value[0] <= value[1]:
-        raise InputError(f"{name}={value} was given; expected a number, or low,high with low <= high")
-    low, high = float(value[0]), float(value[1])
-    floor = {"zoom": 0.01, "zoom_x": 0.01, "zoom_y": 0.01, "gamma": 0.01, "jpeg_quality": 1}.get(name, 0.0)
-    ceiling = {"erase_area": 1.0, "jpeg_quality": 100.0}.get(name, float("inf"))
+def _as_range(name: str, given: Range) -> tuple[float, float]:
+    """The pair that `given` stands for; InputError where it is none or lies outside of what `name` can be."""
+    pair = _pair(name, given) if isinstance(given, int | float) else given
+    numbers = isinstance(pair, tuple | list) and all(isinstance(v, int | float) and math.isfinite(v) for v in pair)
+    if not numbers or len(pair) != 2 or not pair[0] <= pair[1]:
+        raise InputError(f"{name}={given!r} was given; expected a number, or low,high with low <= high")
+    low, high = float(pair[0]), float(pair[1])
+    floor = {"zoom": 0.01, "zoom_x": 0.01, "zoom_y": 0.01, "gamma": 0.01, "jpeg_quality": 1.0}.get(name, 0.0)
+    ceiling = {"erase_area": 1.0, "jpeg_quality": 100.0}.get(name, math.inf)
     if name not in _SYMMETRIC and not (floor <= low and high <= ceiling):
-        raise InputError(f"{name}={value} was given; expected numbers from {floor:g} to {ceiling:g}")
+        bounds = f"at least {floor:g}" if ceiling == math.inf else f"from {floor:g} to {ceiling:g}"
+        raise InputError(f"{name}={given!r} was given, which means {low:g} to {high:g}; expected numbers {bounds}")
     return low, high
+
+
+def _pair(name: str, value: float) -> tuple[float, float]:
+    """What a single number means for `name`."""
+    if name in _SYMMETRIC:
+        return -abs(value), abs(value)
+    if name in _FACTORS:
+        return 1 - value, 1 + value
+    return (0.0, value) if name in _FROM_ZERO else (value, value)
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -180,7 +180,7 @@ def _bending(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
     def step(x: Tensor, rows: slice) -> Tensor:
         gamma = gammas[rows]
         # Not pow: its vector and scalar forms differ in the last bit, so that a pixel's place would show.
-        curve = (x.clamp(_TOE, 1).log() * gamma).exp()
+        curve = (x.clamp(min=_TOE).log() * gamma).exp()
         bent = torch.where(x < _TOE, x * slopes[rows], curve)
         return _limited(torch.where(gamma == 1, x, bent))
 

@@ -80,7 +80,8 @@ class Keyed(Dataset[Item]):
         """Make every row's next visit number `epoch` (from 0): to resume, or after an epoch that was broken off.
 
         Workers fetch ahead of the loop, so how far the counts of a broken-off epoch got depends on their number.
-        Call it between epochs, before the loop asks the loader for its next iterator.
+        Call it while no worker is at work: after a whole epoch, or once the broken-off iterator is gone. Persistent
+        workers outlive it and still finish what they fetched ahead: there, make a new DataLoader first.
         """
         self.visits.fill_(epoch)
 

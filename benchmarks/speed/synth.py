@@ -6,6 +6,9 @@
 preset plus brightness, contrast and hue. Both sides read a class folder and use two processes. Wall clock of the
 whole work, imports aside: ours includes planning, forking, manifest and contact sheet. Then JPEG and WebDataset
 shards, and how near the PNG run is to only creating files with the same bytes.
+
+Every round writes into a folder of its own and nothing is deleted before the end: ext4 is slow to create files where
+others were deleted in the last seconds, which would be measured instead.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import shutil
 import tarfile
 import tempfile
 import time
@@ -90,23 +92,22 @@ def script(source: Path, out: Path) -> Callable[[], object]:
     """Run the script into a fresh folder."""
 
     def run() -> None:
-        shutil.rmtree(out, ignore_errors=True)
+        fresh = Path(tempfile.mkdtemp(dir=out))
         for folder in source.iterdir():
-            (out / folder.name).mkdir(parents=True)
-        for _ in DataLoader(Script(source, out), batch_size=64, num_workers=WORKERS):
+            (fresh / folder.name).mkdir()
+        for _ in DataLoader(Script(source, fresh), batch_size=64, num_workers=WORKERS):
             pass
 
     return run
 
 
-def ours(source: Path, out: Path, **sink: object) -> Callable[[], object]:
+def ours(source: Path, out: Path, sink: dict[str, str]) -> Callable[[], object]:
     """Run `synth` into a fresh folder."""
     count = len(list(source.glob("*/*"))) // len(list(source.iterdir())) * COPIES
     order = Order(str(source), settings=COLOUR, per_class=count, **sink)
 
     def run() -> None:
-        shutil.rmtree(out, ignore_errors=True)
-        synth(order, out, Options(workers=WORKERS))
+        synth(order, tempfile.mkdtemp(dir=out), Options(workers=WORKERS))
 
     return run
 
@@ -138,19 +139,22 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for case, write in (("32 px", write_cifar), ("224 px", write_photographs)):
-            source, out = Path(scratch) / f"source {case}", Path(scratch) / "ours"
+            source, out, other = (Path(scratch) / f"{kind} {case}" for kind in ("source", "ours", "theirs"))
             write(source)
+            out.mkdir()
+            other.mkdir()
             count = COPIES * len(list(source.glob("*/*")))
-            theirs = script(source, Path(scratch) / "theirs")
+            theirs = script(source, other)
             for name, sink in (("PNG folder", {}), ("JPEG folder", {"encoding": "jpeg"}),
                                ("PNG shards", {"format": "webdataset"})):  # fmt: skip
                 rounds = options.rounds if not sink else 3
-                measured = paired(ours(source, out, **sink), theirs, rounds, time.perf_counter)
+                measured = paired(ours(source, out, sink), theirs, rounds, time.perf_counter)
                 rows.append({"case": f"{case}, {name}", "peer": "albumentations + Pillow PNG", **measured,
                              "images_per_second": round(count / measured["seconds"]),
                              "peer_images_per_second": round(count / measured["peer_seconds"])})  # fmt: skip
                 if not sink:
-                    floor = sorted(create_files(out, Path(scratch) / f"floor {case} {i}") for i in range(3))[1]
+                    made = next(out.iterdir())
+                    floor = sorted(create_files(made, Path(scratch) / f"floor {case} {i}") for i in range(3))[1]
                     rows[-1]["share_of_creating_files"] = round(floor / measured["seconds"], 3)
     show(rows, options.json)
 

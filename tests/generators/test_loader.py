@@ -104,11 +104,19 @@ def test_seeds_differ_and_epochs_can_be_set():
     assert not torch.equal(one.keyed[0].key, one.keyed[1].key)
 
 
+def test_an_epoch_can_be_set_after_one_that_was_broken_off(expected):
+    dataset = Augmented(_dataset(), RECIPE, seed=1)
+    loader = DataLoader(dataset, batch_size=2, num_workers=2)
+    for _ in loader:
+        break
+    dataset.set_epoch(1)
+    assert torch.equal(torch.cat([x for x, _ in loader]), expected[1][0])
+
+
 def test_an_epoch_set_between_epochs_reaches_persistent_workers(expected):
     dataset = Augmented(_dataset(), RECIPE, seed=1)
     loader = DataLoader(dataset, batch_size=5, num_workers=2, persistent_workers=True)
-    next(iter(loader))  # broken off
-    for _ in range(2):
+    for _ in range(3):
         dataset.set_epoch(1)
         assert torch.equal(torch.cat([x for x, _ in loader]), expected[1][0])
 

@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from augforge import chance
+from augforge.generators.classical import Classical
+from augforge.generators.copies import Copies
+from augforge.generators.nothing import Nothing
+from augforge.imagine import check_space, enlarge, fill_to, more_of_each
+from augforge.types import Examples, InputError
+
+Y = torch.tensor([1, 0, 1, 1, 3])
+SUPPORT = Examples(torch.arange(10.0).reshape(5, 2), Y)
+PICTURES = Examples(torch.zeros(5, 3, 8, 8, dtype=torch.uint8), Y)
+
+
+def test_filling_counts_real_rows():
+    want = fill_to(Y, 3)
+    assert want.tolist() == [0, 0, 2, 2, 2, 3, 3]
+    assert torch.bincount(torch.cat([Y, want])).tolist() == [3, 3, 3, 3]
+    assert fill_to(Y, 1).tolist() == [2]
+    assert fill_to(Y, 0).tolist() == []
+    assert fill_to(Y, 2, classes=5).tolist() == [0, 2, 2, 3, 4, 4]
+    assert fill_to(Y[:0], 2, classes=2).tolist() == [0, 0, 1, 1]
+    assert want.dtype == torch.int64
+
+
+def test_more_of_each():
+    assert more_of_each(3, 2).tolist() == [0, 0, 1, 1, 2, 2]
+    assert more_of_each(3, 0).tolist() == []
+
+
+def test_real_rows_come_first_and_have_no_parent():
+    want = torch.tensor([3, 0, 1])
+    both = enlarge(SUPPORT, Copies(), want, chance.row_keys(0, "", torch.arange(3)))
+    assert torch.equal(both.x[:5], SUPPORT.x)
+    assert both.y.tolist() == [*Y.tolist(), 3, 0, 1]
+    assert both.parent[:5].tolist() == [-1] * 5
+    assert torch.equal(both.x[5:], SUPPORT.x[both.parent[5:]])
+    assert torch.equal(Y[both.parent[5:]], want)
+
+
+def test_nothing_adds_nothing():
+    both = enlarge(SUPPORT, Nothing(), torch.tensor([2, 7]), torch.arange(2))
+    assert torch.equal(both.x, SUPPORT.x)
+    assert torch.equal(both.y, Y)
+    none = torch.zeros(0, dtype=torch.int64)
+    assert torch.equal(enlarge(SUPPORT, Copies(), none, none).y, Y)
+
+
+class _NeedsTwo(Copies):
+    support_needed = 2
+
+
+@pytest.mark.parametrize(
+    ("part", "wanted", "message"),
+    [
+        (Copies(), 2, "class 2 has 0 support rows; Copies needs at least 1"),
+        (Copies(), 9, "class 9 has 0 support rows"),
+        (_NeedsTwo(), 3, "class 3 has 1 support rows; _NeedsTwo needs at least 2"),
+    ],
+)
+def test_classes_with_too_few_rows_are_refused(part, wanted, message):
+    with pytest.raises(InputError, match=message):
+        enlarge(SUPPORT, part, torch.tensor([1, wanted]), torch.arange(2))
+
+
+def test_pictures_are_told_from_features():
+    with pytest.raises(InputError, match="Classical makes images, and these rows are features"):
+        enlarge(SUPPORT, Classical(), torch.tensor([1]), torch.arange(1))
+    listed = Examples(list(PICTURES.x), Y)
+    for rows in (PICTURES, listed):
+        check_space(Classical(), rows, "classical")
+        assert len(enlarge(rows, Classical(), torch.tensor([1]), torch.arange(1))) == 6
+    feature_part = type("FeaturePart", (), {"space": "feature"})()
+    with pytest.raises(InputError, match="x makes features, and these rows are images"):
+        check_space(feature_part, listed, "x")

@@ -1,0 +1,77 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from augforge.manifest import Row, as_dict, canonical, digest, from_line, read_rows, recover, write_json
+from augforge.types import InputError
+
+ROW = Row("a/0.png", "", "a", "classical", "0123456789abcdef", "train/a/x.jpg", "ff" * 32, 7, 3, "0.1.0")
+NAMES = ["x", "two\nlines\r", "tab\t", '"quoted" \\', "naïve-猫-🐈", "undecodable-\udcff", "\u2028", "\x00", ""]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_file_name_survives_on_one_line(name, tmp_path):
+    row = replace(ROW, file=name, parent=name, cls=name)
+    line = row.to_line()
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert line.isascii()
+    assert from_line(line, tmp_path, 1) == row
+    assert json.loads(line) == as_dict(row)
+
+
+def test_the_class_is_called_class(tmp_path):
+    record = json.loads(ROW.to_line())
+    assert record["class"] == "a"
+    assert "cls" not in record
+    assert (record["seed"], record["index"]) == (7, 3)
+
+
+def test_a_manifest_is_read_row_by_row(tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    rows = [replace(ROW, file=name, index=i) for i, name in enumerate(NAMES)]
+    path.write_bytes(b"".join(row.to_line() for row in rows))
+    assert list(read_rows(path)) == rows
+    path.write_bytes(rows[0].to_line() + b"{}\n")
+    with pytest.raises(InputError, match=r"line 2 of '.*manifest\.jsonl' is not a manifest row"):
+        list(read_rows(path))
+    with pytest.raises(InputError, match="cannot be read"):
+        list(read_rows(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"[]", b"3", b"{", b"\xff", b'{"file": "x"}', ROW.to_line()[:-3]])
+def test_damaged_lines_are_refused(line, tmp_path):
+    with pytest.raises(InputError, match="line 4 of"):
+        from_line(line, tmp_path, 4)
+    extra = json.dumps({**as_dict(ROW), "colour": "red"}).encode()
+    with pytest.raises(InputError, match="line 4 of"):
+        from_line(extra, tmp_path, 4)
+
+
+def test_recovery_cuts_back_to_whole_units(tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    whole = b"".join(replace(ROW, index=i).to_line() for i in range(6))
+    ends = [i for i, byte in enumerate(whole, 1) if byte == 0x0A]
+    sizes = [2, 1, 3]
+    for cut in (0, 1, ends[0], ends[1] - 1, ends[1], ends[1] + 5, ends[2], ends[4], len(whole) - 1, len(whole)):
+        path.write_bytes(whole[:cut])
+        units = sum(cut >= ends[last] for last in (1, 2, 5))
+        assert recover(path, sizes) == units
+        assert path.read_bytes() == whole[: [0, ends[1], ends[2], ends[5]][units]]
+
+
+def test_digests_know_values_and_not_their_order():
+    a, b = {"x": 1, "y": [1, 2], "z": {"p": None}}, {"z": {"p": None}, "y": [1, 2], "x": 1}
+    assert digest(a) == digest(b)
+    assert digest(a) != digest({**a, "y": [2, 1]})
+    assert canonical(a) == '{"x":1,"y":[1,2],"z":{"p":null}}'
+    assert digest({"a": 1}) == "015abd7f5cc57a2d"  # frozen: manifests refer to it
+
+
+def test_json_is_replaced_whole(tmp_path):
+    path = tmp_path / "run.json"
+    write_json(path, {"a": 1})
+    write_json(path, {"a": [2]})
+    assert json.loads(path.read_text()) == {"a": [2]}
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
