@@ -27,7 +27,6 @@ RESERVED = ("contact_sheet.png", "manifest.jsonl", "run.json")
 UNITS = {"folder": 64, "webdataset": 1000, "npz": 256}  # rows of one unit of work; of one tar file
 _TAR_BLOCK = 512
 _TAR_END = bytes(2 * _TAR_BLOCK)
-_NPY_HEADER = 128
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,12 @@ class Sink:
             raise InputError(f"{str(self.out)!r} cannot be written ({error.strerror or error})") from error
 
     def prepare(self, classes: Iterable[str]) -> None:
-        """Make the folders, and the file that `.npz` rows are written into; raises InputError."""
+        """Make the folders; raises InputError."""
         try:
             (self.out / PARTIAL).mkdir(parents=True, exist_ok=True)
             if self.format == "folder":
                 for name in classes:
                     (self.out / folder_name(name)).mkdir(exist_ok=True)
-            if self.format == "npz" and not (self.out / PARTIAL / "images.npy").exists():
-                _allocate(self)
         except OSError as error:
             raise InputError(f"{str(self.out)!r} cannot be written ({error.strerror or error})") from error
 
@@ -98,7 +95,7 @@ def _write_folder(sink: Sink, unit: int, made: Iterable[Made]) -> tuple[list[Row
         file = f"{folder_name(one.cls)}/{one.stem}{one.row['index']:05d}{suffix}"
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
-            _write_all(handle, data)
+            write_all(handle, data)
         finally:
             os.close(handle)
         os.rename(partial, f"{out}/{file}")
@@ -133,32 +130,25 @@ def _add_member(tar: BinaryIO, name: str, data: bytes) -> None:
     tar.write(header[:148] + checksum + header[156:] + data + bytes(-len(data) % _TAR_BLOCK))
 
 
-def _allocate(sink: Sink) -> None:
-    """An `.npy` file for all rows [n, h, w, c] uint8, whose pixels the workers fill in place."""
-    shape = (sink.total, *(sink.shape or (0, 0, 1)))
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode("ascii")
-    header = b"\x93NUMPY\x01\x00" + (_NPY_HEADER - 10).to_bytes(2, "little") + text.ljust(_NPY_HEADER - 11) + b"\n"
-    with open(sink.out / PARTIAL / "images.npy", "wb") as file:
-        file.write(header)
-        file.truncate(_NPY_HEADER + int(np.prod(shape)))
-
-
 def _write_npz(sink: Sink, unit: int, made: Iterable[Made]) -> tuple[list[Row], int]:
-    rows, pixels, first = [], [], None
-    for one in made:
-        picture = one.picture
-        if sink.shape and picture.shape[2] < sink.shape[2]:
-            picture = picture.repeat(sink.shape[2], axis=2)
-        if picture.shape != sink.shape:
-            raise InputError(f"a picture of {_by(picture.shape)} does not fit an .npz of {_by(sink.shape)}")
-        first = one.number if first is None else first
-        pixels.append(picture.tobytes())
-        rows.append(one.to_row("data.npz", f"images[{one.number}]"))
-    data = b"".join(pixels)
-    with open(sink.out / PARTIAL / "images.npy", "r+b") as file:
-        file.seek(_NPY_HEADER + (first or 0) * int(np.prod(sink.shape or 0)))
-        file.write(data)
-    return rows, len(data)
+    """The pixels of a unit, in a file of their own until all units are there."""
+    rows, size = [], 0
+    partial = sink.out / PARTIAL / str(os.getpid())
+    with open(partial, "wb") as file:
+        for one in made:
+            picture = one.picture
+            if sink.shape and picture.shape[2] < sink.shape[2]:
+                picture = picture.repeat(sink.shape[2], axis=2)
+            if picture.shape != sink.shape:
+                raise InputError(f"a picture of {_by(picture.shape)} does not fit an .npz of {_by(sink.shape)}")
+            size += file.write(picture.tobytes())
+            rows.append(one.to_row("data.npz", f"images[{one.number}]"))
+    os.replace(partial, _pixels(sink, unit))
+    return rows, size
+
+
+def _pixels(sink: Sink, unit: int) -> Path:
+    return sink.out / PARTIAL / f"pixels-{unit:06d}"
 
 
 def _by(shape: tuple[int, ...] | None) -> str:
@@ -166,22 +156,31 @@ def _by(shape: tuple[int, ...] | None) -> str:
     return f"{width}x{height} with {channels} channels"
 
 
-def pack_npz(sink: Sink, labels: np.ndarray, classes: list[str]) -> None:
-    """Put the finished `images`, `labels` [n] int64 and `classes` into `data.npz`, stored, not compressed."""
+def pack_npz(sink: Sink, units: int, labels: np.ndarray, classes: list[str]) -> None:
+    """Put the pixels of all units, `labels` [n] int64 and `classes` into `data.npz`, stored, not compressed.
+
+    Raises InputError where a unit is not there.
+    """
+    lacking = [unit for unit in range(units) if not _pixels(sink, unit).exists()]
+    if lacking:
+        raise InputError(f"{str(_pixels(sink, lacking[0]))!r} is missing; expected the pixels of all {units} units")
     partial = sink.out / PARTIAL / "data.npz"
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
         fixed = {"labels": labels.astype(np.int64), "classes": np.array(classes)}
         for name, array in fixed.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-        source = sink.out / PARTIAL / "images.npy"
-        with archive.open(zipfile.ZipInfo("images.npy"), "w", force_zip64=True) as member, open(source, "rb") as pixels:
-            while block := pixels.read(1 << 20):
-                member.write(block)
+        with archive.open(zipfile.ZipInfo("images.npy"), "w", force_zip64=True) as member:
+            shape = (sink.total, *(sink.shape or (0, 0, 1)))
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            for unit in range(units):
+                member.write(_pixels(sink, unit).read_bytes())
     os.replace(partial, sink.out / "data.npz")
 
 
-def _write_all(handle: int, data: bytes) -> None:
+def write_all(handle: int, data: bytes) -> None:
+    """Write all of `data`, however little of it the system takes at a time; raises OSError."""
     written = os.write(handle, data)
     while written < len(data):
         written += os.write(handle, data[written:])

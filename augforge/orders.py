@@ -53,6 +53,8 @@ class Order:
         for name, value, allowed in (("--format", self.format, UNITS), ("--encoding", self.encoding, SUFFIXES)):
             if value not in allowed:
                 raise InputError(f"{name} {value!r} was given; expected one of {', '.join(allowed)}")
+        if not -(2**63) <= self.seed < 2**64:
+            raise InputError(f"--seed {self.seed} was given; expected a number of 64 bits")
         if not 1 <= self.quality <= 100:
             raise InputError(f"--quality {self.quality} was given; expected 1 to 100")
         if self.size is not None and not 1 <= self.size <= 16384:
@@ -86,6 +88,9 @@ class Options:
             raise InputError(f"--shards {self.shard[0]}/{self.shard[1]} was given; expected i/N with 0 <= i < N")
         if self.resume and self.overwrite:
             raise InputError("--resume and --overwrite were given; expected at most one of them")
+        if self.overwrite and self.shard[1] > 1:
+            raise InputError("--overwrite and --shards were given; expected an empty --out: shards must not overwrite "
+                             "each other")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def open_part(order: Order, bank: PictureBank | FeatureBank) -> Any:
 
     Raises InputError for an unknown name or setting, and where the method does not work on such a source.
     """
-    if Path(order.method).is_dir():
+    if _is_folder(order.method):
         if order.settings:
             raise InputError(f"--set was given for {order.method!r}, which was fitted with settings of its own")
         part = saving.load_part(Path(order.method))
@@ -169,7 +174,7 @@ def _readable_rows(
         bad, shapes = check_pictures(making, np.concatenate([*rows.values(), np.zeros(0, np.int64)]), workers)
         skipped += [(bank.name(row), reason) for row, reason in bad.items()]
         rows = {name: members[~np.isin(members, list(bad))] for name, members in rows.items()}
-    else:
+    elif part.support_needed:
         wanted = [name for name, members in rows.items() if quota.to_make(name, len(members))]
         first_readable(making, {name: rows[name] for name in wanted})
     if strict and skipped:
@@ -205,7 +210,9 @@ def run_record(order: Order, bank: PictureBank | FeatureBank, part: Any, plan: P
         names.update(bank.name(row).encode("utf-8", "surrogateescape") + b"\0")
     names.update(bank.y.numpy().tobytes())
     asked = asdict(order)
-    asked |= {"source": _absolute(order.source), "method": _absolute(order.method), "classes": list(order.classes)}
+    source = order.source if order.source in SOURCE_NAMES else _absolute(order.source)
+    method = _absolute(order.method) if _is_folder(order.method) else order.method
+    asked |= {"source": source, "method": method, "classes": list(order.classes)}
     return {
         "augforge": __version__,
         "order": asked,
@@ -218,6 +225,11 @@ def run_record(order: Order, bank: PictureBank | FeatureBank, part: Any, plan: P
     }
 
 
+def _is_folder(method: str) -> bool:
+    """Whether a method is a folder that `fit` made; one that is called like a method is given as "./name"."""
+    return method not in catalog.SYNTHESIZERS and Path(method).is_dir()
+
+
 def _absolute(name: str) -> str:
-    """A path as an absolute one, so that a run is understood from any folder; a name of ours as it is."""
-    return str(Path(name).resolve()) if Path(name).exists() and name not in SOURCE_NAMES else name
+    """A path as an absolute one, so that a run is understood from any folder; what is no path as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name

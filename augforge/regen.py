@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def regen(manifest: str | Path, row: str, out: str | Path, data_root: Path | Non
         partial.write_bytes(data)
         os.replace(partial, out)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise InputError(f"--out {str(out)!r} cannot be written ({error.strerror})") from error
     return found
 

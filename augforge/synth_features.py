@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,13 +62,16 @@ def synth_features(order: Order, bank: FeatureBank, out: Path, options: Options)
     for one in made[1:]:
         whole = whole + one
     parent = torch.full((len(whole),), -1) if whole.parent is None else whole.parent
+    if bank.index is not None:  # rows of the source's file, not of the part of it that was opened
+        parent = torch.where(parent < 0, parent, bank.index[parent])
     result = FeatureBank(torch.as_tensor(whole.x), whole.y, tuple(bank.classes), parent=parent, weight=whole.weight)
     try:
         (out / PARTIAL).mkdir(exist_ok=True)
         write_features(out / FILE, result)
         lines = (row.to_line() for row in _rows(order, bank, part, plan))
-        (out / PARTIAL / "whole.jsonl").write_bytes(b"".join(lines))
-        output.finish_run(out)
+        whole_manifest = out / PARTIAL / f"whole.{os.getpid()}.jsonl"
+        whole_manifest.write_bytes(b"".join(lines))
+        output.finish_run(out, whole_manifest)
     except OSError as error:
         with contextlib.suppress(OSError):
             (out / FILE).unlink(missing_ok=True)
@@ -110,15 +115,21 @@ def _rows(order: Order, bank: FeatureBank, part: Any, plan: Plan) -> list[Row]:
     rows: list[Row] = []
     for c in plan.classes:
         for place in range(c.real):
-            facts = (REAL, "", bank.name(int(c.rows[place])), place)
+            facts = (REAL, "", _parent(bank, int(c.rows[place])), place)
             rows.append(_row(order, c.name, len(rows), facts))
         places, indices = c.items(0, c.make) if c.make else (np.zeros(0, np.int64),) * 2
         for place, index in zip(places.tolist(), indices.tolist(), strict=True):
-            parent = bank.name(int(c.rows[place])) if part.one_parent else ""
+            parent = _parent(bank, int(c.rows[place])) if part.one_parent else ("", "")
             rows.append(_row(order, c.name, len(rows), (method, settings, parent, index)))
     return rows
 
 
-def _row(order: Order, cls: str, number: int, facts: tuple[str, str, str, int]) -> Row:
-    method, settings, parent, index = facts
-    return Row(FILE, f"features[{number}]", cls, method, settings, parent, "", order.seed, index, __version__)
+def _parent(bank: FeatureBank, row: int) -> tuple[str, str]:
+    """The name of a row and the SHA-256 of its numbers."""
+    numbers = bank.x[row].contiguous().view(torch.uint8).numpy()
+    return bank.name(row), hashlib.sha256(numbers.data).hexdigest()
+
+
+def _row(order: Order, cls: str, number: int, facts: tuple[str, str, tuple[str, str], int]) -> Row:
+    method, settings, (parent, sha256), index = facts
+    return Row(FILE, f"features[{number}]", cls, method, settings, parent, sha256, order.seed, index, __version__)

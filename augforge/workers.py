@@ -17,6 +17,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from augforge.types import LackError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Job = TypeVar("Job")
@@ -32,7 +34,7 @@ def in_order(
     """`function(job, item)` for every item, in order, at most a few items ahead of the one that is taken.
 
     With one worker everything runs in this process. An exception of the function is raised here, at its item; a
-    worker that was killed raises RuntimeError.
+    worker that was killed raises LackError.
     """
     if workers <= 1:
         for item in items:
@@ -49,7 +51,7 @@ def in_order(
         while under_way:
             yield under_way.popleft().result()
     except BrokenProcessPool as error:
-        raise RuntimeError("a worker process was killed; is there enough memory for fewer --workers?") from error
+        raise LackError("a worker process was killed; is there enough memory for fewer --workers?") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -33,6 +33,9 @@ def main(arguments: list[str] | None = None) -> None:
         cli.main(arguments, prog_name="augforge", standalone_mode=False)
     except click.Abort:
         _stop("interrupted; the same command with --resume goes on", INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.UsageError as error:
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         _stop(" ".join(error.format_message().split()) + where, 2)

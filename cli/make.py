@@ -142,7 +142,7 @@ def regen(manifest: Path, row: str, out: Path, data_root: Path | None, as_json: 
     from augforge.regen import regen as run
 
     found = run(manifest, row, out, data_root)
-    click.echo(json.dumps(as_dict(found) | {"out": str(out)}) if as_json else f"made {found.file} again as {out}")
+    click.echo(json.dumps(as_dict(found) | {"out": str(out)}) if as_json else f"made {found.file!r} again as {str(out)!r}")
 
 
 class _Bar:

@@ -229,7 +229,7 @@ def _as_range(name: str, given: Range) -> tuple[float, float]:
 def _pair(name: str, value: float) -> tuple[float, float]:
     """What a single number means for `name`."""
     if name in _SYMMETRIC:
-        return -abs(value), abs(value)
+        return -value, value
     if name in _FACTORS:
         return 1 - value, 1 + value
     return (0.0, value) if name in _FROM_ZERO else (value, value)

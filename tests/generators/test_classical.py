@@ -69,9 +69,27 @@ def test_a_setting_out_of_bounds_is_one_sentence_that_names_it(settings_, named)
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    "pictures",
+    [torch.zeros(2, 4, 8, 8), torch.zeros(2, 3, 0, 8), torch.zeros(2, 3, 8, 8, dtype=torch.int64)],
+)
+def test_what_is_no_picture_is_refused(pictures):
+    recipe = Classical()
+    with pytest.raises(InputError, match="expected uint8 or floating pictures"):
+        recipe.apply(pictures, recipe.draw(KEYS[:2]))
+    with pytest.raises(InputError, match="3 parameters were given for 2 pictures"):
+        recipe.apply(torch.zeros(2, 3, 8, 8), recipe.draw(KEYS[:3]))
+
+
+@pytest.mark.parametrize("settings_", [{"flip_x": (0, 1)}, {"fill": None}, {"rotate": "ab"}, {"zoom": float("inf")}])
+def test_a_setting_of_a_wrong_kind_is_refused(settings_):
+    with pytest.raises(InputError, match="was given; expected"):
+        Classical(**settings_)
+
+
 def test_features_and_missing_classes_are_refused():
     recipe, labels = Classical(), torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(InputError, match=r"takes pictures \[n, c, h, w\], not \[2, 8\]"):
+    with pytest.raises(InputError, match=r"\[2, 8\] was given; expected .* pictures \[n, c, h, w\]"):
         recipe.synthesize(Examples(torch.rand(2, 8), labels), labels, KEYS[:2])
     with pytest.raises(InputError, match="class 7"):
         recipe.synthesize(_support(), torch.tensor([0, 7]), KEYS[:2])
