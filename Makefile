@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	rm -rf demo
-	PYTHONDONTWRITEBYTECODE= $(BIN)/augforge synth glyphs --split test --per-class 8 --set preset=handwriting --out demo
+	PYTHONDONTWRITEBYTECODE= $(BIN)/augforge synth glyphs --split test --per-class 160 --set preset=handwriting --out demo
 	@echo "look at demo/contact_sheet.png; where each picture came from is in demo/manifest.jsonl"
 
 test: $(READY) lint

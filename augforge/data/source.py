@@ -26,8 +26,9 @@ def open_source(source: str | Path, data_root: Path | None = None) -> dict[str, 
     if isinstance(source, str) and (source in SOURCE_NAMES[:-1] or source.startswith(_TORCHVISION)):
         return _open_name(source, data_root)
     if not os.path.lexists(source):
-        near = difflib.get_close_matches(str(source), SOURCE_NAMES, n=1, cutoff=0.0)[0]
-        raise InputError(f"there is no file, folder or source {str(source)!r}; the nearest name is {near!r}")
+        near = difflib.get_close_matches(str(source), SOURCE_NAMES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; named sources are {', '.join(SOURCE_NAMES)}"
+        raise InputError(f"there is no file, folder or source {str(source)!r}{hint}")
     return _open_path(source)
 
 

@@ -40,7 +40,7 @@ def test_a_name_goes_before_a_folder_that_is_called_alike(tmp_path, monkeypatch)
 
 
 def test_neither_path_nor_name(tmp_path):
-    with pytest.raises(InputError, match="no file, folder or source 'omniglott'; the nearest name is 'omniglot'"):
+    with pytest.raises(InputError, match="no file, folder or source 'omniglott'; did you mean 'omniglot'"):
         open_source("omniglott")
     (tmp_path / "a.rar").write_bytes(b"x")
     with pytest.raises(InputError, match=r"is none of: a folder, \.zip"):
