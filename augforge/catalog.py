@@ -23,17 +23,45 @@ SYNTHESIZERS = {
     "classical": "augforge.generators.classical:Classical",
     "albumentations": "augforge.generators.albumentations_compose:AlbumentationsCompose",
 }
-CLASSIFIERS: dict[str, str] = {}
-REPRESENTATIONS: dict[str, str] = {}
+CLASSIFIERS = {
+    "prototype": "augforge.classifiers.prototype:Prototype",
+    "simpleshot": "augforge.classifiers.simpleshot:SimpleShot",
+    "matching": "augforge.classifiers.matching:Matching",
+    "pmn": "augforge.classifiers.pmn:PrototypeMatching",
+    "gaussian": "augforge.classifiers.gaussian:Gaussian",
+    "knn": "augforge.classifiers.knn:Neighbours",
+    "logistic": "augforge.classifiers.logistic:Logistic",
+    "cosine": "augforge.classifiers.cosine:CosineClassifier",
+    "mlp": "augforge.classifiers.mlp:Mlp",
+}
+REPRESENTATIONS = {
+    "conv4": "augforge.representations.convnet:ConvNet",
+    "resnet10": "augforge.representations.convnet:ConvNet",
+    "resnet12": "augforge.representations.convnet:ConvNet",
+    "resnet18": "augforge.representations.convnet:ConvNet",
+}
+# What a row sets before the settings that are given: names may share a class.
+PRESETS: dict[str, dict[str, Any]] = {
+    "conv4": {"arch": "conv4"},
+    "resnet10": {"arch": "resnet10"},
+    "resnet12": {"arch": "resnet12"},
+    "resnet18": {"arch": "resnet18"},
+}
+# Names that begin so are one class each, and the rest of the name is the setting "name".
+PREFIXES = {"representation": {"torchvision:": "augforge.representations.pretrained:Pretrained"}}
+# Fitted parts that are shipped in augforge/weights.
+SHIPPED = {"conv4-glyphs": "representation"}
 TABLES = {"synthesizer": SYNTHESIZERS, "classifier": CLASSIFIERS, "representation": REPRESENTATIONS}
 
 
 def part_class(name: str, kind: str = "synthesizer") -> Any:
     """The class of a catalog name; raises InputError for an unknown one, with the nearest name."""
     table = TABLES[kind]
-    if name not in table:
-        raise InputError(f"there is no {kind} {name!r}{nearest(name, list(table))}")
-    module, _, attribute = table[name].partition(":")
+    place = table.get(name) or PREFIXES.get(kind, {}).get(_prefix(name))
+    if place is None:
+        shipped = [known for known, of_kind in SHIPPED.items() if of_kind == kind]
+        raise InputError(f"there is no {kind} {name!r}{nearest(name, [*table, *shipped])}")
+    module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
@@ -46,7 +74,10 @@ def make(name: str, settings: dict[str, Any] | None = None, kind: str = "synthes
     hints = typing.get_type_hints(cls)
     known = [field.name for field in fields(cls) if field.init]
     values = {}
-    for key, value in (settings or {}).items():
+    preset = PRESETS.get(name, {})
+    if _prefix(name) in PREFIXES.get(kind, {}):
+        preset = {"name": name.removeprefix(_prefix(name))}
+    for key, value in {**preset, **(settings or {})}.items():
         if key not in known:
             raise InputError(f"{name} has no setting {key!r}{nearest(key, known)}")
         values[key] = _read(name, key, value, hints[key])
@@ -60,10 +91,26 @@ def describe(part: Any, kind: str = "synthesizer") -> dict[str, Any]:
     """
     where = f"{type(part).__module__}:{type(part).__qualname__}"
     names = [name for name, place in TABLES[kind].items() if place == where]
+    names += [prefix + part.name for prefix, place in PREFIXES.get(kind, {}).items() if place == where]
     if not names:
         raise InputError(f"{type(part).__qualname__} is not a {kind} of the catalog")
     settings = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
+    names.sort(key=lambda name: -sum(settings[key] == value for key, value in PRESETS.get(name, {}).items()))
     return {"name": names[0], "settings": json.loads(json.dumps(settings))}
+
+
+def kind_of(name: str) -> str:
+    """Which kind of part a name is; raises InputError for an unknown one, with the nearest name."""
+    for kind, table in TABLES.items():
+        if name in table or _prefix(name) in PREFIXES.get(kind, {}) or SHIPPED.get(name) == kind:
+            return kind
+    known = [known for table in TABLES.values() for known in table]
+    raise InputError(f"there is no method {name!r}{nearest(name, [*known, *SHIPPED])}")
+
+
+def _prefix(name: str) -> str:
+    """What stands before the first colon of a name, with the colon; nothing where there is none."""
+    return name[: name.find(":") + 1]
 
 
 def nearest(word: str, known: list[str]) -> str:

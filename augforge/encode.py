@@ -25,7 +25,7 @@ except ImportError:  # an extra: augforge[fast]
 
 Encoding = Literal["png", "jpeg", "webp"]
 SUFFIXES: dict[str, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
-LARGEST_SIDE = {"png": 2**31 - 1, "jpeg": 65535, "webp": 16383}
+LARGEST_SIDE = {"png": 2**31 - 1, "jpeg": 65500, "webp": 16383}
 PNG_WRITER = "isal" if isal_zlib else "zlib"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NONE, _SUB, _UP = 0, 1, 2  # PNG filter types: as it is, the difference to the pixel on the left, to the one above

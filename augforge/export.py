@@ -23,7 +23,7 @@ from augforge.types import InputError
 
 Format = Literal["folder", "webdataset", "npz"]
 PARTIAL = ".partial"
-RESERVED = ("contact_sheet.png", "manifest.jsonl", "run.json")
+RESERVED = ("manifest.jsonl", "run.json")
 UNITS = {"folder": 64, "webdataset": 1000, "npz": 256}  # rows of one unit of work; of one tar file
 _TAR_BLOCK = 512
 _TAR_END = bytes(2 * _TAR_BLOCK)
@@ -51,6 +51,15 @@ class Sink:
         except OSError as error:
             raise InputError(f"{str(self.out)!r} cannot be written ({error.strerror or error})") from error
 
+    def size_of(self, picture: np.ndarray) -> int:
+        """How many bytes a picture [h, w, c] uint8 takes, headers of a tar included."""
+        if self.format == "npz":
+            return int(np.prod(self.shape or 0))
+        size = len(encode(picture, self.encoding, self.quality))
+        if self.format == "folder":
+            return size
+        return 3 * _TAR_BLOCK + -(-size // _TAR_BLOCK) * _TAR_BLOCK  # two headers and one block for the label
+
     def prepare(self, classes: Iterable[str]) -> None:
         """Make the folders; raises InputError."""
         try:
@@ -71,7 +80,7 @@ def folder_name(name: str) -> str:
     """
     name = re.sub(r"%(?=[0-9A-Fa-f]{2})|[/\\\x00]", lambda found: f"%{ord(found[0]):02X}", name)
     if not name or name.startswith(".") or name in RESERVED:
-        first = name[:1] or "."
+        first = name[:1] or " "
         return f"%{ord(first):02X}{name[1:]}"
     return name
 

@@ -108,7 +108,7 @@ def _made(making: Making, segment: Segment, skipped: list[tuple[str, str]]) -> I
         for i, picture in enumerate(pictures, start):
             name, sha256 = parents.facts(int(places[i])) if making.part.one_parent else ("", "")
             facts = _facts(making.method, making.settings, (name, sha256), making.seed, int(indices[i]))
-            number = segment.first + i - segment.start
+            number = segment.first + i
             yield Made(picture, plan.name, plan.label, number, f"{stem(name) or plan.name}-m", facts)
         parents.forget_before(int(places[stop - 1]))
         start = stop

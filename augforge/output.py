@@ -23,11 +23,12 @@ from augforge.orders import Options
 from augforge.plan import Plan
 from augforge.types import InputError
 
-MANIFEST, RUN, SHEET = "manifest.jsonl", "run.json", "contact_sheet.png"
+MANIFEST, RUN = "manifest.jsonl", "run.json"
 _MADE_FILE = re.compile(r"-[mr]\d{5,}\.(png|jpg|webp)$")
 _MANIFEST = re.compile(r"manifest(-\d+-of-\d+)?\.jsonl")
 _SINK_FILE = {"folder": r"features\.safetensors", "webdataset": r"shard-\d{6,}\.tar", "npz": r"data\.npz"}
-_LEFT_OVER = re.compile(r"(run\.json|contact_sheet\.png|features\.safetensors)\.\d+\.part(ial)?")
+_LEFT_OVER = re.compile(r"(run\.json|\.?contact_sheet\.png|features\.safetensors)\.\d+\.part(ial)?")
+_SHEET = re.compile(r"\.?contact_sheet\.png")
 _UNCOMPARED = ("versions", "machine")
 
 
@@ -47,7 +48,8 @@ def claim(out: Path, record: dict[str, Any], source: Path | None, options: Optio
         with alone(out):
             if options.overwrite and (out / RUN).exists():
                 _remove_run(out)
-            if (out / RUN).exists():
+                write_json(out / RUN, record)
+            elif (out / RUN).exists():
                 _check_same(out, record, options)
             elif found := sorted(e.name for e in out.iterdir() if PARTIAL not in e.name):
                 raise InputError(f"--out {str(out)!r} is not empty (it has {found[0]!r}) and holds no run of augforge")
@@ -69,13 +71,22 @@ def alone(out: Path) -> Iterator[None]:
         os.close(folder)
 
 
+def sheet_path(out: Path, sink: str) -> Path:
+    """Where the contact sheet of a run lies.
+
+    Among class folders its name begins with a dot: a picture beside the folders would make Hugging Face's imagefolder
+    count it, and drop the labels of all others without a word.
+    """
+    return out / (".contact_sheet.png" if sink == "folder" else "contact_sheet.png")
+
+
 def read_run(out: Path) -> dict[str, Any]:
     """What `run.json` in `out` holds; raises InputError where it is missing or damaged."""
     try:
         record = json.loads((out / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{str(out / RUN)!r} cannot be read ({error})") from error
-    if not isinstance(record, dict) or not {"order", "method", "augforge"} <= record.keys():
+    if not isinstance(record, dict) or not isinstance(record.get("order"), dict) or "method" not in record:
         raise InputError(f"{str(out / RUN)!r} is not the record of a run of augforge")
     return record
 
@@ -106,7 +117,7 @@ def _brief(value: Any) -> str:
 
 
 def _remove_run(out: Path) -> None:
-    """Remove what a run of augforge wrote, and nothing that someone else put there; `run.json` goes last."""
+    """Remove what a run of augforge wrote, and nothing that someone else put there; `run.json` stays to be replaced."""
     record = read_run(out)
     for growing in (out / PARTIAL).glob("manifest*.jsonl"):
         with open(growing, "ab") as manifest:
@@ -119,12 +130,11 @@ def _remove_run(out: Path) -> None:
                     os.unlink(entry.path)
             with contextlib.suppress(OSError):  # not empty: something else lies there
                 folder.rmdir()
-    sink_file = re.compile(_SINK_FILE[record["order"]["format"]])
+    sink_file = re.compile(_SINK_FILE.get(record["order"].get("format"), _SINK_FILE["folder"]))
     for entry in list(os.scandir(out)):
-        if entry.name == SHEET or any(ours.fullmatch(entry.name) for ours in (_MANIFEST, _LEFT_OVER, sink_file)):
+        if any(ours.fullmatch(entry.name) for ours in (_MANIFEST, _LEFT_OVER, _SHEET, sink_file)):
             os.unlink(entry.path)
     shutil.rmtree(out / PARTIAL, ignore_errors=True)
-    os.unlink(out / RUN)
 
 
 def _manifests(out: Path, shard: tuple[int, int]) -> tuple[Path, Path]:

@@ -20,6 +20,7 @@ from augforge.manifest import REAL, Row, read_rows
 from augforge.orders import Order, open_bank, open_part
 from augforge.output import read_run
 from augforge.plan import ClassPlan, Plan
+from augforge.readable import check_pictures
 from augforge.types import InputError
 
 
@@ -75,13 +76,14 @@ def _encoded(row: Row, record: dict[str, Any], data_root: Path | None) -> bytes:
                          f"this is {catalog.describe(part)['name']} {settings} of {__version__}")  # fmt: skip
     label = bank.classes.index(row.cls)
     rows = bank.rows_of(label).numpy()
+    making = Making(bank, part, row.method, settings, row.seed, Plan((), 1), order.size)
     if row.parent:
         rows = rows[[bank.name(int(r)) == row.parent for r in rows]]
-        if not len(rows):
-            raise InputError(f"the parent {row.parent!r} is no longer in {order.source!r}")
-    plan = ClassPlan(row.cls, label, rows, 1, 0)
-    making = Making(bank, part, row.method, settings, row.seed, Plan((plan,), 1), order.size)
-    picture = _picture(making, plan, row)
+    else:  # made of the whole class, without what cannot be read
+        rows = rows[~np.isin(rows, list(check_pictures(making, rows, 1)[0]))]
+    if not len(rows):
+        raise InputError(f"the parent {row.parent or row.cls!r} is no longer in {order.source!r}")
+    picture = _picture(making, ClassPlan(row.cls, label, rows, 1, 0), row)
     if order.format == "npz":
         return encode(picture, "png")
     if order.encoding == "png" and record.get("png_writer") != PNG_WRITER:

@@ -14,12 +14,14 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from augforge import __version__, catalog
+from augforge.digests import fitted_tensors, hash_tensors, is_fitted
 from augforge.types import InputError
 
 _SETTINGS, _TENSORS = "part.json", "fitted.safetensors"
+_WEIGHTS = Path(__file__).parent / "weights"
 
 
 def save_part(part: Any, folder: Path, kind: str = "synthesizer") -> None:
@@ -27,8 +29,10 @@ def save_part(part: Any, folder: Path, kind: str = "synthesizer") -> None:
 
     Raises InputError where the folder cannot be written.
     """
-    fitted = {k: v.detach().cpu().contiguous() for k, v in vars(part).items() if is_fitted(k) and v is not None}
+    fitted = fitted_tensors(part)
     record = {"augforge": __version__, "kind": kind, **catalog.describe(part, kind), "fitted": sorted(fitted)}
+    if hasattr(part, "facts_"):
+        record["facts"] = part.facts_
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / _TENSORS, save(fitted))
@@ -56,25 +60,59 @@ def load_part(folder: Path, kind: str = "synthesizer") -> Any:
     missing = [key for key in expected if key not in tensors]
     if missing:
         raise InputError(f"{str(folder / _TENSORS)!r} lacks {missing[0]!r}, which {_SETTINGS} names")
+    unnamed = [key for key in tensors if key not in expected or not is_fitted(key.partition(".")[0])]
+    if unnamed:
+        raise InputError(f"{str(folder / _TENSORS)!r} holds {unnamed[0]!r}, which {_SETTINGS} does not name")
     for key, value in tensors.items():
-        if key not in expected or not is_fitted(key):
-            raise InputError(f"{str(folder / _TENSORS)!r} holds {key!r}, which {_SETTINGS} does not name")
-        setattr(part, key, value)
+        if "." not in key:
+            setattr(part, key, value)
+    modules = {key: value for key, value in tensors.items() if "." in key}
+    if modules:
+        _fill_modules(part, modules, record.get("facts"), folder)
     return part
+
+
+def _fill_modules(part: Any, tensors: dict[str, Tensor], facts: Any, folder: Path) -> None:
+    """Build the empty networks of a part from its facts, and load their numbers ("net_.layer.weight")."""
+    known = isinstance(facts, dict) and all(isinstance(v, int) and 0 < v < 1 << 20 for v in facts.values())
+    if not known or not hasattr(part, "build"):
+        raise InputError(f"{str(folder / _SETTINGS)!r} is damaged (its facts do not describe a network)")
+    try:
+        part.build(facts)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{str(folder / _SETTINGS)!r} is damaged (its facts do not describe a network)") from error
+    for attribute in sorted({key.partition(".")[0] for key in tensors}):
+        net = getattr(part, attribute, None)
+        mine = {key.partition(".")[2]: value for key, value in tensors.items() if key.partition(".")[0] == attribute}
+        if not isinstance(net, nn.Module):
+            raise InputError(f"{str(folder / _TENSORS)!r} holds {attribute!r}, and the part has no such network")
+        try:
+            net.load_state_dict(mine)
+        except RuntimeError as error:
+            raise InputError(
+                f"{str(folder / _TENSORS)!r} does not fit the network that {_SETTINGS} describes"
+            ) from error
+
+
+def open_part(name: str, settings: dict[str, Any] | None = None, kind: str = "synthesizer") -> Any:
+    """A part by what a user calls it: a name of the catalog, a shipped fitted part, or a folder that `fit` made.
+
+    A name goes before a folder of the same name, which is given as "./name". Raises InputError for an unknown name,
+    and for settings with a part that is fitted already.
+    """
+    shipped = catalog.SHIPPED.get(name) == kind
+    if not shipped and (name in catalog.TABLES[kind] or not Path(name).is_dir()):
+        return catalog.make(name, settings, kind)
+    if settings:
+        raise InputError(f"settings were given for {name!r}, which was fitted with settings of its own")
+    return load_part(_WEIGHTS / name if shipped else Path(name), kind)
 
 
 def part_digest(part: Any, kind: str = "synthesizer") -> str:
     """16 hexadecimal digits that change with the name, any setting or any fitted number of a part."""
     hashed = hashlib.sha256(json.dumps(catalog.describe(part, kind), sort_keys=True).encode())
-    for key, value in sorted(vars(part).items()):
-        if is_fitted(key) and value is not None:
-            hashed.update(save({key: value.detach().cpu().contiguous()}))
+    hash_tensors(hashed, fitted_tensors(part))
     return hashed.hexdigest()[:16]
-
-
-def is_fitted(name: str) -> bool:
-    """Whether an attribute is learnt state: it ends in one underscore and does not begin with one."""
-    return name.endswith("_") and not name.startswith("_")
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

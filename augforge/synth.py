@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from augforge import output
 from augforge.data.banks import FeatureBank
-from augforge.encode import encode
 from augforge.export import Sink, pack_npz, write_all
 from augforge.making import Making, PictureBank, rows_of_unit
 from augforge.orders import Options, Order, Ready, open_bank, prepare
@@ -21,15 +21,15 @@ from augforge.types import InputError
 from augforge.workers import in_order
 
 DEFAULTS = Options()
-_SAMPLED_UNITS = 8  # units of which a dry run makes a few pictures, to tell the size
-_SAMPLED_ROWS = 4
+_SAMPLED_PLACES = 64  # places of a plan where a dry run makes some pictures, to tell the size
+_SAMPLED_ROWS = 2  # at each
 
 
 @dataclass
 class Report:
     """What a run did: `made` and `real` rows by this call (`already` had been), `per_class` of the whole plan,
     `skipped` (name, reason) of what could not be read, `rejected` rows by reason, `size` in bytes (of a dry run:
-    an estimate), and `seconds` of making.
+    an estimate), `seconds` of making, and where the `contact_sheet` is, if one was drawn.
     """
 
     out: str
@@ -43,6 +43,7 @@ class Report:
     seconds: float = 0.0
     finished: bool = True
     dry_run: bool = False
+    contact_sheet: str | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -76,6 +77,8 @@ def _synth_pictures(order: Order, bank: PictureBank, out: Path, options: Options
     else:
         report.already = _rows_of_shard(ready, options.shard)
     report.finished = _finish(ready, out, options.shard)
+    sheet = output.sheet_path(out, order.format)
+    report.contact_sheet = str(sheet) if sheet.exists() else None
     return report
 
 
@@ -89,11 +92,12 @@ def dry_run(order: Order, out: str | Path, options: Options = DEFAULTS) -> Repor
     report.dry_run = True
     plan = ready.making.plan
     report.made, report.real = sum(c.make for c in plan.classes), sum(c.real for c in plan.classes)
+    sampled = replace(plan, unit=max(1, -(-plan.total // _SAMPLED_PLACES)))
+    making = replace(ready.making, plan=sampled, batch_size=_SAMPLED_ROWS)
     sizes = []
-    for unit in sorted({i * plan.units // _SAMPLED_UNITS for i in range(_SAMPLED_UNITS)} if plan.units else ()):
-        for made, _ in zip(rows_of_unit(ready.making, unit, []), range(_SAMPLED_ROWS), strict=False):
-            raw = order.format == "npz"
-            sizes.append(made.picture.nbytes if raw else len(encode(made.picture, order.encoding, order.quality)))
+    for unit in range(sampled.units):
+        for made in itertools.islice(rows_of_unit(making, unit, []), _SAMPLED_ROWS):
+            sizes.append(ready.sink.size_of(made.picture))
     report.size = round(float(np.mean(sizes)) * plan.total) if sizes else 0
     return report
 
@@ -151,7 +155,7 @@ def _finish(ready: Ready, out: Path, shard: tuple[int, int]) -> bool:
                 counts = [c.make + c.real for c in plan.classes]
                 labels = np.repeat(np.arange(len(counts)), counts)
                 pack_npz(ready.sink, plan.units, labels, [c.name for c in plan.classes])
-            draw_sheet(ready.making, out / output.SHEET)
+            draw_sheet(ready.making, output.sheet_path(out, ready.sink.format))
             output.finish_run(out, whole)
             return True
     except OSError as error:
@@ -170,5 +174,5 @@ def as_json(report: Report) -> dict[str, object]:
         "made": report.made, "real": report.real, "already": report.already, "per_class": report.per_class,
         "rejected": report.rejected, "skipped": skipped, "out": report.out, "bytes": report.size,
         "seconds": round(report.seconds, 3), "images_per_second": round(report.images_per_second, 1),
-        "finished": report.finished, "dry_run": report.dry_run,
+        "finished": report.finished, "dry_run": report.dry_run, "contact_sheet": report.contact_sheet,
     }  # fmt: skip

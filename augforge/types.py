@@ -100,8 +100,10 @@ def _join_column(a: Examples, b: Examples, name: Literal["parent", "weight"], mi
 class Episode:
     """Rows of a bank, not tensors: the same rows index the picture bank and the feature bank.
 
-    `classes` [way] are class ids of the bank, `support` [way, shot] real rows only, `query` [way, n_query]
-    real rows, never made ones and never any of the support.
+    `classes` [way] are class ids of the bank, `support` [way, shot] real rows only, `query` [way, n_query] real rows,
+    never made ones and never any of the support. Where classes have different numbers of shots, -1 stands behind the
+    rows of those with fewer. Line i of the queries is of class i; or there is a single line [1, q], and the labels of
+    the bank tell the class of each of its rows (Lake's trials: 20 classes, one query).
     """
 
     classes: Tensor
@@ -117,7 +119,10 @@ class Bank(Protocol):
     [n_classes, a] may be None.
     """
 
-    space: ClassVar[Literal["image", "feature"]]
+    @property
+    def space(self) -> Literal["image", "feature"]:
+        """Whether the rows are pictures or features."""
+        ...
 
     @property
     def y(self) -> Tensor:

@@ -1,6 +1,6 @@
 """Run a speed benchmark with --json and append its rows to benchmarks/results, with commit, machine and command.
 
-    python benchmarks/record.py speed/classical.py [options of the benchmark]
+python benchmarks/record.py speed/classical.py [options of the benchmark]
 """
 
 from __future__ import annotations

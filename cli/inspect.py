@@ -25,10 +25,14 @@ _DATA_FILES = {
 @_json
 def list_parts(as_json: bool) -> None:
     """List the methods, classifiers, representations and named sources."""
-    from augforge.catalog import TABLES
+    from augforge.catalog import PREFIXES, SHIPPED, TABLES
     from augforge.data.source import SOURCE_NAMES
 
     found: dict[str, Any] = {f"{kind}s": {n: _first_line(p) for n, p in t.items()} for kind, t in TABLES.items()}
+    for kind, table in PREFIXES.items():
+        found[f"{kind}s"] |= {f"{prefix}NAME": _first_line(place) for prefix, place in table.items()}
+    for name, kind in SHIPPED.items():
+        found[f"{kind}s"][name] = "Shipped with its weights; part.json beside them says how they were made."
     found["sources"] = list(SOURCE_NAMES)
     if as_json:
         click.echo(json.dumps(found))

@@ -7,8 +7,10 @@ import sys
 import click
 
 from augforge import __version__
+from augforge.cli.bench import bench
 from augforge.cli.inspect import doctor, list_parts
 from augforge.cli.make import fit, regen, synth
+from augforge.cli.predict import predict
 
 INTERRUPTED = 130
 
@@ -23,7 +25,7 @@ def cli() -> None:
     """
 
 
-for command in (synth, fit, regen, list_parts, doctor):
+for command in (synth, fit, bench, regen, predict, list_parts, doctor):
     cli.add_command(command)
 
 

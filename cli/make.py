@@ -109,23 +109,21 @@ def synth(**given: Any) -> None:
 @_data_root
 @_json
 def fit(**given: Any) -> None:
-    """Fit the method NAME on SOURCE and save it, for `augforge synth --with DIR`."""
-    from augforge import saving
-    from augforge.orders import Order, open_bank, open_part
-    from augforge.types import InputError
+    """Fit NAME - a method, a classifier or a representation - on SOURCE and save it.
+
+    `augforge synth --with DIR` and `augforge bench --with DIR`, `--classifier DIR`, `--representation DIR` take it.
+    """
+    from augforge.fitting import Fitting, fit_part
+    from augforge.orders import Order
+    from augforge.saving import part_digest
 
     out, settings = given["out"], _settings(given["config"], given["assignments"])
     order = Order(given["source"], given["name"], settings, per_class=0, split=given["split"], seed=given["seed"])
-    if (out / "part.json").exists() and not given["resume"]:
-        raise InputError(f"--out {str(out)!r} holds a fitted method; expected another folder, or --resume to keep it")
-    if (out / "part.json").exists():
-        part = saving.load_part(out)
-    else:
-        part = open_part(order, open_bank(order, given["data_root"]))
-        saving.save_part(part, out)
-    digest = saving.part_digest(part)
+    part, kind = fit_part(order, out, Fitting(given["device"], given["resume"], given["data_root"], _told_loss()))
+    digest = part_digest(part, kind)
     if given["as_json"]:
-        click.echo(json.dumps({"name": given["name"], "out": str(out), "digest": digest, "seed": given["seed"]}))
+        found = {"name": given["name"], "kind": kind, "out": str(out), "digest": digest, "seed": given["seed"]}
+        click.echo(json.dumps(found))
     else:
         click.echo(f"fitted {given['name']} ({digest}) is in {out}")
 
@@ -142,14 +140,25 @@ def regen(manifest: Path, row: str, out: Path, data_root: Path | None, as_json: 
     from augforge.regen import regen as run
 
     found = run(manifest, row, out, data_root)
-    click.echo(json.dumps(as_dict(found) | {"out": str(out)}) if as_json else f"made {found.file!r} again as {str(out)!r}")
+    if as_json:
+        click.echo(json.dumps(as_dict(found) | {"out": str(out)}))
+    else:
+        click.echo(f"made {found.file!r} again as {str(out)!r}")
+
+
+def _told_loss() -> Any:
+    """What shows how far a training is, on a terminal only."""
+    if not sys.stderr.isatty():
+        return None
+    return lambda stage, done, loss: click.echo(f"{stage}: {100 * done:3.0f} %, loss {loss:.3f}", err=True)
 
 
 class _Bar:
     """A progress bar on a terminal, and nothing elsewhere."""
 
     def __init__(self, shown: bool) -> None:
-        self.shown, self.bar = shown, None
+        self.shown = shown
+        self.bar: Any = None
 
     def update(self, done: int, total: int) -> None:
         """Show that `done` rows of `total` are finished."""
@@ -193,7 +202,7 @@ def _shard(text: str | None) -> tuple[int, int]:
     if text is None:
         return 0, 1
     shard, slash, count = text.partition("/")
-    if not (slash and shard.isdigit() and count.isdigit()):
+    if not (slash and shard.isdecimal() and count.isdecimal()):
         raise InputError(f"--shards {text!r} was given; expected i/N, as 0/3")
     return int(shard), int(count)
 
@@ -201,14 +210,17 @@ def _shard(text: str | None) -> tuple[int, int]:
 def _told(report: Any) -> str:
     """A report as a person reads it."""
     classes = sum(1 for count in report.per_class.values() if count)
+    out = click.format_filename(report.out)
     size = f"{report.size / 1e6:.1f} MB" if report.size >= 1e5 else f"{report.size / 1e3:.1f} kB"
     real = f" and {report.real} real ones" if report.real else ""
     if report.dry_run:
-        return f"would make {report.made} examples of {classes} classes{real}, about {size}, in {report.out}"
-    lines = [f"made {report.made} examples of {classes} classes{real} in {report.out}: {size}, {report.seconds:.1f} s, "
+        return f"would make {report.made} examples of {classes} classes{real}, about {size}, in {out}"
+    lines = [f"made {report.made} examples of {classes} classes{real} in {out}: {size}, {report.seconds:.1f} s, "
              f"{report.images_per_second:,.0f} a second"]  # fmt: skip
     if report.already:
         lines.append(f"{report.already} had been made before")
+    if report.contact_sheet:
+        lines.append(f"look at {click.format_filename(report.contact_sheet)}")
     if not report.finished:
         lines.append("other shards are not finished; the last one joins them")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -26,13 +26,13 @@ Padding = Literal["reflect", "edge", "constant"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 # A row is what a preset changes; everything else stays as in IDENTITY.
-IDENTITY = {
+IDENTITY: dict[str, Any] = {
     "rotate": 0.0, "shift_x": 0.0, "shift_y": 0.0, "shear": 0.0, "zoom": 1.0, "zoom_x": 1.0, "zoom_y": 1.0,
     "flip_x": 0.0, "flip_y": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "gamma": 1.0,
     "grey": 0.0, "blur": 0.0, "noise": 0.0, "erase": 0.0, "erase_area": (0.02, 0.2), "jpeg": 0.0,
     "jpeg_quality": (40.0, 95.0), "padding": "edge",
 }  # fmt: skip
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "identity": {},
     "keras": {"rotate": 40.0, "shift_x": 0.2, "shift_y": 0.2, "shear": 0.2, "zoom_x": (0.8, 1.2),
               "zoom_y": (0.8, 1.2), "flip_x": 0.5},

@@ -43,7 +43,9 @@ def apply_to_tensor(recipe: Classical, pictures: Tensor, parameters: Parameters)
     return torch.from_numpy(out).permute(0, 3, 1, 2).to(pictures.device)  # [n, c, h, w]
 
 
-def apply(recipe: Classical, pictures: Sequence[np.ndarray], parameters: Parameters, out: np.ndarray) -> None:
+def apply(
+    recipe: Classical, pictures: Sequence[np.ndarray] | np.ndarray, parameters: Parameters, out: np.ndarray
+) -> None:
     """Change n pictures [h, w, c] of one shape into `out` [n, h, w, c], all uint8; c is 1 or 3."""
     n, height, width, channels = out.shape
     matrices = parameters.matrices(height, width).numpy() if recipe.is_varied(*_GEOMETRY) else None
@@ -69,7 +71,7 @@ def apply(recipe: Classical, pictures: Sequence[np.ndarray], parameters: Paramet
 
 def _apply_rows(
     recipe: Classical,
-    pictures: Sequence[np.ndarray],
+    pictures: Sequence[np.ndarray] | np.ndarray,
     plan: tuple[np.ndarray | None, np.ndarray | None, Parameters | None],
     out: np.ndarray,
     rows: range,
@@ -108,7 +110,7 @@ def _warp(recipe: Classical, picture: np.ndarray, matrix: np.ndarray, reach: lis
     """Resample `picture` [h, w, c] into `into`, the border left to OpenCV."""
     flags = INTERPOLATIONS[recipe.interpolation] | cv2.WARP_INVERSE_MAP
     fill = (round(255 * recipe.fill),) * into.shape[2]
-    cv2.warpAffine(picture, matrix, into.shape[1::-1], into, flags, BORDERS[recipe.padding], fill)
+    cv2.warpAffine(picture, matrix, into.shape[1::-1], into, flags, BORDERS[str(recipe.padding)], fill)
 
 
 def _warp_bilinear(
@@ -123,7 +125,7 @@ def _warp_bilinear(
         return
     source = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA) if channels == 3 else picture
     if not constant:
-        source = cv2.copyMakeBorder(source, top, bottom, left, right, BORDERS[recipe.padding])
+        source = cv2.copyMakeBorder(source, top, bottom, left, right, BORDERS[str(recipe.padding)])
         matrix = matrix.copy()
         matrix[0, 2] += left
         matrix[1, 2] += top
@@ -169,5 +171,5 @@ def _through_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
     coloured = picture.shape[2] == 3
     source = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if coloured else picture
     _, data = cv2.imencode(".jpg", source, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR if coloured else cv2.IMREAD_GRAYSCALE)
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR if coloured else cv2.IMREAD_GRAYSCALE))
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB) if coloured else decoded

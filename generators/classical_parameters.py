@@ -61,17 +61,17 @@ class Parameters:
         zoom of 0.8 shows 80 % of an axis, enlarged. Flips come last. `height` and `width` are numbers or [n].
         """
         n = len(self)
-        height = np.broadcast_to(np.asarray(height, dtype=np.float64), (n,))
-        width = np.broadcast_to(np.asarray(width, dtype=np.float64), (n,))
+        tall = np.broadcast_to(np.asarray(height, dtype=np.float64), (n,))
+        wide = np.broadcast_to(np.asarray(width, dtype=np.float64), (n,))
         angle, shear = (np.deg2rad(v.numpy()) for v in (self.rotate, self.shear))
         cos, sin, shear_sin, shear_cos = np.cos(angle), np.sin(angle), np.sin(shear), np.cos(shear)
         zoom_y = self.zoom_y.numpy() * np.where(self.flip_y.numpy(), -1.0, 1.0)
         zoom_x = self.zoom_x.numpy() * np.where(self.flip_x.numpy(), -1.0, 1.0)
-        down, right = self.shift_y.numpy() * height, self.shift_x.numpy() * width
+        down, right = self.shift_y.numpy() * tall, self.shift_x.numpy() * wide
         # In (y, x): rotation [[cos, -sin], [sin, cos]] times shear [[1, -sin s], [0, cos s]] times the zooms.
         yy, yx = cos * zoom_y, (-cos * shear_sin - sin * shear_cos) * zoom_x
         xy, xx = sin * zoom_y, (-sin * shear_sin + cos * shear_cos) * zoom_x
-        middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+        middle_y, middle_x = (tall - 1) / 2, (wide - 1) / 2
         to_y = middle_y + cos * down - sin * right - yy * middle_y - yx * middle_x
         to_x = middle_x + sin * down + cos * right - xy * middle_y - xx * middle_x
         return torch.from_numpy(np.stack([np.stack([xx, xy, to_x], -1), np.stack([yx, yy, to_y], -1)], -2))

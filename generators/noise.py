@@ -52,7 +52,7 @@ class Noise:
         sums, counts = torch.zeros(0), torch.bincount(base.y, minlength=len(base.classes))
         scatter = torch.zeros(0)
         for rows in torch.arange(len(base.y)).split(_ROWS_AT_ONCE):
-            x = base.examples(rows).x.to(torch.float64)
+            x = torch.as_tensor(base.examples(rows).x).to(torch.float64)
             if not len(sums):
                 sums = torch.zeros(len(base.classes), x.shape[1], dtype=torch.float64)
                 scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)

@@ -5,9 +5,11 @@ import torch
 from safetensors.torch import save_file
 
 from augforge.data.banks import FeatureBank
+from augforge.digests import is_fitted
 from augforge.generators.classical import Classical
 from augforge.generators.noise import Noise
-from augforge.saving import is_fitted, load_part, part_digest, save_part
+from augforge.representations.convnet import ConvNet
+from augforge.saving import load_part, open_part, part_digest, save_part
 from augforge.types import InputError
 
 
@@ -118,3 +120,49 @@ def test_a_folder_that_cannot_be_written_is_refused(noise, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         save_part(noise, tmp_path / "file" / "part")
+
+
+@pytest.fixture
+def net(tmp_path):
+    part = ConvNet()
+    part.build({"channels": 1, "height": 16, "width": 16})
+    for tensor in part.net_.state_dict().values():
+        tensor.fill_(1)
+    save_part(part, tmp_path / "net", "representation")
+    return tmp_path / "net"
+
+
+def test_networks_are_built_from_their_facts_and_filled(net):
+    part = load_part(net, "representation")
+    assert part.facts_ == {"channels": 1, "height": 16, "width": 16}
+    assert all(bool((tensor == 1).all()) for tensor in part.net_.state_dict().values())
+    digest = part_digest(part, "representation")
+    part.net_.net.blocks[2].conv.weight[3, 4, 0, 0] += 1e-6
+    assert part_digest(part, "representation") != digest
+
+
+@pytest.mark.parametrize(
+    "facts", [None, 3, {}, {"channels": 1}, {"channels": "1"}, {"channels": 0}, {"channels": 2**40}]
+)
+def test_facts_that_describe_no_network_are_refused(net, facts):
+    _edit(net, facts=facts)
+    with pytest.raises(InputError, match="its facts do not describe a network"):
+        load_part(net, "representation")
+
+
+def test_numbers_of_another_network_are_refused(net):
+    _edit(net, facts={"channels": 3, "height": 16, "width": 16})
+    with pytest.raises(InputError, match="does not fit the network"):
+        load_part(net, "representation")
+
+
+def test_a_part_is_opened_by_name_folder_or_shipped_name(folder, monkeypatch, tmp_path):
+    assert open_part("noise", {"scale": 3}).scale == 3
+    assert open_part(str(folder)).scale == 0.5
+    with pytest.raises(InputError, match="was fitted with settings of its own"):
+        open_part(str(folder), {"scale": 3})
+    (tmp_path / "noise").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert open_part("noise").factor_ is None
+    shipped = open_part("conv4-glyphs", kind="representation")
+    assert shipped.embed(torch.zeros(2, 1, 28, 28, dtype=torch.uint8)).shape == (2, 64)

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/speed/synth.py [--json] [--rounds 7]
 
-2,000 pictures of CIFAR-FS at 32 px (20 classes, 100 each) and 100 photographs of 224 px, 10 made of each, the `keras`
+2,000 pictures of CIFAR-FS at 32 px (20 classes, 100 each) and 60 photographs of 224 px, 10 made of each, the `keras`
 preset plus brightness, contrast and hue. Both sides read a class folder and use two processes. Wall clock of the
 whole work, imports aside: ours includes planning, forking, manifest and contact sheet. Then JPEG and WebDataset
 shards, and how near the PNG run is to only creating files with the same bytes.
@@ -52,7 +52,7 @@ def write_cifar(root: Path) -> None:
             (root / name / Path(bank.name(row)).name).write_bytes(bank.read(row))
 
 
-def write_photographs(root: Path, count: int = 100, side: int = 224) -> None:
+def write_photographs(root: Path, count: int = 60, side: int = 224) -> None:
     """Photographs of cats and dogs, middle cut out at `side` px, as JPEG of quality 95."""
     with tarfile.open(DATA / "dogs_vs_cats_small_s160.tar") as tar:
         members = [m for m in tar.getmembers() if m.isfile() and m.name.endswith(".jpg")]

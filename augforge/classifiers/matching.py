@@ -1,0 +1,106 @@
+"""Matching networks: Vinyals, Blundell, Lillicrap, Kavukcuoglu & Wierstra, "Matching networks for one shot learning",
+NeurIPS 2016.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
+from augforge.classifiers.context import ContextEmbedding, Order, empty, like_input, start
+from augforge.classifiers.episodic import Episodes, train
+from augforge.classifiers.weighted import as_given, as_rows
+from augforge.types import Bank, Examples, InputError
+
+
+@dataclass
+class Matching:
+    """Attention over the support rows (Vinyals et al. 2016).
+
+    P(y | x, S) = sum_i a(x, x_i) y_i (equation 1) with a the softmax over i of `scale` cos(f(x), g(x_i)) (section
+    2.1.1); scores are log P. `scale` is one over the temperature: with 1, as published, the softmax over cosines is
+    nearly flat and training goes badly. The weight of a row multiplies its attention.
+
+    With `full_context` f and g read the whole support (section 2.1.2 and appendix A, `context_steps` steps), and
+    `fit` trains them on `train_steps` steps of base episodes with cross-entropy; without,
+    f and g are the identity and `fit` does nothing. There each row is read once, whatever its weight over 0.
+
+    Differs from the paper: the temperature and weights; the support's bi-LSTM reads rows in an order of their
+    content, not as given (`order`, see `context`); `unit_query` False leaves f(x) at its own length, as some public
+    implementations do.
+    """
+
+    scale: float = 10.0
+    full_context: bool = False
+    context_steps: int = 5
+    order: Order = "content"
+    unit_query: bool = True
+    train_steps: int = 500
+    train_rate: float = 1e-3
+    train_way: int = 5
+    train_shot: int = 1
+    context_: ContextEmbedding | None = field(default=None, init=False, repr=False)
+    facts_: dict[str, int] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise InputError for settings out of range."""
+        check_positive(self, "scale")
+        check_positive(self, "train_rate")
+        for name in ("context_steps", "train_steps", "train_shot"):
+            check_range(self, name, 1)
+        check_range(self, "train_way", 2)
+
+    def build(self, facts: dict[str, int]) -> None:
+        """Make the context embedding empty, for rows of facts["features"] numbers."""
+        self.facts_ = dict(facts)
+        self.context_ = empty(facts["features"], self.context_steps)
+
+    def fit(self, base: Bank, rng: torch.Generator) -> Self:
+        """With `full_context`, train the embedding on episodes of base features; otherwise there is nothing to learn.
+
+        Raises InputError for pictures, and for base classes too few or too small for an episode.
+        """
+        if not self.full_context:
+            return self
+        x = base_rows(base, "matching").to(torch.float32)
+        self.build({"features": x.shape[1]})
+        assert self.context_ is not None
+        seed = int(torch.randint(1 << 62, (1,), generator=rng, device=rng.device))
+        start(self.context_, seed)
+        self.context_.to(x.device)
+        plan = Episodes(self.train_steps, self.train_rate, self.train_way, self.train_shot)
+        train(self.context_, self.scores, base, x, plan, seed)
+        return self
+
+    def scores(self, support: Examples, query: Tensor) -> Tensor:
+        """Log probabilities [q, way] of queries [q, d], or [b, q, way] for b episodes.
+
+        Raises InputError for full context before `fit`, and for rows that do not go together.
+        """
+        rows = as_rows(support, query)
+        x, f = rows.x, rows.query
+        if self.full_context:
+            x, f = self._in_context(x, rows.weight > 0, f)
+        if self.unit_query:
+            f = F.normalize(f, dim=-1)
+        likeness = self.scale * (F.normalize(x, dim=-1) @ f.mT).mT  # [b, q, n]
+        # log sum_i w_i exp(l_i) [y_i = k] - log sum_i w_i exp(l_i), with the largest l taken out
+        there = rows.weight[:, None] > 0
+        largest = likeness.masked_fill(~there, -torch.inf).amax(-1, keepdim=True).detach()
+        attention = torch.where(there, likeness - largest, -torch.inf).exp()
+        votes = attention @ rows.member  # [b, q, way]
+        logs = votes.clamp(min=torch.finfo(votes.dtype).tiny).log()
+        return as_given(logs - votes.sum(-1, keepdim=True).log(), query)
+
+    def _in_context(self, x: Tensor, there: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+        """g [b, n, d] and f [b, q, d]."""
+        if self.context_ is None or self.facts_ is None:
+            raise InputError("matching with full_context is not fitted yet; expected fit(base, rng), or a saved folder")
+        if self.facts_["features"] != x.shape[-1]:
+            raise InputError(f"matching was fitted on {self.facts_['features']} features; these have {x.shape[-1]}")
+        return like_input(self.context_, x)(x, there, query, self.order)

@@ -1,0 +1,91 @@
+"""Prototype matching networks: Wang, Girshick, Hebert & Hariharan, "Low-shot learning from imaginary data", 2018."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
+from augforge.classifiers.context import ContextEmbedding, Order, empty, like_input, start
+from augforge.classifiers.episodic import Episodes, train
+from augforge.classifiers.weighted import as_given, as_rows, class_means, cosines
+from augforge.types import Bank, Examples, InputError
+
+
+@dataclass
+class PrototypeMatching:
+    """Class means of contextual embeddings, to which the query attends (Wang et al. 2018).
+
+    Support rows are embedded in the context of the whole support by a bi-LSTM, as in matching networks; every class
+    is then collapsed to the weighted mean of its embedded rows; the query's attention-LSTM of `context_steps` steps
+    reads these class means instead of the rows; and P(k | x) is the softmax over k of `scale` cos(f(x), mean_k).
+    So a class with more rows, real or made, has no more votes. Scores are log P.
+
+    `fit` trains the embedding on `train_steps` steps of base episodes with cross-entropy. Without `full_context`
+    f and g are the identity, and `fit` does nothing. Each row is read by the bi-LSTM once, whatever its weight over
+    0; weights count in the means.
+
+    Differs from the paper: that the query's LSTM attends to class means is our reading of its text, which gives no
+    equations for it; the temperature and weights are additions; the bi-LSTM reads rows in an order of their content
+    (`order`, see `context`).
+    """
+
+    scale: float = 10.0
+    full_context: bool = True
+    context_steps: int = 5
+    order: Order = "content"
+    train_steps: int = 500
+    train_rate: float = 1e-3
+    train_way: int = 5
+    train_shot: int = 5
+    context_: ContextEmbedding | None = field(default=None, init=False, repr=False)
+    facts_: dict[str, int] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise InputError for settings out of range."""
+        check_positive(self, "scale")
+        check_positive(self, "train_rate")
+        for name in ("context_steps", "train_steps", "train_shot"):
+            check_range(self, name, 1)
+        check_range(self, "train_way", 2)
+
+    def build(self, facts: dict[str, int]) -> None:
+        """Make the context embedding empty, for rows of facts["features"] numbers."""
+        self.facts_ = dict(facts)
+        self.context_ = empty(facts["features"], self.context_steps)
+
+    def fit(self, base: Bank, rng: torch.Generator) -> Self:
+        """With `full_context`, train the embedding on episodes of base features; otherwise there is nothing to learn.
+
+        Raises InputError for pictures, and for base classes too few or too small for an episode.
+        """
+        if not self.full_context:
+            return self
+        x = base_rows(base, "pmn").to(torch.float32)
+        self.build({"features": x.shape[1]})
+        assert self.context_ is not None
+        seed = int(torch.randint(1 << 62, (1,), generator=rng, device=rng.device))
+        start(self.context_, seed)
+        self.context_.to(x.device)
+        plan = Episodes(self.train_steps, self.train_rate, self.train_way, self.train_shot)
+        train(self.context_, self.scores, base, x, plan, seed)
+        return self
+
+    def scores(self, support: Examples, query: Tensor) -> Tensor:
+        """Log probabilities [q, way] of queries [q, d], or [b, q, way] for b episodes.
+
+        Raises InputError for full context before `fit`, and for rows that do not go together.
+        """
+        rows = as_rows(support, query)
+        if not self.full_context:
+            means, f = class_means(rows.x, rows.member), rows.query
+        else:
+            if self.context_ is None or self.facts_ is None:
+                raise InputError("pmn is not fitted yet; expected fit(base, rng) or a folder that it was saved in")
+            if self.facts_["features"] != rows.x.shape[-1]:
+                raise InputError(f"pmn was fitted on {self.facts_['features']} features; these have {rows.x.shape[-1]}")
+            means, f = like_input(self.context_, rows.x)(rows.x, rows.weight > 0, rows.query, self.order, rows.member)
+        return as_given(torch.log_softmax(self.scale * cosines(f, means), -1), query)

@@ -1,0 +1,239 @@
+"""A classifier in production: a support set embedded once, saved in a folder, and asked about pictures.
+
+The folder holds `predictor.json` (class names and options), `support.safetensors` (features, labels and weights of
+the support), and the parts that it needs as `saving` writes them, in `classifier/` and `representation/`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from augforge import __version__
+from augforge.classifiers.prototype import Prototype
+from augforge.data.banks import AnyBank, FeatureBank
+from augforge.saving import load_part, save_part
+from augforge.types import Classifier, Examples, InputError, Representation
+
+_RECORD, _SUPPORT, _CLASSIFIER, _REPRESENTATION = (
+    "predictor.json",
+    "support.safetensors",
+    "classifier",
+    "representation",
+)
+_ROWS_AT_ONCE = 256
+
+Ranking = list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What it takes to name the class of a picture.
+
+    `support` are features [n, d] with labels that index `classes`, each of which has a row. `representation` embeds
+    pictures; without one only features can be asked about. `superclasses` names the superclass of every class; with
+    a `shortlist` of m > 0 a query is first compared with the superclasses' prototypes, and only the classes of the
+    nearest m are scored (coarse to fine). Raises InputError where these do not go together.
+    """
+
+    representation: Representation | None
+    classifier: Classifier
+    support: Examples
+    classes: tuple[str, ...]
+    superclasses: tuple[str, ...] | None = None
+    shortlist: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what was given."""
+        missing = sorted(set(range(len(self.classes))) - set(self.support.y.tolist()))
+        if missing:
+            raise InputError(f"class {self.classes[missing[0]]!r} has no support row; expected at least one of each")
+        if len(self.support) and int(self.support.y.max()) >= len(self.classes):
+            raise InputError(
+                f"the support has labels up to {int(self.support.y.max())}; classes are {len(self.classes)}"
+            )
+        if self.superclasses is not None and len(self.superclasses) != len(self.classes):
+            raise InputError(f"there are {len(self.superclasses)} superclasses for {len(self.classes)} classes")
+        if self.shortlist < 0 or (self.shortlist and self.superclasses is None):
+            raise InputError(
+                f"shortlist={self.shortlist} was given; expected at least 0, and superclasses to choose from"
+            )
+
+    def predict(self, pictures: Tensor | list[Tensor]) -> list[Ranking]:
+        """For each of the pictures [n, c, h, w], or a list of [c, h, w], its classes and their probabilities, best
+        first; only those of the shortlist where there is one. Raises InputError without a representation.
+        """
+        if self.representation is None:
+            raise InputError("this predictor has no representation, so it knows features only")
+        return self.predict_features(_embed(self.representation, pictures))
+
+    @torch.no_grad()
+    def predict_features(self, query: Tensor) -> list[Ranking]:
+        """The same for features [n, d]."""
+        scores = self.class_scores(query)
+        ranked = []
+        for row, p in zip(scores, torch.softmax(scores.to(torch.float64), -1), strict=True):
+            order = torch.argsort(row, descending=True, stable=True).tolist()
+            ranked.append([(self.classes[k], float(p[k])) for k in order if row[k] > -torch.inf])
+        return ranked
+
+    @torch.no_grad()
+    def class_scores(self, query: Tensor) -> Tensor:
+        """The classifier's scores [n, classes] of features [n, d]; -inf for a class that is not in the shortlist."""
+        support = replace(self.support, x=_on(self.support.x, query))
+        if not self.shortlist:
+            return self.classifier.scores(support, query)
+        kept = self._shortlisted(query)
+        found = query.new_full((len(query), len(self.classes)), -torch.inf)
+        # Queries with the same shortlist are scored together.
+        for mask, rows in _groups(kept):
+            classes = mask.nonzero()[:, 0]
+            number = torch.full((len(self.classes),), -1, dtype=torch.int64)
+            number[classes] = torch.arange(len(classes))
+            part = support.take(mask[self.support.y])
+            scores = self.classifier.scores(replace(part, y=number[part.y]), query[rows])
+            found[rows[:, None], classes] = scores
+        return found
+
+    def _shortlisted(self, query: Tensor) -> Tensor:
+        """Which classes are scored, bool [n, classes]: those of the m superclasses with the nearest prototypes."""
+        assert self.superclasses is not None
+        names = list(dict.fromkeys(self.superclasses))
+        of_class = torch.tensor([names.index(name) for name in self.superclasses])
+        coarse = replace(self.support, x=_on(self.support.x, query), y=of_class[self.support.y])
+        best = Prototype().scores(coarse, query).topk(min(self.shortlist, len(names)), -1).indices.cpu()
+        return (best[:, :, None] == of_class).any(1)
+
+
+def make_predictor(
+    bank: AnyBank, classifier: Classifier, representation: Representation | None = None, shortlist: int = 0
+) -> Predictor:
+    """A predictor with all rows of a bank as its support; pictures are embedded once, here.
+
+    With a `shortlist` the superclass of a class is the bank's column "superclass". Raises InputError where that is
+    missing or differs within a class, and for pictures without a representation.
+    """
+    superclasses = _superclasses(bank) if shortlist else None
+    support = Examples(features_of(bank, representation), bank.y, weight=getattr(bank, "weight", None))
+    return Predictor(representation, classifier, support, tuple(bank.classes), superclasses, shortlist)
+
+
+def features_of(bank: AnyBank, representation: Representation | None) -> Tensor:
+    """All features [n, d] of a bank; pictures are embedded. Raises InputError for pictures and no representation."""
+    rows = torch.arange(len(bank.y))
+    if isinstance(bank, FeatureBank):
+        return bank.x
+    if representation is None:
+        raise InputError("the support holds pictures; expected a representation to embed them")
+    return torch.cat([_embed(representation, bank.examples(part).x) for part in rows.split(_ROWS_AT_ONCE)])
+
+
+def save_predictor(predictor: Predictor, folder: Path) -> None:
+    """Save a predictor; its record is written last, so that a folder with one is whole.
+
+    Raises InputError where the folder cannot be written, or a part is not of the catalog.
+    """
+    record = {
+        "augforge": __version__, "kind": "predictor", "classes": list(predictor.classes),
+        "superclasses": None if predictor.superclasses is None else list(predictor.superclasses),
+        "shortlist": predictor.shortlist, "representation": predictor.representation is not None,
+    }  # fmt: skip
+    support = predictor.support
+    assert isinstance(support.x, Tensor)
+    tensors = {"features": support.x, "labels": support.y}
+    if support.weight is not None:
+        tensors["weight"] = support.weight
+    save_part(predictor.classifier, folder / _CLASSIFIER, "classifier")
+    if predictor.representation is not None:
+        save_part(predictor.representation, folder / _REPRESENTATION, "representation")
+    try:
+        _replace(folder / _SUPPORT, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
+        _replace(folder / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} cannot be written ({error.strerror})") from error
+
+
+def load_predictor(folder: Path) -> Predictor:
+    """The predictor that `save_predictor` left in a folder; raises InputError where there is none, or it is damaged."""
+    try:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        classes, superclasses = _names(record["classes"]), record["superclasses"]
+        superclasses = None if superclasses is None else _names(superclasses)
+        shortlist, embeds = record["shortlist"], record["representation"]
+        if isinstance(shortlist, bool) or not isinstance(shortlist, int) or not isinstance(embeds, bool):
+            raise ValueError("its entries are of a wrong kind")
+    except FileNotFoundError as error:
+        raise InputError(f"{str(folder)!r} has no {_RECORD}; expected a folder that --save wrote") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{str(folder / _RECORD)!r} is damaged ({error})") from error
+    support = _read_support(folder / _SUPPORT)
+    classifier = load_part(folder / _CLASSIFIER, "classifier")
+    representation = load_part(folder / _REPRESENTATION, "representation") if embeds else None
+    return Predictor(representation, classifier, support, classes, superclasses, shortlist)
+
+
+def is_predictor(folder: str | Path) -> bool:
+    """Whether a folder holds a saved predictor."""
+    return (Path(folder) / _RECORD).is_file()
+
+
+def _read_support(path: Path) -> Examples:
+    try:
+        tensors = load(path.read_bytes())
+        x, y, weight = tensors["features"], tensors["labels"], tensors.get("weight")
+        sound = x.ndim == 2 and x.is_floating_point() and y.dtype == torch.int64 and y.shape == x.shape[:1]
+        if not sound or bool((y < 0).any()) or not bool(torch.isfinite(x).all()):
+            raise ValueError("its tensors are not as expected")
+        return Examples(x, y, weight=weight)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"{str(path)!r} cannot be read as a support set ({error})") from error
+
+
+def _names(found: Any) -> tuple[str, ...]:
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ValueError("its names are not a list of strings")
+    return tuple(found)
+
+
+def _embed(representation: Representation, x: Tensor | list[Tensor]) -> Tensor:
+    """Features [n, d] of pictures, embedded in batches."""
+    with torch.no_grad():
+        parts = [x[i : i + _ROWS_AT_ONCE] for i in range(0, len(x), _ROWS_AT_ONCE)]
+        return torch.cat([representation.embed(part) for part in parts])  # type: ignore[arg-type]
+
+
+def _groups(kept: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The different rows of a bool [n, classes], each with the places [m] where it is."""
+    different, which = torch.unique(kept, dim=0, return_inverse=True)
+    return [(mask, (which == i).nonzero()[:, 0]) for i, mask in enumerate(different)]
+
+
+def _on(x: Tensor | list[Tensor], like: Tensor) -> Tensor:
+    assert isinstance(x, Tensor)
+    return x.to(like.device)
+
+
+def _superclasses(bank: AnyBank) -> tuple[str, ...]:
+    """The superclass of every class, from the bank's column "superclass"."""
+    if "superclass" not in bank.groups:
+        raise InputError(f"a shortlist was asked for; {bank.origin!r} has no column 'superclass' to make it from")
+    column = [str(name) for name in bank.groups["superclass"]]
+    found: dict[int, str] = {}
+    for y, name in zip(bank.y.tolist(), column, strict=True):
+        if found.setdefault(y, name) != name:
+            raise InputError(f"class {bank.classes[y]!r} has rows of the superclasses {found[y]!r} and {name!r}")
+    return tuple(found.get(k, "") for k in range(len(bank.classes)))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)

@@ -1,0 +1,160 @@
+"""Tables and plots of a benchmark's rows: Markdown for reading, PNG for showing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from augforge.types import InputError
+
+Row = dict[str, Any]
+TABLE, ACCURACY, GAIN, MADE = "table.md", "accuracy.png", "gain.png", "made.png"
+_MOST_LINES = 12  # in one plot; more cannot be told apart
+
+
+def write_report(rows: Sequence[Row], out: Path) -> list[Path]:
+    """Write table.md, accuracy.png, gain.png and, where several numbers were made, made.png into the folder `out`.
+
+    `rows` are those of `benchmark.run` or of a bench.jsonl. Gives the files. Raises InputError where there is no
+    row, or the folder cannot be written.
+    """
+    if not rows:
+        raise InputError(f"there are no rows to report in {str(out)!r}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / TABLE).write_text(markdown(rows), encoding="utf-8")
+        files = [out / TABLE, *_plots(rows, out)]
+    except OSError as error:
+        raise InputError(f"{str(out)!r} cannot be written ({error.strerror})") from error
+    return files
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as Markdown: a table for each task and number of shots, and how to read it."""
+    parts = []
+    for (task, part, way, shot), group in _grouped(rows, "task", "part", "way", "shot").items():
+        first = group[0]
+        judged = "" if part == "novel" else " on validation classes"
+        parts.append(
+            f"## {task}: {way}-way {shot}-shot{judged}, {first['trials']} episodes, {first['query']} queries\n"
+        )
+        parts.append(_table(group))
+    return "\n".join([*parts, _LEGEND])
+
+
+_COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
+    ("representation", lambda r: _cell(r["representation"])),
+    ("made rows", lambda r: _method(r) + (" (control)" if r.get("control") else "")),
+    ("classifier", lambda r: _cell(r["classifier"])),
+    ("accuracy", lambda r: _plus_minus(r["accuracy"], r["ci95"])),
+    ("gain over classes", lambda r: "" if r["p"] is None else _between(r["gain"], r["gain_ci95"])),
+    ("over best plain", lambda r: "" if r.get("gain_over_best") is None
+     else _between(r["gain_over_best"], r["gain_over_best_ci95"])),
+    ("wins", lambda r: "" if r["win_rate"] is None else f"{r['win_rate']:.0f} %"),
+    ("F1", lambda r: f"{r['f1']:.1f}"),
+    ("worth in shots", lambda r: r.get("shot_worth_says") or ""),
+    ("verdict", lambda r: r.get("verdict") or ""),
+)  # fmt: skip
+
+_LEGEND = """\
+Percent. The accuracy is ± its 95 % interval over episodes of these classes. A gain is against `nothing` with the same \
+features and classifier on the same episodes; its 95 % interval is over classes drawn anew, and the one over episodes \
+alone, which is too small, is in bench.jsonl. "Over best plain" is against the best classifier with nothing made, \
+chosen on these episodes. "Wins" are the episodes with a higher accuracy, ties counted half. "Worth in shots" is how \
+many real shots of the best plain classifier give the same accuracy. The verdict keeps false alarms among all rows of \
+a run under 5 % (Holm), so that an interval beside "no evidence" can leave out 0.
+"""
+
+
+def _table(rows: Sequence[Row]) -> str:
+    lines = ["| " + " | ".join(name for name, _ in _COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
+    lines += ["| " + " | ".join(cell(row) for _, cell in _COLUMNS) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _method(row: Row) -> str:
+    return _cell(row["synthesizer"]) + (f" x {row['made']}" if row["made"] else "")
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break a table's line."""
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _plus_minus(value: float, ends: Sequence[float | None]) -> str:
+    low, high = ends
+    return f"{value:.2f}" if low is None or high is None else f"{value:.2f} ± {(high - low) / 2:.2f}"
+
+
+def _between(value: float, ends: Sequence[float | None]) -> str:
+    low, high = ("?" if end is None else f"{end:+.2f}" for end in ends)
+    return f"{value:+.2f} ({low} to {high})"
+
+
+def _grouped(rows: Iterable[Row], *keys: str) -> dict[tuple, list[Row]]:
+    found: dict[tuple, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[tuple(row.get(key) for key in keys)].append(row)
+    return found
+
+
+def _plots(rows: Sequence[Row], out: Path) -> list[Path]:
+    arms = _grouped(rows, "task", "representation", "synthesizer", "made", "classifier", "weights", "seed")
+    tried = {row["made"] for row in rows if row["made"]}
+    gaining = {key: group for key, group in arms.items() if group[0]["p"] is not None}
+    files = [_plot(arms, "shot", "accuracy", "ci95", out / ACCURACY)]
+    if gaining:
+        files.append(_plot(gaining, "shot", "gain", "gain_ci95", out / GAIN))
+    if len(tried) > 1:
+        over_made = _grouped((r for r in rows if r["made"]), "task", "representation", "synthesizer", "classifier",
+                             "weights", "seed", "shot")  # fmt: skip
+        files.append(_plot(over_made, "made", "gain", "gain_ci95", out / MADE))
+    return files
+
+
+def _plot(lines: dict[tuple, list[Row]], x: str, y: str, interval: str, path: Path) -> Path:
+    """One line for each arm with its intervals, slightly apart so that they do not hide each other."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    shown = list(lines.values())[:_MOST_LINES]
+    for i, group in enumerate(shown):
+        group = sorted(group, key=lambda row: row[x])
+        nudge = 1.02 ** (i - len(shown) / 2)  # the axis is logarithmic
+        low, high = zip(*((r[y] - _end(r, interval, 0, y), _end(r, interval, 1, y) - r[y]) for r in group), strict=True)
+        dashes = "--" if group[0].get("control") else "-"
+        axes.errorbar([r[x] * nudge for r in group], [r[y] for r in group], yerr=(low, high), capsize=2, marker=".",
+                      linestyle=dashes, linewidth=1, label=_label(group[0], x))  # fmt: skip
+    ticks = sorted({row[x] for group in shown for row in group})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel({"shot": "real shots of each class", "made": "made rows of each class"}[x])
+    axes.set_ylabel({"accuracy": "accuracy, %", "gain": "gain over nothing, points"}[y])
+    if y == "gain":
+        axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    left = len(lines) - len(shown)
+    axes.set_title(f"{left} more are in the table" if left else "", fontsize=8)
+    axes.legend(fontsize=7)
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, dpi=150, format="png", metadata={"Software": None})
+    partial.replace(path)
+    return path
+
+
+def _end(row: Row, interval: str, side: int, y: str) -> float:
+    """An end of an interval; where it has none, the value itself, so that the plot keeps its range."""
+    end = row[interval][side]
+    return row[y] if end is None else min(end, row[y]) if side == 0 else max(end, row[y])
+
+
+def _label(row: Row, x: str) -> str:
+    """A line's name, with dollar signs kept from being read as formulas."""
+    made = f" x {row['made']}" if row["made"] and x != "made" else ""
+    shot = f", {row['shot']} shots" if x == "made" else ""
+    return f"{row['synthesizer']}{made}, {row['classifier']} on {row['representation']}{shot}".replace("$", r"\$")

@@ -1,0 +1,1 @@
+"""Pictures to features: one method, one file."""

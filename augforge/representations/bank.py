@@ -1,0 +1,250 @@
+"""Banks of features: every row of a picture bank embedded once, kept on disk by digest, and normalised by name.
+
+Embedding, views and normalisation are options of the bank and not of a classifier, so that all recipes that are
+compared see the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from einops import reduce
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from augforge import chance
+from augforge.data.banks import AnyBank, FeatureBank
+from augforge.digests import made_by
+from augforge.training import is_bfloat16_fast
+from augforge.types import InputError, Representation
+
+Normalise = Literal["none", "l2", "centred-l2", "power"]
+Views = Callable[[Tensor, Tensor], Tensor]
+
+NORMALISATIONS = ("none", "l2", "centred-l2", "power")
+MADE_BY = "made_by"  # the column of a feature bank that names the weights
+_ROWS_AT_ONCE = 1024
+_SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+
+
+@dataclass(frozen=True)
+class BankOptions:
+    """How a bank of features is made.
+
+    `views` is what is averaged: "none", "flip" (2 views), "flip-shift" (10: flipped or not, five places a sixteenth
+    of the side apart) or any other name, with a callable of that name given to `embed_bank` for `n_views` views
+    beside the picture itself. `sides` says which rows of an episode use the averaged features: both, support or
+    query; the others use those of the picture alone. `normalise` is none, l2, centred-l2 (minus the mean of the base
+    features, then l2) or power (square root of the positive part, then l2). `precision` is float32, bfloat16, or
+    auto: bfloat16 where the machine multiplies it in hardware.
+    """
+
+    normalise: Normalise = "none"
+    views: str = "none"
+    n_views: int = 10
+    sides: Literal["both", "support", "query"] = "both"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Raise InputError for an unknown normalisation or a number of views below 1."""
+        if self.normalise not in NORMALISATIONS:
+            raise InputError(f"normalise={self.normalise!r} was given; expected one of {', '.join(NORMALISATIONS)}")
+        if self.n_views < 1:
+            raise InputError(f"n_views={self.n_views} was given; expected at least 1")
+
+
+def embed_bank(
+    representation: Representation,
+    bank: AnyBank,
+    options: BankOptions | None = None,
+    cache: Path | None = None,
+    device: str = "cpu",
+    views: Views | None = None,
+) -> FeatureBank:
+    """Every row of a picture bank embedded once, not yet normalised: the same classes, labels, names and groups.
+
+    The column "made_by" holds the digest of the representation. With a folder `cache` the features are kept there
+    under the digest of representation, options and data, and are read back if they are there and whole. `views`
+    takes pictures [n, c, h, w] uint8 and keys [n] and gives pictures; it is what a `views` of another name means.
+    Raises InputError for unknown views, and for a bank that holds features already.
+    """
+    options = BankOptions() if options is None else options
+    if bank.space != "image":
+        raise InputError("this bank holds features already; a representation embeds pictures")
+    if options.views not in ("none", "flip", "flip-shift") and views is None:
+        raise InputError(f"views={options.views!r} is unknown; expected none, flip, flip-shift or a classical preset")
+    digest = made_by(representation)
+    path = None
+    facts = {MADE_BY: digest, "precision": str(_dtype(options, device)), "views": options.views,
+             "n_views": options.n_views if views is not None else 0}  # fmt: skip
+    if cache is not None:
+        facts["data"] = data_digest(bank)
+        path = cache / f"features-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.safetensors"
+    x = _read(path, facts, len(bank)) if path is not None else None
+    if x is None:
+        x = _embed(representation, bank, options, device, views)
+        if path is not None:
+            _write(path, x, facts)
+    names = tuple(bank.name(row) for row in range(len(bank)))
+    groups = {**bank.groups, MADE_BY: (digest,) * len(bank)}
+    return FeatureBank(x, bank.y, tuple(bank.classes), bank.origin, names, bank.attributes, groups=groups)
+
+
+def embed_sides(
+    representation: Representation,
+    bank: AnyBank,
+    options: BankOptions,
+    cache: Path | None = None,
+    device: str = "cpu",
+    views: Views | None = None,
+) -> tuple[FeatureBank, FeatureBank]:
+    """The banks for support and for query rows, as `options.sides` wants them: the same object twice for "both"."""
+    averaged = embed_bank(representation, bank, options, cache, device, views)
+    if options.sides == "both" or options.views == "none":
+        return averaged, averaged
+    plain = embed_bank(representation, bank, replace(options, views="none"), cache, device)
+    return (averaged, plain) if options.sides == "support" else (plain, averaged)
+
+
+def normalised(bank: FeatureBank, how: Normalise, base: FeatureBank | None = None) -> FeatureBank:
+    """The bank with its features normalised; "centred-l2" takes the mean of the features of `base`, not its own.
+
+    Raises InputError for an unknown name, a missing base, or a base that other weights made.
+    """
+    if how not in NORMALISATIONS:
+        raise InputError(f"normalise={how!r} was given; expected one of {', '.join(NORMALISATIONS)}")
+    if how == "centred-l2" and base is None:
+        raise InputError("normalise='centred-l2' needs the base features, whose mean it takes away")
+    if base is not None and _makers(base) != _makers(bank) and base is not bank:
+        raise InputError(f"the base features of {base.origin!r} were made with other weights than those of "
+                         f"{bank.origin!r}")  # fmt: skip
+    mean = None if base is None else reduce(base.x.double(), "n d -> d", "mean").to(bank.x.dtype)
+    return replace(bank, x=normalised_rows(bank.x, how, mean))
+
+
+def normalised_rows(x: Tensor, how: Normalise, mean: Tensor | None = None) -> Tensor:
+    """Features [n, d] normalised; `mean` [d] is for "centred-l2" alone."""
+    if how == "none":
+        return x
+    if how == "power":
+        return F.normalize(x.clamp(min=0).sqrt(), dim=-1)
+    if how == "centred-l2":
+        assert mean is not None
+        x = x - mean
+    return F.normalize(x, dim=-1)
+
+
+def data_digest(bank: AnyBank) -> str:
+    """16 hexadecimal digits that change with any pixel or feature, label or class name of a bank."""
+    hashed = hashlib.sha256(json.dumps(list(bank.classes)).encode())
+    hashed.update(bank.y.numpy().tobytes())
+    for rows in torch.arange(len(bank.y)).split(_ROWS_AT_ONCE):
+        x = bank.examples(rows).x
+        for part in x if isinstance(x, list) else [x]:
+            hashed.update(str((tuple(part.shape), part.dtype)).encode())
+            hashed.update(part.contiguous().numpy().data)
+    return hashed.hexdigest()[:16]
+
+
+def check_made_by(bank: FeatureBank, representation: Representation) -> None:
+    """Raise InputError where a bank's features were made with other weights than these."""
+    makers, digest = _makers(bank), made_by(representation)
+    if makers - {digest}:
+        found = ", ".join(sorted(makers))
+        raise InputError(f"the features of {bank.origin!r} were made with the weights {found}; expected {digest}")
+
+
+def _makers(bank: FeatureBank) -> set[str]:
+    column = bank.groups.get(MADE_BY, ())
+    return set() if isinstance(column, Tensor) else set(column)
+
+
+def _dtype(options: BankOptions, device: str) -> torch.dtype:
+    fast = options.precision == "bfloat16" or (options.precision == "auto" and is_bfloat16_fast(device))
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _embed(
+    representation: Representation, bank: AnyBank, options: BankOptions, device: str, views: Views | None
+) -> Tensor:
+    """Features [n, d] float32 on the CPU, each the mean over its views."""
+    dtype, parts = _dtype(options, device), []
+    kind = torch.device(device).type
+    with torch.no_grad(), torch.autocast(kind, dtype, enabled=dtype == torch.bfloat16):
+        for rows in torch.arange(len(bank.y)).split(_ROWS_AT_ONCE):
+            x = bank.examples(rows).x
+            if isinstance(x, list):
+                embedded = [representation.embed(_to(view, device)) for view in _views_of_list(x, rows, options, views)]
+            else:
+                embedded = [representation.embed(view) for view in _views(x.to(device), rows, options, views)]
+            parts.append(torch.stack([e.float() for e in embedded]).mean(0).cpu())  # [views, n, d] -> [n, d]
+    return torch.cat(parts)
+
+
+def _to(x: Any, device: str) -> Any:
+    return [picture.to(device) for picture in x] if isinstance(x, list) else x.to(device)
+
+
+def _views(x: Tensor, rows: Tensor, options: BankOptions, views: Views | None) -> Iterator[Tensor]:
+    """The views of pictures [n, c, h, w], one batch after the other."""
+    if options.views in ("none", "flip", "flip-shift"):
+        reach = max(1, min(x.shape[2:]) // 16)
+        for down, right in _SHIFTS if options.views == "flip-shift" else _SHIFTS[:1]:
+            shifted = _shifted(x, down * reach, right * reach)
+            yield shifted
+            if options.views != "none":
+                yield shifted.flip(3)
+        return
+    assert views is not None
+    yield x
+    for i in range(options.n_views):
+        yield views(x, chance.row_keys(i, options.views, rows))
+
+
+def _views_of_list(x: list[Tensor], rows: Tensor, options: BankOptions, views: Views | None) -> Iterator[list[Tensor]]:
+    """The views of pictures of several sizes: lists of [c, h, w]."""
+    each = [_views(p[None], row[None], options, views) for p, row in zip(x, rows, strict=True)]
+    for view in zip(*each, strict=True):
+        yield [picture[0] for picture in view]
+
+
+def _shifted(x: Tensor, down: int, right: int) -> Tensor:
+    """Pictures [n, c, h, w] moved by whole pixels, with the border repeated."""
+    if not (down or right):
+        return x
+    height, width = x.shape[2:]
+    rows = (torch.arange(height, device=x.device) - down).clamp(0, height - 1)
+    columns = (torch.arange(width, device=x.device) - right).clamp(0, width - 1)
+    return x[:, :, rows][:, :, :, columns]
+
+
+def _read(path: Path, facts: dict[str, Any], n: int) -> Tensor | None:
+    """The features of a cache file; None where it is absent, damaged or of something else."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata, x = file.metadata() or {}, file.get_tensor("features")
+    except (OSError, SafetensorError):
+        return None
+    whole = metadata.get("sha256") == hashlib.sha256(x.numpy().data).hexdigest()
+    return x if whole and len(x) == n and metadata.get("facts") == json.dumps(facts) else None
+
+
+def _write(path: Path, x: Tensor, facts: dict[str, Any]) -> None:
+    """Write a cache file under another name and rename it; raises InputError where the folder cannot be written."""
+    metadata = {"facts": json.dumps(facts), "sha256": hashlib.sha256(x.contiguous().numpy().data).hexdigest()}
+    partial = f"{path}.{os.getpid()}.part"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"features": x.contiguous()}, partial, metadata)
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"{str(path.parent)!r} cannot be written ({error.strerror})") from error

@@ -1,0 +1,179 @@
+"""Pictures on the training device, and the light augmentation that training a backbone needs.
+
+All pictures of a bank lie on the device as uint8; a batch is cut out of them with its crops and flips in one gather,
+so no picture passes through Python. The classical generators are not used here: they work from keys on single
+pictures, and training draws for whole batches on the device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from torch import Tensor
+
+from augforge.types import Bank, InputError
+
+Augment = Literal["none", "crop", "colour", "strokes"]
+
+_PAD = 8  # a crop moves by at most side / _PAD: 4 px at 32
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """A bank's pictures on one device: `x` [n, h, w, c] uint8, `y` [n], and the rows of each class.
+
+    `table` [classes, most] int64 holds the rows of each class, filled up with 0, `counts` [classes] how many there
+    are, `groups` [classes] int64 the group of each class (all 0 where there are none).
+    """
+
+    x: Tensor
+    y: Tensor
+    table: Tensor
+    counts: Tensor
+    groups: Tensor
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.counts)
+
+
+def load_pixels(bank: Bank, size: int, device: str | torch.device, group: str = "") -> Pixels:
+    """All pictures of a bank on a device, made square at `size` px (0: as they are).
+
+    `group` names a column of the bank's `groups`, or several joined with "+", whose entry at the first row of a class
+    is the group of the class. Raises
+    InputError where pictures differ in size and no size is given, or where there is no such column.
+    """
+    if bank.space != "image":
+        raise InputError("a backbone learns from pictures, and this source holds features")
+    parts = [_levels(prepared(bank.examples(rows).x, size)) for rows in torch.arange(len(bank.y)).split(_ROWS_AT_ONCE)]
+    if len({tuple(part.shape[1:]) for part in parts}) != 1:
+        raise InputError("the pictures differ in size; expected the setting size=PX, which makes them one")
+    x = rearrange(torch.cat([part.to(device) for part in parts]), "n c h w -> n h w c").contiguous()
+    counts = torch.bincount(bank.y, minlength=len(bank.classes))
+    order = torch.argsort(bank.y, stable=True)
+    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[bank.y[order]]  # [n] position within the class
+    table = torch.zeros(len(counts), int(counts.max()), dtype=torch.int64)
+    table[bank.y[order], place] = order
+    groups = _class_groups(bank, table[:, 0], group)
+    return Pixels(x, bank.y.to(device), table.to(device), counts.to(device), groups.to(device))
+
+
+def _class_groups(bank: Bank, first: Tensor, group: str) -> Tensor:
+    """The group [classes] of each class, numbered, from the column at the class's first row `first` [classes]."""
+    if not group:
+        return torch.zeros(len(first), dtype=torch.int64)
+    columns = getattr(bank, "groups", {})
+    missing = [name for name in group.split("+") if name not in columns]
+    if missing:
+        raise InputError(f"within={group!r} was given; the columns are {sorted(columns)}, and may be joined with +")
+    names = [tuple(str(columns[name][row]) for name in group.split("+")) for row in first.tolist()]
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return torch.tensor([numbers[name] for name in names])
+
+
+def prepared(x: Tensor | list[Tensor], size: int) -> Tensor:
+    """Pictures as one tensor [n, c, h, w]: square at `size` px where it is not 0, the middle cut out.
+
+    uint8 stays uint8, floats in [0, 1] stay floats. Raises InputError where sizes differ and `size` is 0.
+    """
+    if isinstance(x, list):
+        if size == 0 and len({tuple(picture.shape) for picture in x}) > 1:
+            raise InputError("the pictures differ in size; expected the setting size=PX, which makes them one")
+        return torch.cat([prepared(picture[None], size) for picture in x]) if x else torch.zeros(0, 3, size, size)
+    height, width = x.shape[2:]
+    if size == 0 or (height, width) == (size, size) or not len(x):
+        return x
+    scale = size / min(height, width)
+    shape = (max(size, round(height * scale)), max(size, round(width * scale)))
+    small = F.interpolate(x.float(), shape, mode="bilinear", antialias=True)
+    top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+    small = small[:, :, top : top + size, left : left + size]
+    return small if x.is_floating_point() else small.round().clamp(0, 255).to(torch.uint8)
+
+
+def _levels(x: Tensor) -> Tensor:
+    """Floats in [0, 1] as 256 levels of uint8; uint8 as it is."""
+    return (x * 255).round().clamp(0, 255).to(torch.uint8) if x.is_floating_point() else x
+
+
+def batch(data: Pixels, rows: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
+    """The pictures `rows` [b] as float32 [b, c, h, w] in [0, 1], channels last in memory, each augmented for itself.
+
+    `augment` is "crop" (shifted by up to an eighth of the side over a mirrored border, and flipped), "colour" (crop,
+    and brightness, contrast and saturation by up to 0.4), "strokes" (small affine changes, no flip) or "none".
+    """
+    if augment in ("crop", "colour"):
+        x = _cropped(data.x, rows, generator)
+    else:
+        x = rearrange(data.x[rows], "b h w c -> b c h w")
+    x = x.float() / 255
+    if augment == "colour":
+        x = _jittered(x, generator)
+    return _bent(x, generator) if augment == "strokes" else x
+
+
+def _cropped(pixels: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Shifted and flipped pictures [b, c, h, w] uint8 out of [n, h, w, c]: two index tensors and one gather."""
+    height, width = pixels.shape[1:3]
+    down = _places(height, len(rows), generator)
+    right = _places(width, len(rows), generator)
+    flip = torch.rand(len(rows), 1, generator=generator, device=pixels.device) < 0.5
+    right = torch.where(flip, right.flip(1), right)
+    return rearrange(pixels[rows[:, None, None], down[:, :, None], right[:, None, :]], "b h w c -> b c h w")
+
+
+def _places(side: int, count: int, generator: torch.Generator) -> Tensor:
+    """Source positions [count, side] of shifted rows or columns, mirrored at the border."""
+    reach = side // _PAD
+    device = generator.device
+    shift = torch.randint(-reach, reach + 1, (count, 1), generator=generator, device=device)
+    place = (torch.arange(side, device=device) + shift).abs()
+    return torch.where(place >= side, 2 * (side - 1) - place, place)
+
+
+def _jittered(x: Tensor, generator: torch.Generator, reach: float = 0.4) -> Tensor:
+    """Brightness, contrast and saturation of [b, c, h, w], each times 1 - reach .. 1 + reach, for every picture."""
+    factor = 1 + reach * (2 * torch.rand(3, len(x), 1, 1, 1, generator=generator, device=x.device) - 1)
+    x = (x * factor[0]).clamp(0, 1)
+    x = torch.lerp(reduce(_grey(x), "b 1 h w -> b 1 1 1", "mean"), x, factor[1]).clamp(0, 1)
+    return torch.lerp(_grey(x), x, factor[2]).clamp(0, 1) if x.shape[1] == 3 else x
+
+
+def _grey(x: Tensor) -> Tensor:
+    """Luma [b, 1, h, w] of [b, c, h, w] (ITU-R BT.601); the mean where there are not three channels."""
+    if x.shape[1] != 3:
+        return reduce(x, "b c h w -> b 1 h w", "mean")
+    return 0.299 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
+
+
+def _bent(x: Tensor, generator: torch.Generator) -> Tensor:
+    """[b, c, h, w] turned by up to 10 degrees, sheared by 0.15, scaled by 0.85 to 1.15 per axis, shifted by 8 %."""
+    u = 2 * torch.rand(7, len(x), generator=generator, device=x.device) - 1
+    angle, shear = u[0] * math.radians(10), u[1] * 0.15
+    across, along = torch.exp(u[2] * 0.14), torch.exp(u[3] * 0.14)
+    cosine, sine = angle.cos(), angle.sin()
+    top = torch.stack([cosine * across, (shear * cosine - sine) * along, u[4] * 0.16], 1)
+    bottom = torch.stack([sine * across, (shear * sine + cosine) * along, u[5] * 0.16], 1)
+    grid = F.affine_grid(torch.stack([top, bottom], 1), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def statistics(data: Pixels) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [c] of the pixels in [0, 1], over all pictures; a constant channel deviates by 1."""
+    total, squares = torch.zeros(2, data.x.shape[3], dtype=torch.float64)
+    for part in data.x.split(_ROWS_AT_ONCE):
+        part = part.to(torch.float64) / 255
+        total += reduce(part, "n h w c -> c", "sum").cpu()
+        squares += reduce(part.square(), "n h w c -> c", "sum").cpu()
+    count = data.x[..., 0].numel()
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+    return mean.float(), torch.where(deviation > 1e-6, deviation, 1.0).float()

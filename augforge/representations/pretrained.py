@@ -1,0 +1,164 @@
+"""Any torchvision backbone with weights that lie on this machine: the features before the last linear layer."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from augforge.nets import built
+from augforge.training import Run
+from augforge.types import Bank, InputError, LackError
+
+_ROWS_AT_ONCE = 64
+# DenseNet's published weights have older names than its modules: denselayer1.norm.1.weight is norm1.weight now.
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+
+
+@dataclass
+class Pretrained:
+    """A backbone that torchvision knows, with pretrained weights; nothing is learnt from base classes.
+
+    `name` is torchvision's ("resnet18", "vit_b_16"); `weights` a local file, .safetensors or .pth, and without it the
+    file of torchvision's default weights in its cache (torch.hub.get_dir()). Nothing is downloaded. `size` in px is
+    the side of the pictures that go in (0: as the weights want it). Resizing, cutting and standardisation are those
+    that torchvision documents for its default weights.
+    """
+
+    space: ClassVar[str] = "image"
+
+    name: str = "resnet18"
+    weights: str = ""
+    size: int = 0
+    net_: nn.Module | None = field(default=None, init=False, repr=False)
+    facts_: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a name that torchvision lacks, or a negative size."""
+        if self.size < 0:
+            raise InputError(f"size={self.size} was given; expected at least 0")
+        _default_weights(self.name)
+
+    def fit(self, base: Bank, rng: torch.Generator, val: Bank | None = None, run: Run | None = None) -> Self:
+        """Read the weights; nothing else that is given is used.
+
+        Raises LackError where torchvision's cache lacks them, InputError for a file that is damaged or of another
+        network.
+        """
+        state = _read(self._file())
+        self.build({"size": self.size})
+        assert self.net_ is not None
+        state = {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in state.items()}
+        wanted = self.net_.state_dict()
+        missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+        if missing:
+            raise InputError(f"{str(self._file())!r} lacks {missing[0]!r}; expected the weights of {self.name}")
+        wrong = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+        if wrong:
+            raise InputError(
+                f"{str(self._file())!r} holds {wrong[0]!r} as {list(state[wrong[0]].shape)}; expected "
+                f"{list(wanted[wrong[0]].shape)}, as in {self.name}"
+            )
+        self.net_.load_state_dict({key: state.get(key, torch.zeros_like(value)) for key, value in wanted.items()})
+        return self
+
+    def build(self, facts: dict[str, int]) -> None:
+        """Make the empty network; `facts` has the size for the record."""
+        self.facts_ = dict(facts)
+        self.net_ = built(lambda: _without_head(self.name)).eval().requires_grad_(False)
+
+    def embed(self, x: Tensor | list[Tensor]) -> Tensor:
+        """Pictures [n, c, h, w], uint8 or floats in [0, 1], or a list of them, to features [n, d] float32.
+
+        On the device of `x`, in bfloat16 under autocast. Grey pictures become colour. Raises InputError before `fit`.
+        """
+        if self.net_ is None:
+            raise InputError(f"torchvision:{self.name} is not fitted yet; expected fit(base, rng) or a folder")
+        if not len(x):
+            raise InputError("there are no pictures to embed")
+        net = self.net_.to(x[0].device).to(memory_format=torch.channels_last)
+        prepare = _preprocessing(self.name, self.size)
+        features = []
+        with torch.no_grad():
+            for start in range(0, len(x), _ROWS_AT_ONCE):
+                part = _prepared(x[start : start + _ROWS_AT_ONCE], prepare)
+                features.append(net(part.contiguous(memory_format=torch.channels_last)).flatten(1).float())
+        return torch.cat(features)
+
+    def _file(self) -> Path:
+        """The file of the weights; LackError where it is neither given nor in the cache."""
+        if self.weights:
+            if not Path(self.weights).is_file():
+                raise InputError(f"weights={self.weights!r} was given, and there is no such file")
+            return Path(self.weights)
+        path = Path(torch.hub.get_dir()) / "checkpoints" / _default_weights(self.name).url.rsplit("/", 1)[1]
+        if not path.is_file():
+            raise LackError(
+                f"the weights of torchvision:{self.name} are not in {str(path.parent)!r}; this command gets them: "
+                f"python -c \"import torchvision; torchvision.models.get_model('{self.name}', weights='DEFAULT')\""
+            )
+        return path
+
+
+def _default_weights(name: str) -> Any:
+    """Torchvision's default weights of a backbone, an entry of its enumeration; InputError for an unknown name."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise InputError(f"torchvision has no backbone {name!r}; the nearest is {near!r}")
+    return models.get_model_weights(name).DEFAULT
+
+
+def _without_head(name: str) -> nn.Module:
+    """The network with its last linear layer left out; InputError where it has none."""
+    from torchvision import models
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a start that will be overwritten
+        net = models.get_model(name, weights=None)
+    linear = [key for key, module in net.named_modules() if isinstance(module, nn.Linear) and "aux" not in key.lower()]
+    if not linear:
+        raise InputError(f"torchvision:{name} has no linear layer before which its features could be taken")
+    parent, _, last = linear[-1].rpartition(".")
+    setattr(net.get_submodule(parent), last, nn.Identity())
+    return net
+
+
+def _preprocessing(name: str, size: int) -> Callable[[Tensor], Tensor]:
+    """Torchvision's preprocessing for its default weights, for another size in the same proportion."""
+    weights = _default_weights(name)
+    usual = weights.transforms()
+    if not size:
+        return usual
+    return weights.transforms(crop_size=size, resize_size=round(size * usual.resize_size[0] / usual.crop_size[0]))
+
+
+def _prepared(x: Tensor | list[Tensor], prepare: Callable[[Tensor], Tensor]) -> Tensor:
+    """Pictures as [n, 3, s, s], resized, cut and standardised."""
+    if isinstance(x, list):
+        return torch.cat([_prepared(picture[None], prepare) for picture in x])
+    return prepare(x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Named tensors from .safetensors or .pth; a .pth is read as tensors only, and runs none of its code."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes many kinds of either reader
+        reason = str(error).split("\n", 1)[0][:200]
+        raise InputError(f"{str(path)!r} cannot be read as tensors alone ({reason})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{str(path)!r} is no table of tensors; expected a saved state_dict")
+    return state

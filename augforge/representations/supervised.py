@@ -1,0 +1,103 @@
+"""Training a backbone as an ordinary classifier of the base classes, whose last layer is then thrown away.
+
+Chen et al., "A closer look at few-shot classification", ICLR 2019 (Baseline, and with the cosine head Baseline++);
+Tian et al., "Rethinking few-shot image classification: a good embedding is all you need?", ECCV 2020. The optional
+second task, to say by which right angle a picture was turned, is from Gidaris et al., "Boosting few-shot visual
+learning with self-supervision", ICCV 2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from augforge.nets import CosineHead, built, set_generator
+from augforge.representations.pictures import Augment, Pixels, batch
+from augforge.training import Loop, Run, Stage, epoch_batches, fast_arithmetic, step_generator
+
+Head = Literal["linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class Schooling:
+    """The settings of supervised training: SGD with Nesterov momentum 0.9, `epochs` of batches of `batch_size`.
+
+    `turns` turns a quarter of each batch by each right angle, and teaches a second head to tell which.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    label_smoothing: float
+    head: Head
+    turns: bool
+    augment: Augment
+
+
+class WithHeads(nn.Module):
+    """A backbone with a head for classes and one for right angles: [b, c, h, w] -> ([b, classes], [b, 4])."""
+
+    def __init__(self, net: nn.Module, classes: nn.Module, angles: nn.Module) -> None:
+        super().__init__()
+        self.net, self.classes, self.angles = net, classes, angles
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of the classes and of the angles."""
+        features = self.net(x)
+        return self.classes(features), self.angles(features)
+
+
+def steps_of(data: Pixels, schooling: Schooling) -> int:
+    """How many steps the epochs have."""
+    return schooling.epochs * max(1, len(data.y) // schooling.batch_size)
+
+
+def with_heads(net: nn.Module, width: int, data: Pixels, head: Head, rng: torch.Generator) -> WithHeads:
+    """The backbone, whose features are `width` wide, with new heads started from `rng`."""
+    make = CosineHead if head == "cosine" else nn.Linear
+    heads = built(lambda: nn.ModuleList([make(width, data.classes), nn.Linear(width, 4)]), rng).to(data.x.device)
+    assert isinstance(heads, nn.ModuleList)
+    return WithHeads(net, heads[0], heads[1])
+
+
+def train_supervised(
+    net: WithHeads, data: Pixels, schooling: Schooling, seed: int, stage: Stage, run: Run
+) -> nn.Module:
+    """Train on the data's device; the backbone without its heads is returned in eval mode."""
+    optimiser = torch.optim.SGD(net.parameters(), schooling.lr, 0.9, weight_decay=schooling.weight_decay, nesterov=True,
+                                fused=data.x.is_cuda or None)  # fmt: skip
+    generator = torch.Generator(data.x.device)
+    set_generator(net, generator)
+    net.train()
+    loop = Loop(net, optimiser, stage, run)
+    batches: list[Tensor] = []
+    for step in loop:
+        epoch, place = divmod(step, max(1, len(data.y) // schooling.batch_size))
+        if place == 0 or not batches:
+            batches = [rows.to(data.x.device) for rows in epoch_batches(len(data.y), schooling.batch_size, seed, epoch)]
+        rows = batches[place]
+        x = batch(data, rows, schooling.augment, step_generator(generator, seed, step))
+        angle = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        if schooling.turns:
+            x, angle = turned(x)
+        with fast_arithmetic(x.device):
+            classes, angles = net(x)
+        loss = F.cross_entropy(classes.float(), data.y[rows], label_smoothing=schooling.label_smoothing)
+        loop.step((loss + F.cross_entropy(angles.float(), angle)) / 2 if schooling.turns else loss)
+    set_generator(net, None)
+    trained = loop.result()
+    assert isinstance(trained, WithHeads)
+    return trained.net
+
+
+def turned(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Square pictures [b, c, h, h], a quarter of them turned by each right angle, and their quarter turns [b]."""
+    parts = x.tensor_split(4)
+    angle = torch.cat([torch.full((len(part),), k, device=x.device) for k, part in enumerate(parts)])
+    quarters = [torch.rot90(part, k, (2, 3)) for k, part in enumerate(parts)]
+    return torch.cat(quarters).contiguous(memory_format=torch.channels_last), angle

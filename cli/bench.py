@@ -1,0 +1,130 @@
+"""The command `bench`: what made examples are worth to a classifier, on episodes of a task."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("task")
+# What is compared
+@click.option("--with", "methods", multiple=True, metavar="NAME|DIR", help="A method: a name of `augforge list`, "
+              "or a folder of `augforge fit`; may be given again [default: the controls alone].")  # fmt: skip
+@click.option("--classifier", "classifiers", multiple=True, metavar="C", help="A classifier; may be given again "
+              "[default: prototype].")  # fmt: skip
+@click.option("--representation", metavar="R|DIR", help="What makes features of pictures: a name, which is fitted on "
+              "the base classes if it is not shipped, or a folder [default for glyphs: conv4-glyphs].")  # fmt: skip
+@click.option("--normalise", default="none", show_default=True, metavar="HOW",
+              help="Of features: none, l2, centred-l2, power.")  # fmt: skip
+@click.option("--views", default="none", show_default=True, metavar="NAME",
+              help="Views of a picture to average: none, flip, flip-shift, or a preset of classical.")  # fmt: skip
+@click.option("--made", default="20", show_default=True, metavar="N[,N]", help="Rows made of each class.")
+# The episodes
+@click.option("--way", type=int, help="Classes of an episode [default: 5].")
+@click.option("--shot", metavar="N[,N]", help="Real examples of each class [default: 1,5].")
+@click.option("--query", type=int, help="Queries of each class [default: 15].")
+@click.option("--trials", type=int, help="Episodes [default: 600].")
+@click.option("--part", type=click.Choice(["novel", "val"]), default="novel", show_default=True,
+              help="Judge on novel classes, or on validation classes to choose settings by.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="The seed of all chance.")
+# The run
+@click.option("--out", type=_PATH, metavar="DIR", help="Keep results, table and plots; the same command goes on there.")
+@click.option("--data-root", type=_PATH, metavar="DIR", help="Where the data of named tasks lies "
+              "[default: $AUGFORGE_DATA].")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def bench(**given: Any) -> None:
+    """Measure on TASK what made examples gain, beside the controls, with honest intervals.
+
+    TASK is glyphs, omniglot, omniglot-alphabet, lake-runs, cifar-fs, fc100, orl-faces, or a source with train, val
+    and test classes. Copies, noise, plain augmentation and nothing at all are in every table.
+    """
+    from augforge.benchmark import run
+    from augforge.report import markdown, write_report
+    from augforge.tasks import open_task
+
+    made = _numbers(given["made"], "--made")
+    task = open_task(given["task"], given["data_root"])
+    results = run(task, _recipes(given, made, task), _plan(given, task), given["out"], _progress)
+    if given["out"] is not None:
+        write_report(results.rows, given["out"])
+    if given["as_json"]:
+        click.echo(json.dumps(results.as_json()))
+    else:
+        click.echo(markdown(results.rows))
+
+
+def _plan(given: dict[str, Any], task: Any) -> Any:
+    """The episodes that were asked for; what was left open is that of the task's fixed episodes, where it has some."""
+    from augforge.benchmark import Plan
+
+    usual: dict[str, Any] = {"way": 5, "shots": (1, 5), "query": 15, "trials": 600}
+    if task.fixed is not None and given["part"] == "novel":
+        first = task.fixed[0]
+        way, shot = first.support.shape
+        usual = {"way": way, "shots": (shot,), "query": first.query.shape[1], "trials": len(task.fixed)}
+    asked = {name: given[name] for name in ("way", "query", "trials")}
+    asked["shots"] = None if given["shot"] is None else _numbers(given["shot"], "--shot")
+    chosen = usual | {name: value for name, value in asked.items() if value is not None}
+    return Plan(**chosen, seed=given["seed"], part=given["part"])
+
+
+def _recipes(given: dict[str, Any], made: tuple[int, ...], task: Any) -> list[Any]:
+    """Every method with every classifier and every number made."""
+    from augforge.generators.copies import Copies
+    from augforge.recipes import Recipe
+    from augforge.representations.bank import BankOptions
+
+    name, representation = _representation(given["representation"], task)
+    options = BankOptions(normalise=given["normalise"], views=given["views"])
+    methods = [_part(method, "synthesizer") for method in given["methods"]] or [(None, Copies())]
+    judges = [_part(judge, "classifier") for judge in given["classifiers"] or ("prototype",)]
+    recipes = []
+    for shown, method in methods:
+        for label, judge in judges:
+            for count in made if type(method).__name__ != "Nothing" else (0,):
+                names = (name, shown, label)
+                recipes.append(Recipe(representation, method, judge, count, options=options, names=names))
+    return recipes
+
+
+def _representation(asked: str | None, task: Any) -> tuple[str | None, Any]:
+    from augforge.types import InputError
+
+    if asked is None and task.base.space == "feature":
+        return None, None
+    if asked is None and task.name != "glyphs":
+        raise InputError(
+            f"the task {task.name!r} holds pictures; expected --representation with a name or a fitted folder"
+        )
+    return _part(asked or "conv4-glyphs", "representation")
+
+
+def _part(text: str, kind: str) -> tuple[str | None, Any]:
+    """A part by name or folder, and what to call it; a name of the catalog's is made up later."""
+    from augforge import catalog, saving
+
+    shown = None if text in catalog.TABLES[kind] else Path(text).name
+    return shown, saving.open_part(text, None, kind)
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    from augforge.types import InputError
+
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise InputError(f"{option} {text!r} was given; expected different whole numbers from 1 with commas, as 1,5")
+    return tuple(sorted(map(int, parts)))
+
+
+def _progress(done: int, total: int, what: str) -> None:
+    """A line on stderr where a person is looking, and nothing elsewhere."""
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        click.echo(f"\r\033[K{done}/{total} {what}{end}", err=True, nl=False)

@@ -1,0 +1,96 @@
+import warnings
+
+import pytest
+import torch
+
+from augforge.classifiers import softmax_newton
+from augforge.classifiers.logistic import Logistic
+from augforge.types import Examples
+
+
+def affine(part, support, d):
+    """W [way, d] and b [way] of a classifier that is affine in the query, one episode."""
+    probes = torch.cat([torch.zeros(1, d), torch.eye(d)]).to(support.x)
+    scores = part.scores(support, probes)
+    return (scores[1:] - scores[0]).T, scores[0]
+
+
+def one(support, e=0):
+    return Examples(support.x[e], support.y[e], weight=support.weight[e])
+
+
+@pytest.mark.parametrize(("d", "C"), [(7, 1.0), (40, 1.0), (7, 100.0), (40, 0.01)])
+def test_the_gradient_of_the_published_objective_is_zero(episodes, d, C):
+    support, _ = episodes(d=d)
+    support = one(support)
+    w, b = affine(Logistic(C=C), support, d)
+    w, b = w.requires_grad_(), b.requires_grad_()
+    loss = w.square().sum() / 2
+    for x, y, weight in zip(support.x, support.y, support.weight, strict=True):
+        loss = loss - C * weight * torch.log_softmax(w @ x + b, 0)[y]
+    for gradient in torch.autograd.grad(loss, (w, b)):
+        assert float(gradient.abs().max()) < 1e-6 * C * len(support)
+
+
+@pytest.mark.parametrize("d", [5, 30])
+def test_it_is_scikit_learns_minimum(episodes, d):
+    linear = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed here")
+    support, query = episodes(d=d)
+    support = one(support)
+    peer = linear.LogisticRegression(C=0.7, tol=1e-10, max_iter=10000)
+    peer.fit(support.x.numpy(), support.y.numpy(), sample_weight=support.weight.numpy())
+    expected = torch.from_numpy(peer.predict_log_proba(query[0].numpy()))
+    found = Logistic(C=0.7).scores(support, query[0]).log_softmax(-1)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_slow_gradient_descent_comes_to_the_same(episodes):
+    support, query = episodes(d=4, shot=2)
+    support = one(support)
+    w, b = torch.zeros(4, 4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    target = torch.nn.functional.one_hot(support.y).double()
+    for _ in range(3000):
+        p = torch.softmax(support.x @ w.T + b, -1)
+        wrong = support.weight[:, None] * (p - target)
+        w, b = w - 0.03 * (wrong.T @ support.x + w), b - 0.03 * wrong.sum(0)
+    expected = (query[0] @ w.T + b).softmax(-1)
+    torch.testing.assert_close(Logistic().scores(support, query[0]).softmax(-1), expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("d", [3, 9])
+def test_derivatives_are_those_of_the_minimum(episodes, d):
+    support, query = episodes(way=3, shot=2, n_query=2, d=d, b=2)
+
+    def scores(x, w, q):
+        return Logistic().scores(Examples(x, support.y, weight=w), q)
+
+    given = [t.clone().requires_grad_() for t in (support.x, support.weight, query)]
+    assert torch.autograd.gradcheck(scores, given, eps=1e-4, atol=1e-5)
+
+
+def test_separable_copies_and_single_classes_converge():
+    x = torch.tensor([[1.0, 0, 0, 0], [1, 0, 0, 0], [-1, 0, 0, 0]]) * 50
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = Logistic(C=1e4).scores(Examples(x, torch.tensor([0, 0, 1])), x)
+        alone = Logistic().scores(Examples(x, torch.zeros(3, dtype=torch.int64)), x)
+    assert found.argmax(-1).tolist() == [0, 0, 1]
+    assert torch.isfinite(alone).all()
+
+
+def test_rows_of_zeros_converge():
+    found = Logistic().scores(Examples(torch.zeros(3, 5), torch.arange(3)), torch.ones(2, 5))
+    torch.testing.assert_close(found, torch.zeros(2, 3))
+
+
+def test_turning_all_rows_changes_nothing(episodes):
+    support, query = episodes(d=6)
+    turn, _ = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    turned = Examples(support.x @ turn, support.y, weight=support.weight)
+    torch.testing.assert_close(Logistic().scores(turned, query @ turn), Logistic().scores(support, query))
+
+
+def test_it_says_when_it_did_not_converge(episodes, monkeypatch):
+    monkeypatch.setattr(softmax_newton, "_NEWTON_STEPS", 1)
+    with pytest.warns(RuntimeWarning, match="3 of 3 episodes did not converge"):
+        Logistic().scores(*episodes())

@@ -1,0 +1,99 @@
+import json
+
+import pytest
+import torch
+
+from augforge.data.banks import FeatureBank
+from augforge.data.features import write_features
+from augforge.generators.noise import Noise
+from augforge.saving import save_part
+
+SMALL = ("--trials", 30, "--query", 5, "--shot", "1,3", "--made", 4)
+
+
+def bank(k, each, seed, prefix):
+    rng = torch.Generator().manual_seed(seed)
+    y = torch.arange(k).repeat_interleave(each)
+    x = torch.randn(k, 8, generator=rng)[y] + torch.randn(k * each, 8, generator=rng)
+    return FeatureBank(x, y, tuple(f"{prefix}{i}" for i in range(k)))
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    path = tmp_path_factory.mktemp("task") / "features.safetensors"
+    write_features(path, {"train": bank(8, 10, 0, "b"), "val": bank(6, 12, 1, "v"), "test": bank(8, 12, 2, "n")})
+    return path
+
+
+def test_json_has_the_frozen_keys_and_nothing_else_is_on_stdout(augforge, task):
+    found = augforge("bench", task, *SMALL, "--json").json()
+    assert found["task"] == str(task)
+    assert found["seed"] == 0
+    assert {"versions", "machine"} <= found.keys()
+    keys = {"representation", "synthesizer", "classifier", "way", "shot", "trials", "accuracy", "ci95", "gain",
+            "gain_ci95", "win_rate", "f1", "top5", "shot_worth", "verdict", "digest", "episodes", "bank"}  # fmt: skip
+    assert all(keys <= row.keys() for row in found["rows"])
+    assert {(row["synthesizer"], row["shot"]) for row in found["rows"]} == {
+        (name, shot) for name in ("nothing", "copies", "noise") for shot in (1, 3)
+    }
+
+
+def test_out_holds_results_table_and_plots_and_the_same_command_goes_on(augforge, task, tmp_path):
+    command = ("bench", task, *SMALL, "--with", "noise", "--classifier", "logistic", "--classifier", "prototype",
+               "--out", tmp_path)  # fmt: skip
+    first = augforge(*command, "--json").json()
+    for name in ("bench.jsonl", "table.md", "accuracy.png", "gain.png"):
+        assert (tmp_path / name).stat().st_size
+    lines = [json.loads(line) for line in (tmp_path / "bench.jsonl").read_text().splitlines()]
+    assert lines == first["rows"]
+    again = augforge(*command, "--json").json()
+    assert [row["seconds"] for row in again["rows"]] == [0.0] * len(first["rows"])
+    assert [row | {"seconds": 0} for row in again["rows"]] == [row | {"seconds": 0} for row in first["rows"]]
+
+
+def test_a_person_reads_a_table(augforge, task):
+    found = augforge("bench", task, *SMALL, "--part", "val", "--normalise", "l2")
+    assert found.code == 0
+    assert "5-way 1-shot on validation classes, 30 episodes" in found.out
+    assert "nothing (control)" in found.out
+    assert found.err == ""
+
+
+def test_a_fitted_folder_is_used_as_it_is(augforge, task, tmp_path):
+    save_part(Noise(scale=0.5).fit(bank(8, 10, 0, "b"), torch.Generator()), tmp_path / "half")
+    rows = augforge("bench", task, *SMALL, "--with", tmp_path / "half", "--json").json()["rows"]
+    assert {row["synthesizer"] for row in rows} == {"nothing", "copies", "noise", "half"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--with", "nois"), "there is no synthesizer 'nois'; the nearest is 'noise'"),
+        (("--classifier", "protoype"), "the nearest is 'prototype'"),
+        (("--shot", "0"), "--shot '0' was given"),
+        (("--shot", "1,1"), "different whole numbers"),
+        (("--made", "many"), "--made 'many' was given"),
+        (("--way", "30"), "30-way episodes need 30 classes"),
+        (("--trials", "1"), "trials=1"),
+        (("--with", "classical"), "classical makes images, and these rows are features"),
+        (("--normalise", "l3"), "normalise='l3'"),
+        (("--representation", "conv4"), "do not tell what made them"),
+    ],
+)
+def test_errors_are_one_sentence(augforge, task, arguments, words):
+    assert words in augforge("bench", task, *SMALL, *arguments).error()
+
+
+def test_pictures_need_a_representation(augforge, folder_of, tmp_path):
+    for split in ("train", "test"):
+        folder_of(tmp_path / split, {f"{split}{i}": 3 for i in range(3)})
+    assert "expected --representation" in augforge("bench", tmp_path).error()
+
+
+def test_a_source_without_splits_is_no_task(augforge, source):
+    assert "cannot be a task" in augforge("bench", source).error()
+
+
+def test_an_out_that_is_a_file_is_refused(augforge, task, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be made" in augforge("bench", task, *SMALL, "--out", tmp_path / "file").error()

@@ -1,0 +1,80 @@
+import pytest
+import torch
+from torch import nn
+
+from augforge.losses import prototypical_accuracy, prototypical_logits, prototypical_loss, squared_distances
+from augforge.nets import ConvNorm, CosineHead, DropBlock, built, folded
+
+
+def _rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_built_draws_from_its_generator_alone():
+    state = torch.get_rng_state()
+    make = lambda: nn.Sequential(ConvNorm(3, 8), nn.Flatten(), nn.Linear(8 * 16, 5), CosineHead(5, 4))  # noqa: E731
+    a, b, c = built(make, _rng()), built(make, _rng()), built(make, _rng(1))
+    assert torch.equal(torch.get_rng_state(), state)
+    for x, y, z in zip(a.parameters(), b.parameters(), c.parameters(), strict=True):
+        assert torch.equal(x, y)
+        assert torch.isfinite(x).all()
+        if x.ndim > 1:
+            assert not torch.equal(x, z)
+    assert float(a[0].conv.weight.detach().std()) == pytest.approx((2 / (8 * 9)) ** 0.5, rel=0.3)
+    assert a[0].norm.weight.eq(1).all()
+    assert a[0].norm.running_var.eq(1).all()
+    assert float(a[3].scale.detach()) == 10
+
+
+def test_folding_keeps_the_function():
+    net = built(lambda: nn.Sequential(ConvNorm(3, 8), nn.ReLU(), ConvNorm(8, 8, 1, 2)), _rng())
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean):
+                tensor.normal_(generator=_rng(2))
+            module.running_var.uniform_(0.5, 2, generator=_rng(3))
+    x = torch.randn(4, 3, 9, 9, generator=_rng(4))
+    small = folded(net)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in small.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    assert torch.allclose(small(x), net.eval()(x), atol=1e-4)
+
+
+def test_cosine_head_is_a_scaled_cosine():
+    head = built(lambda: CosineHead(6, 3, scale=4.0), _rng())
+    x = torch.randn(5, 6, generator=_rng(1))
+    expected = 4 * torch.cosine_similarity(x[:, None], head.weight.detach()[None], dim=2)
+    assert torch.allclose(head(x), expected, atol=1e-6)
+    assert torch.allclose(head(x), head(7 * x), atol=1e-5)
+
+
+def test_dropblock_drops_its_share_in_squares():
+    block = DropBlock(0.2, 3)
+    x = torch.ones(200, 4, 12, 12)
+    assert torch.equal(block(x), x)  # without a generator
+    block.generator = _rng()
+    y = block(x)
+    assert 0.15 < float((y == 0).float().mean()) < 0.22  # squares overlap now and then
+    assert float(y.mean()) == pytest.approx(1, abs=1e-3)
+    block.generator = _rng()
+    assert torch.equal(block(x), y)
+    assert torch.equal(block.eval()(x), x)
+
+
+def test_prototypical_logits_against_a_loop():
+    support, query = torch.randn(2, 3, 4, 5, generator=_rng()), torch.randn(2, 3, 6, 5, generator=_rng(1))
+    logits = prototypical_logits(support, query.flatten(1, 2), temperature=2.0)
+    for e in range(2):
+        for q, row in enumerate(query[e].flatten(0, 1)):
+            for c in range(3):
+                distance = float((row - support[e, c].mean(0)).square().sum())
+                assert float(logits[e, q, c]) == pytest.approx(-distance / 2, rel=1e-4)
+    target = torch.arange(3).repeat_interleave(6)
+    expected = sum(torch.nn.functional.cross_entropy(logits[e], target) for e in range(2)) / 2
+    assert torch.allclose(prototypical_loss(support, query, 2.0), expected)
+    assert torch.allclose(prototypical_accuracy(support, query), (logits.argmax(2) == target).float().mean(1))
+
+
+def test_distances_are_never_negative():
+    x = 1000 + torch.rand(50, 8, generator=_rng())
+    assert float(squared_distances(x, x).min()) >= 0

@@ -1,0 +1,201 @@
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from augforge import catalog
+from augforge.classifiers.logistic import Logistic
+from augforge.classifiers.prototype import Prototype
+from augforge.data.banks import ArrayPictures, FeatureBank
+from augforge.predict import Predictor, load_predictor, make_predictor, save_predictor
+from augforge.types import Examples, InputError
+
+CLASSES = ("cat", "dog", "car", "bus", "oak")
+SUPERCLASSES = ("animal", "animal", "vehicle", "vehicle", "plant")
+D = 12
+
+
+@dataclass
+class Means:
+    """A stand-in for a representation: the mean of each channel over a grid of 2 x 2, times `gain`."""
+
+    space: ClassVar[str] = "image"
+    gain: float = 1.0
+
+    def fit(self, base, rng):
+        return self
+
+    def embed(self, x):
+        x = torch.stack([torch.nn.functional.adaptive_avg_pool2d(p.float(), 2) for p in x])
+        return self.gain * x.flatten(1)
+
+
+@pytest.fixture
+def _known(monkeypatch):
+    """Means in the catalog, as saving wants it."""
+    monkeypatch.setitem(catalog.REPRESENTATIONS, "means", f"{__name__}:Means")
+    real = catalog.part_class
+    pick = lambda name, kind="synthesizer": Means if name == "means" else real(name, kind)  # noqa: E731
+    monkeypatch.setattr(catalog, "part_class", pick)
+
+
+def features(shot=3, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    y = torch.arange(len(CLASSES)).repeat_interleave(shot)
+    near = torch.tensor([0, 0, 1, 1, 2])  # classes of one superclass lie side by side
+    centres = 8 * torch.randn(3, D, generator=rng)[near] + torch.randn(len(CLASSES), D, generator=rng)
+    x = centres[y] + torch.randn(len(y), D, generator=rng) / 3
+    groups = {"superclass": tuple(SUPERCLASSES[k] for k in y.tolist())}
+    return FeatureBank(x, y, CLASSES, "memory", groups=groups)
+
+
+def pictures(count=2):
+    rng = torch.Generator().manual_seed(1)
+    y = torch.arange(len(CLASSES)).repeat_interleave(count)
+    shade = 40 + 40 * y[:, None, None, None]
+    pixels = (shade + torch.randint(0, 20, (len(y), 6, 6, 3), generator=rng)).to(torch.uint8)
+    return ArrayPictures(y, CLASSES, pixels.numpy(), "memory")
+
+
+class Counting(Prototype):
+    """Prototypes that say how many classes they were asked about."""
+
+    asked: ClassVar[list] = []
+
+    def scores(self, support, query):
+        self.asked.append((int(support.y.max()) + 1, len(query)))
+        return super().scores(support, query)
+
+
+def test_pictures_are_embedded_scored_and_ranked():
+    bank = pictures()
+    predictor = make_predictor(bank, Prototype(temperature=1e4), Means())
+    rows = torch.tensor([0, 5, 9])
+    found = predictor.predict(bank.examples(rows).x)
+    assert [ranking[0][0] for ranking in found] == ["cat", "car", "oak"]
+    for ranking in found:
+        assert sorted(name for name, _ in ranking) == sorted(CLASSES)
+        chances = [p for _, p in ranking]
+        assert chances == sorted(chances, reverse=True)
+        assert sum(chances) == pytest.approx(1)
+    alone = predictor.predict([bank.examples(rows).x[1]])
+    assert alone[0] == [(name, pytest.approx(p)) for name, p in found[1]]
+
+
+def test_probabilities_are_the_softmax_of_the_scores():
+    bank = features()
+    query = torch.randn(4, D, generator=torch.Generator().manual_seed(2))
+    found = make_predictor(bank, Logistic()).predict_features(query)
+    expected = torch.softmax(Logistic().scores(Examples(bank.x, bank.y), query), -1)
+    for ranking, row in zip(found, expected, strict=True):
+        assert dict(ranking) == pytest.approx(dict(zip(CLASSES, row.tolist(), strict=True)), abs=1e-6)
+
+
+@pytest.mark.parametrize("classifier", [Prototype(temperature=50.0), Logistic(C=0.01)])
+def test_all_superclasses_are_the_flat_answer(classifier):
+    query = torch.randn(20, D, generator=torch.Generator().manual_seed(3)) * 5
+    flat = make_predictor(features(), classifier).predict_features(query)
+    for shortlist in (3, 10):
+        coarse = make_predictor(features(), classifier, shortlist=shortlist).predict_features(query)
+        for a, b in zip(flat, coarse, strict=True):
+            assert [name for name, _ in a] == [name for name, _ in b]
+            assert dict(a) == pytest.approx(dict(b))
+
+
+def test_only_the_classes_of_the_shortlist_are_scored():
+    bank = features()
+    predictor = make_predictor(bank, Counting(), shortlist=1)
+    Counting.asked.clear()
+    found = predictor.predict_features(bank.x)
+    assert sorted(Counting.asked) == [(1, 3), (2, 6), (2, 6)]
+    for ranking, y in zip(found, bank.y.tolist(), strict=True):
+        assert {name for name, _ in ranking} == {c for c, s in zip(CLASSES, SUPERCLASSES, strict=True)
+                                                 if s == SUPERCLASSES[y]}  # fmt: skip
+        assert sum(p for _, p in ranking) == pytest.approx(1)
+    assert [ranking[0][0] for ranking in found] == [CLASSES[k] for k in bank.y.tolist()]
+
+
+def test_a_shortlist_needs_superclasses():
+    with pytest.raises(InputError, match="no column 'superclass'"):
+        make_predictor(pictures(), Prototype(), Means(), shortlist=1)
+    bank = features()
+    bank.groups["superclass"] = ("animal", "plant", *bank.groups["superclass"][2:])
+    with pytest.raises(InputError, match="class 'cat' has rows of the superclasses 'animal' and 'plant'"):
+        make_predictor(bank, Prototype(), shortlist=1)
+
+
+@pytest.mark.usefixtures("_known")
+def test_saving_and_loading_go_on(tmp_path):
+    bank = pictures()
+    predictor = make_predictor(bank, Logistic(C=0.5), Means(gain=0.01))
+    save_predictor(predictor, tmp_path / "deep" / "saved")
+    loaded = load_predictor(tmp_path / "deep" / "saved")
+    x = bank.examples(torch.arange(4)).x
+    assert loaded.predict(x) == predictor.predict(x)
+    assert (loaded.classes, loaded.classifier, loaded.representation) == (CLASSES, Logistic(C=0.5), Means(gain=0.01))
+
+
+def test_features_weights_and_superclasses_are_saved_too(tmp_path):
+    bank = features()
+    support = Examples(bank.x, bank.y, weight=torch.linspace(1, 2, len(bank)))
+    predictor = Predictor(None, Prototype(), support, CLASSES, SUPERCLASSES, 2)
+    save_predictor(predictor, tmp_path)
+    loaded = load_predictor(tmp_path)
+    assert loaded.predict_features(bank.x) == predictor.predict_features(bank.x)
+    assert (loaded.superclasses, loaded.shortlist) == (SUPERCLASSES, 2)
+    with pytest.raises(InputError, match="knows features only"):
+        loaded.predict(torch.zeros(1, 3, 4, 4))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_predictor(make_predictor(features(), Prototype()), tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"classes": 3}, {"classes": [1]}, {"shortlist": True}, {"superclasses": "x"}, {"representation": "yes"}],
+)
+def test_a_damaged_record_is_refused(folder, changes):
+    record = json.loads((folder / "predictor.json").read_text())
+    (folder / "predictor.json").write_text(json.dumps(record | changes))
+    with pytest.raises(InputError, match=r"predictor\.json' is damaged"):
+        load_predictor(folder)
+
+
+def test_what_is_missing_or_damaged_is_refused(folder, tmp_path):
+    with pytest.raises(InputError, match=r"has no predictor\.json"):
+        load_predictor(tmp_path)
+    save_file(
+        {"features": torch.zeros(2, 3), "labels": torch.zeros(3, dtype=torch.int64)}, folder / "support.safetensors"
+    )
+    with pytest.raises(InputError, match="cannot be read as a support set"):
+        load_predictor(folder)
+    (folder / "support.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="cannot be read as a support set"):
+        load_predictor(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": (*CLASSES, "elm")}, "class 'elm' has no support row"),
+        ({"classes": CLASSES[:-1]}, "labels up to 4; classes are 4"),
+        ({"superclasses": ("a",)}, "1 superclasses for 5 classes"),
+        ({"shortlist": 1}, "superclasses to choose from"),
+        ({"shortlist": -1}, "shortlist=-1"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changes, message):
+    given = {"classes": CLASSES, "superclasses": None, "shortlist": 0} | changes
+    with pytest.raises(InputError, match=message):
+        Predictor(None, Prototype(), Examples(features().x, features().y), **given)
+
+
+def test_pictures_need_a_representation():
+    with pytest.raises(InputError, match="expected a representation"):
+        make_predictor(pictures(), Prototype())

@@ -1,0 +1,69 @@
+import re
+
+import matplotlib
+import pytest
+
+from augforge.report import markdown, write_report
+from augforge.types import InputError
+
+BASE = {
+    "task": "toy", "part": "novel", "representation": "conv4", "classifier": "prototype", "weights": "constant",
+    "way": 5, "query": 15, "trials": 600, "seed": 0, "f1": 60.0, "control": False,
+}  # fmt: skip
+
+
+def row(synthesizer, made, shot, accuracy, gain, **more):
+    plain = made == 0
+    found = {
+        "synthesizer": synthesizer, "made": made, "shot": shot, "accuracy": accuracy,
+        "ci95": [accuracy - 0.5, accuracy + 0.5], "gain": gain, "gain_ci95": [gain - 0.4, gain + 0.4],
+        "gain_over_best": gain - 1, "gain_over_best_ci95": [gain - 1.5, gain - 0.5],
+        "p": None if plain else 0.01, "win_rate": None if plain else 61.0,
+        "shot_worth_says": "1.2 (1.1 to 1.3)", "verdict": None if plain else "helps",
+    }  # fmt: skip
+    return BASE | found | more
+
+
+ROWS = [row("nothing", 0, s, 50.0 + s, 0.0) for s in (1, 5)] + [
+    row("mixing", m, s, 52.0 + s, 2.0) for m in (5, 20) for s in (1, 5)
+]
+
+
+def test_a_table_for_each_number_of_shots_with_all_its_arms():
+    text = markdown(ROWS)
+    assert re.findall(r"## (.*)", text) == [f"toy: 5-way {s}-shot, 600 episodes, 15 queries" for s in (1, 5)]
+    lines = [line for line in text.splitlines() if line.startswith("| conv4")]
+    assert len(lines) == 6
+    assert "53.00 ± 0.50 | +2.00 (+1.60 to +2.40) | +1.00 (+0.50 to +1.50) | 61 % | 60.0 | 1.2" in lines[1]
+    assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def test_a_name_cannot_break_the_table():
+    odd = row("a|b\nc", 5, 1, 50.0, 0.0, gain_ci95=[None, None])
+    line = next(line for line in markdown([odd]).splitlines() if line.startswith("| conv4"))
+    assert "a\\|b c x 5" in line
+    assert "(? to ?)" in line
+
+
+def test_files_are_written_and_no_global_setting_of_the_plots_moves(tmp_path):
+    before = matplotlib.get_backend(), dict(matplotlib.rcParams)
+    files = write_report(ROWS, tmp_path / "new" / "folder")
+    assert [path.name for path in files] == ["table.md", "accuracy.png", "gain.png", "made.png"]
+    for path in files[1:]:
+        assert path.read_bytes().startswith(b"\x89PNG")
+    assert (matplotlib.get_backend(), dict(matplotlib.rcParams)) == before
+    again = write_report(ROWS, tmp_path / "again")
+    assert [a.read_bytes() for a in again] == [b.read_bytes() for b in files]
+
+
+def test_plain_rows_alone_have_no_plot_of_gains(tmp_path):
+    odd = row("$x$_nothing", 0, 1, 50.0, 0.0)
+    assert [path.name for path in write_report([odd], tmp_path)] == ["table.md", "accuracy.png"]
+
+
+def test_nothing_to_report_and_nowhere_to_write_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no rows"):
+        write_report([], tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report(ROWS, tmp_path / "file")
