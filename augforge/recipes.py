@@ -111,7 +111,7 @@ def with_controls(recipes: Iterable[Recipe], bank: AnyBank) -> list[tuple[Recipe
         if recipe.plain:
             continue
         arms: list[Any] = [Copies(), Noise()]
-        if bank.space == "image" and not isinstance(recipe.synthesizer, Classical):
+        if bank.space == "image":
             arms.append(Classical(preset=_preset(bank)))
         wanted += [(replace(recipe, synthesizer=arm, names=_names(recipe, None)), True) for arm in arms]
         quiet = _without_noise(recipe)

@@ -111,8 +111,9 @@ def test_pictures_have_classical_augmentation_as_a_control():
     bank = pictures(4, 4, 0, "n")
     names = [r.shown()["synthesizer"] for r, _ in with_controls([Recipe(Pixels(), Copies(), Prototype(), 2)], bank)]
     assert "classical(preset=handwriting" in "".join(names)
-    asked = with_controls([Recipe(Pixels(), Classical(), Prototype(), 2)], bank)
-    assert sum(isinstance(r.synthesizer, Classical) for r, _ in asked) == 1
+    for preset, controls in (("handwriting", 0), ("keras", 1)):
+        asked = with_controls([Recipe(Pixels(), Classical(preset=preset), Prototype(), 2)], bank)
+        assert sum(control for r, control in asked if isinstance(r.synthesizer, Classical)) == controls
 
 
 def test_names_tell_the_settings_that_are_not_usual():

@@ -162,7 +162,7 @@ def test_workers_die_with_their_parent(begin, whole, tmp_path):
 
 def test_ctrl_c_gives_130_and_the_run_can_go_on(augforge, whole, snapshot, manifest_of, tmp_path):
     source, expected, _ = whole
-    arguments = ("synth", source, "--out", tmp_path / "out", *ORDER, "--workers", 2)
+    arguments = ("synth", source, "--out", tmp_path / "out", *ORDER, "--workers", 2, "--batch-size", 1)
     command = [sys.executable, "-m", "augforge.cli.main", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     _wait_for(lambda: _growing(tmp_path / "out").exists() and _growing(tmp_path / "out").stat().st_size, 30)
