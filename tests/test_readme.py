@@ -20,7 +20,7 @@ def _steps() -> list[tuple[str, str]]:
 
 def _masked(text: str) -> str:
     """Text without what differs from machine to machine."""
-    text = re.sub(r"[\d.,]+ (kB|MB|s\b|a second)", r"N \1", text)
+    text = re.sub(r"[\d.,]+ (kB|MB|s\b|a second|%)", r"N \1", text)
     return re.sub(r"N (kB|MB)", "N bytes", re.sub(r"\([0-9a-f]{16}\)", "(digest)", text))
 
 
