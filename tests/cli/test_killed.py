@@ -164,7 +164,7 @@ def test_ctrl_c_gives_130_and_the_run_can_go_on(augforge, whole, snapshot, manif
     source, expected, _ = whole
     arguments = ("synth", source, "--out", tmp_path / "out", *ORDER, "--workers", 2, "--batch-size", 1)
     command = [sys.executable, "-m", "augforge.cli.main", *map(str, arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=tmp_path)
     _wait_for(lambda: _growing(tmp_path / "out").exists() and _growing(tmp_path / "out").stat().st_size, 30)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
     _, said = process.communicate(timeout=20)

@@ -13,16 +13,15 @@ _HEAVY = {"torch", "numpy", "cv2", "PIL", "matplotlib", "safetensors", "albument
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["synth", "--help"], ["fit", "-h"], ["--version"], []])
-def test_help_imports_nothing_heavy(arguments):
+def test_help_imports_nothing_heavy(arguments, tmp_path):
     code = (
         "import sys, json\n"
         "from augforge.cli.main import main\n"
         "try:\n    main(json.loads(sys.argv[1]))\nexcept SystemExit:\n    pass\n"
         "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(arguments)], capture_output=True, text=True, timeout=20
-    )
+    command = [sys.executable, "-c", code, json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=tmp_path)
     imported = set(json.loads(done.stderr.splitlines()[-1]))
     assert not _HEAVY & imported
     assert done.stdout or not arguments

@@ -74,4 +74,4 @@ def test_opening_a_folder_imports_neither_torchvision_nor_matplotlib(tmp_path):
         "import sys; from augforge.data.source import open_source; open_source(sys.argv[1])['all'].load(0);"
         "sys.exit(any(name in sys.modules for name in ('torchvision', 'matplotlib', 'albumentations')))"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, cwd=tmp_path).returncode == 0
