@@ -89,5 +89,5 @@ def _unpicklable(job, item):
 
 
 def test_a_result_that_cannot_be_sent_is_an_error_not_a_hang():
-    with pytest.raises(Exception, match=r"(?i)pickle"):
+    with pytest.raises(Exception, match=r"(?i)pickle|local object"):  # as Python 3.11 and 3.13 word it
         list(in_order(_unpicklable, 0, range(3), 2))
