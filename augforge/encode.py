@@ -1,6 +1,6 @@
 """Pixels to the bytes of a picture file: PNG by our own writer, JPEG and lossless or lossy WebP by OpenCV.
 
-Encoding PNG files is where a run that makes pictures spends most of its time, so the writer filters with one numpy
+Encoding PNG files is the largest single cost of a run that makes pictures, so the writer filters with one numpy
 subtraction and deflates with ISA-L (the `isal` package) where it is installed, or else with zlib's fastest setting
 that still codes filtered rows well. Both are deterministic; they give different bytes for the same pixels, so
 `run.json` says which one wrote.

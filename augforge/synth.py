@@ -86,7 +86,7 @@ def dry_run(order: Order, out: str | Path, options: Options = DEFAULTS) -> Repor
     """What `synth` would make and how many bytes that takes, estimated from some of the pictures; writes nothing."""
     out, bank = Path(out), open_bank(order, options.data_root)
     if isinstance(bank, FeatureBank):
-        return Report(str(out), **plan_features(order, bank)[1], dry_run=True)
+        return Report(str(out), **plan_features(order, bank)[2], dry_run=True)
     ready = prepare(order, bank, out, options)
     report = _report(ready, out)
     report.dry_run = True

@@ -25,8 +25,8 @@ FILE = "features.safetensors"
 _ROWS_AT_ONCE = 8192
 
 
-def plan_features(order: Order, bank: FeatureBank) -> tuple[Plan, dict[str, Any]]:
-    """The plan of a run on features, and its report: counts, and the bytes that the rows will take."""
+def plan_features(order: Order, bank: FeatureBank) -> tuple[Any, Plan, dict[str, Any]]:
+    """The fitted part, the plan of a run on features, and its report: counts, and the bytes that the rows will take."""
     if order.format != "folder" or order.size is not None:
         raise InputError(f"{order.source!r} holds features, which go to one {FILE}; --format and --size are for images")
     part = open_part(order, bank)
@@ -36,12 +36,13 @@ def plan_features(order: Order, bank: FeatureBank) -> tuple[Plan, dict[str, Any]
     if catalog.describe(part)["name"] == "nothing":
         plan = Plan(tuple(replace(c, make=0) for c in plan.classes), 1)
     size = plan.total * bank.x.shape[1] * bank.x.element_size()
-    return plan, {
+    report = {
         "made": sum(c.make for c in plan.classes),
         "real": sum(c.real for c in plan.classes),
         "per_class": {c.name: c.make for c in plan.classes},
         "size": size,
     }
+    return part, plan, report
 
 
 def synth_features(order: Order, bank: FeatureBank, out: Path, options: Options) -> dict[str, Any]:
@@ -49,10 +50,9 @@ def synth_features(order: Order, bank: FeatureBank, out: Path, options: Options)
 
     All rows are held in memory and written at once, so a run that was stopped simply starts anew. Raises InputError.
     """
-    plan, report = plan_features(order, bank)
     if options.shard[1] > 1:
         raise InputError("--shards was given; expected none: features are made in one go")
-    part = open_part(order, bank)
+    part, plan, report = plan_features(order, bank)
     source = Path(bank.origin)
     output.claim(out, run_record(order, bank, part, plan), source if source.exists() else None, options)
     if (out / output.MANIFEST).exists():
