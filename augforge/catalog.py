@@ -20,8 +20,17 @@ SYNTHESIZERS = {
     "nothing": "augforge.generators.nothing:Nothing",
     "copies": "augforge.generators.copies:Copies",
     "noise": "augforge.generators.noise:Noise",
+    "mixing": "augforge.generators.mixing:Mixing",
+    "calibration": "augforge.generators.calibration:Calibration",
+    "analogies": "augforge.generators.analogies:Analogies",
     "classical": "augforge.generators.classical:Classical",
     "albumentations": "augforge.generators.albumentations_compose:AlbumentationsCompose",
+    "posterior": "augforge.generators.posterior:Posterior",
+    "hallucinator": "augforge.generators.hallucinator:Hallucinator",
+    "wang-hallucinator": "augforge.generators.wang_hallucinator:WangHallucinator",
+    "delta-encoder": "augforge.generators.delta_encoder:DeltaEncoder",
+    "feature-gan": "augforge.generators.feature_gan:FeatureGan",
+    "feature-vae": "augforge.generators.feature_vae:FeatureVae",
 }
 CLASSIFIERS = {
     "prototype": "augforge.classifiers.prototype:Prototype",

@@ -31,15 +31,20 @@ _MIX_2 = _signed(0x94D049BB133111EB)
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
-    """Logical shift of int64: torch's own shift copies the sign."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+    """Logical shift of int64, a new tensor: torch's own shift copies the sign."""
+    shifted = z >> bits
+    shifted &= (1 << (64 - bits)) - 1
+    return shifted
 
 
 def mix(z: Tensor) -> Tensor:
     """A bijection of int64 [...] in which every input bit moves about half of the output bits."""
-    z = (z ^ _shift_right(z, 30)) * _MIX_1
-    z = (z ^ _shift_right(z, 27)) * _MIX_2
-    return z ^ _shift_right(z, 31)
+    z = z ^ _shift_right(z, 30)
+    z *= _MIX_1  # in place: new memory for each step would cost more than the step
+    z ^= _shift_right(z, 27)
+    z *= _MIX_2
+    z ^= _shift_right(z, 31)
+    return z
 
 
 def name_key(name: str) -> int:
@@ -97,7 +102,7 @@ def normal(keys: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
         radius = (_shift_right(bits, 32).to(torch.float32) + 0.5).mul_(2.0**-32).clamp_(max=1.0).log_().mul_(-2).sqrt_()
         angle = (bits & 0xFFFFFFFF).to(torch.float32).mul_(2.0**-31 * math.pi)
         torch.mul(radius, angle.cos(), out=rows[:, :half])
-        torch.mul(radius[:, : count - half], angle.sin()[:, : count - half], out=rows[:, half:])
+        torch.mul(radius[:, : count - half], angle.sin_()[:, : count - half], out=rows[:, half:])
     return out.reshape(len(keys), *shape)
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from augforge import catalog, saving
-from augforge.data.source import open_source
-from augforge.orders import Order, open_bank, open_part
+from augforge.choosing import chooses, learn
+from augforge.orders import Order, device_of, open_bank, open_part, validation_bank
+from augforge.picture_features import embed_pictures
 from augforge.training import Run
-from augforge.types import InputError, LackError
+from augforge.types import InputError
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Fitting:
 def fit_part(order: Order, out: Path, fitting: Fitting) -> tuple[Any, str]:
     """The part that `order` names, fitted on its source and saved in `out`, and its kind.
 
-    A representation is trained on the "train" split and judged on "val", where the source has one. Its checkpoints
-    lie in OUT/training until it is finished; the log stays. Raises InputError where `out` holds a fitted part or a
-    fit that was stopped and `resume` is not set.
+    A representation is trained on the "train" split and judged on "val", where the source has one, and what chooses by
+    validation classes is shown "val". A representation's checkpoints lie in OUT/training until it is finished; the log
+    stays. Raises InputError where `out` holds a fitted part or a fit that was stopped and `resume` is not set.
     """
     kind = catalog.kind_of(order.method)
     training = out / "training"
@@ -44,27 +45,22 @@ def fit_part(order: Order, out: Path, fitting: Fitting) -> tuple[Any, str]:
     if (out / "part.json").exists():
         return saving.load_part(out, kind), kind
     bank = open_bank(order, fitting.data_root)
+    if order.representation is not None:
+        if kind == "representation":
+            raise InputError(f"--representation was given; {order.method} is one itself and learns from pictures")
+        bank = embed_pictures(bank, order.representation, device_of(fitting.device))[0]
     if kind == "synthesizer":
-        part = open_part(order, bank)
+        part = open_part(order, bank, fitting.data_root)
     else:
         part = saving.open_part(order.method, dict(order.settings), kind)
         rng = torch.Generator().manual_seed(order.seed)
         if kind == "classifier":
-            part.fit(bank, rng)
+            val = validation_bank(order, fitting.data_root) if chooses(part) else None
+            part = learn(part, bank, rng, val)
         else:
-            val = open_source(order.source, fitting.data_root).get("val") if order.split is None else None
-            part.fit(bank, rng, val, Run(_device(fitting.device), training, progress=fitting.progress))
+            run = Run(device_of(fitting.device), training, progress=fitting.progress)
+            part.fit(bank, rng, validation_bank(order, fitting.data_root), run)
     saving.save_part(part, out, kind)
     for path in training.glob("*.safetensors"):
         path.unlink()
     return part, kind
-
-
-def _device(device: str) -> str:
-    """The device as torch calls it, CUDA for "auto" where it works; LackError where it is not there."""
-    there = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if there else "cpu"
-    if device == "cpu" or (device.startswith("cuda") and there):
-        return device
-    raise LackError(f"--device {device}: this machine has none; expected auto or cpu")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -47,3 +49,20 @@ def enlarge(support: Examples, synthesizer: Synthesizer, want: Tensor, keys: Ten
             f"{type(synthesizer).__name__} needs at least {synthesizer.support_needed}"
         )
     return support + synthesizer.synthesize(support, want, keys)
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """Features of many parts [n_i, d], joined at once; a missing parent is -1 and a missing weight 1, as in `+`.
+
+    Adding part to part copies all that was joined before, which takes minutes for thousands of parts.
+    """
+    columns: dict[str, Tensor | None] = {"parent": None, "weight": None}
+    for name, missing in (("parent", -1), ("weight", 1.0)):
+        found = [getattr(part, name) for part in parts]
+        known = next((column for column in found if column is not None), None)
+        if known is not None:
+            columns[name] = torch.cat(
+                [known.new_full((len(part),), missing) if column is None else column
+                 for part, column in zip(parts, found, strict=True)]
+            )  # fmt: skip
+    return Examples(torch.cat([torch.as_tensor(part.x) for part in parts]), torch.cat([p.y for p in parts]), **columns)

@@ -7,6 +7,7 @@ with one parent, on the seed, the parent and its index among that parent's; neve
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ from augforge.imagine import more_of_each
 from augforge.trials import Trials
 from augforge.types import Examples, InputError, Synthesizer
 
-Rows = Callable[[int, Trials], Tensor]  # (number of the first episode, b episodes) -> [b, way, made, d]
+Made = tuple[Tensor, Tensor | None]  # rows [b, way, made, d] and their weights [b, way, made]; None: 1 each
+Rows = Callable[[int, Trials], Made]  # of the number of the first episode, and b episodes
 Embed = Callable[[Tensor | list[Tensor]], Tensor]
 _PICTURES_AT_ONCE = 2048
 
@@ -49,53 +51,76 @@ def check_support(synthesizer: Synthesizer, trials: Trials) -> None:
 
 
 def from_features(synthesizer: Synthesizer, x: Tensor, made: int, seed: int) -> Rows:
-    """Rows made from the features `x` [n, d] of a bank by a method that makes features."""
+    """Rows made from the features `x` [n, d] of a bank by a method that makes features.
 
-    def rows(start: int, trials: Trials) -> Tensor:
-        b, way, shot = trials.rows.support.shape
+    One call of the method serves all episodes of a batch where a row depends on one support row (`one_parent`) or on
+    those of its own class (`one_class`) alone: each row, or class, then has a label of its own.
+    """
+
+    def rows(start: int, trials: Trials) -> Made:
+        support = trials.rows.support
+        b, way, shot = support.shape
         keys = made_keys(seed, start, (b, way, made))
-        if synthesizer.one_parent:  # every support row a class of its own: no episode can see another
+        if synthesizer.one_parent:
             slots = parent_slots(trials, made)[0]
             want = (torch.arange(b * way).view(b, way, 1) * shot + slots).reshape(-1)
-            support = Examples(x[trials.rows.support.reshape(-1).clamp(min=0)], torch.arange(b * way * shot))
-            return _made(synthesizer, support, want, keys.reshape(-1)).view(b, way, made, -1)
-        return torch.stack([
-            _made(synthesizer, _support(x, trials, i), more_of_each(way, made), keys[i].reshape(-1))
-            for i in range(b)
-        ]).view(b, way, made, -1)  # fmt: skip
+            known = Examples(x[support.reshape(-1).clamp(min=0)], torch.arange(b * way * shot))
+            parts = [_made(synthesizer, known, want, keys)]
+        elif getattr(synthesizer, "one_class", False):
+            known = _support(x, support.flatten(0, 1))
+            parts = [_made(synthesizer, known, more_of_each(b * way, made), keys)]
+        else:
+            want = more_of_each(way, made)
+            parts = [_made(synthesizer, _support(x, support[i]), want, keys[i]) for i in range(b)]
+        return _joined(parts).view(b, way, made, -1), _weights(parts, (b, way, made))
 
     return rows
 
 
-def _support(x: Tensor, trials: Trials, i: int) -> Examples:
-    """The real support rows of episode i, class by class."""
-    rows = trials.rows.support[i]  # [way, shot]
+def _joined(parts: list[Examples]) -> Tensor:
+    """The features of made rows in one tensor [n, d]."""
+    return torch.cat([torch.as_tensor(part.x) for part in parts])
+
+
+def _support(x: Tensor, rows: Tensor) -> Examples:
+    """The real ones of support rows [classes, shot], class by class, where -1 is padding."""
     used = rows >= 0
     labels = torch.arange(len(rows))[:, None].expand_as(rows)
     return Examples(x[rows[used]], labels[used])
 
 
-def _made(synthesizer: Synthesizer, support: Examples, want: Tensor, keys: Tensor) -> Tensor:
-    found = synthesizer.synthesize(support, want, keys)
+def _made(synthesizer: Synthesizer, support: Examples, want: Tensor, keys: Tensor) -> Examples:
+    """Rows as wanted; labels and keys go to where the features are."""
+    place = support.x.device if isinstance(support.x, Tensor) else torch.device("cpu")
+    known, want = Examples(support.x, support.y.to(place)), want.to(place)
+    found = synthesizer.synthesize(known, want, keys.reshape(-1).to(place))
     if len(found) != len(want) or not torch.equal(found.y, want):
         raise InputError(f"{type(synthesizer).__name__} made other classes than it was asked for")
-    assert isinstance(found.x, Tensor)
-    return found.x
+    return found
+
+
+def _weights(parts: list[Examples], shape: tuple[int, ...]) -> Tensor | None:
+    """The weights of made rows in one tensor of `shape`, on the CPU; None where no row has one."""
+    if all(part.weight is None for part in parts):
+        return None
+    each = [torch.ones(len(part)) if part.weight is None else part.weight.float().cpu() for part in parts]
+    return torch.cat(each).view(shape)
 
 
 def from_pictures(synthesizer: Synthesizer, bank: AnyBank, embed: Embed, made: int, seed: int) -> Rows:
     """Rows made from the pictures of an episode together, and embedded by `embed`."""
 
-    def rows(start: int, trials: Trials) -> Tensor:
+    def rows(start: int, trials: Trials) -> Made:
         b, way, _ = trials.rows.support.shape
-        keys, pictures = made_keys(seed, start, (b, way, made)), []
+        keys, want, parts = made_keys(seed, start, (b, way, made)), more_of_each(way, made), []
         for i in range(b):
             real = trials.rows.support[i]
             used = real >= 0
             labels = torch.arange(way)[:, None].expand_as(real)[used]
             support = Examples(bank.examples(real[used]).x, labels)
-            pictures += list(synthesizer.synthesize(support, more_of_each(way, made), keys[i].reshape(-1)).x)
-        return embed(pictures).view(b, way, made, -1)
+            parts.append(_made(synthesizer, support, want, keys[i]))
+        pictures = [picture for part in parts for picture in part.x]
+        return embed(pictures).view(b, way, made, -1), _weights(parts, (b, way, made))
 
     return rows
 
@@ -106,27 +131,25 @@ def from_parents(synthesizer: Synthesizer, bank: AnyBank, embed: Embed, trials: 
     parents = trials.rows.support.gather(2, slots)  # [n, way, made]
     each = int(index.max()) + 1
     known = torch.unique(parents)
-    features = torch.cat(
-        [
-            _children(synthesizer, bank, embed, part, (each, seed))
-            for part in known.split(max(1, _PICTURES_AT_ONCE // each))
-        ]
-    )  # fmt: skip - [parents * each, d]
+    parts = []
+    for some in known.split(max(1, _PICTURES_AT_ONCE // each)):
+        children = _children(synthesizer, bank, some, each, seed)
+        parts.append(replace(children, x=embed(children.x)))
+    x, weight = _joined(parts), _weights(parts, (len(known) * each,))  # [parents * each, d]
     place = torch.zeros(len(bank.y), dtype=torch.int64)
     place[known] = torch.arange(len(known))
 
-    def rows(start: int, part: Trials) -> Tensor:
+    def rows(start: int, part: Trials) -> Made:
         del start
         slots, index = parent_slots(part, made)
-        return features[place[part.rows.support.gather(2, slots)] * each + index]
+        at = place[part.rows.support.gather(2, slots)] * each + index
+        return x[at], None if weight is None else weight[at]
 
     return rows
 
 
-def _children(synthesizer: Synthesizer, bank: AnyBank, embed: Embed, parents: Tensor, form: tuple[int, int]) -> Tensor:
-    """The features [m * each, d] of `each` pictures made from each of the rows `parents` [m]; form is (each, seed)."""
-    each, seed = form
+def _children(synthesizer: Synthesizer, bank: AnyBank, parents: Tensor, each: int, seed: int) -> Examples:
+    """`each` pictures made from each of the rows `parents` [m], parent by parent."""
     keys = torch.cat([chance.row_keys(seed, bank.name(row), torch.arange(each)) for row in parents.tolist()])
     support = Examples(bank.examples(parents).x, torch.arange(len(parents)))
-    made = synthesizer.synthesize(support, torch.arange(len(parents)).repeat_interleave(each), keys)
-    return embed(made.x)
+    return synthesizer.synthesize(support, more_of_each(len(parents), each), keys)

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,13 +17,21 @@ from torch import Tensor
 from augforge.bench_features import Features
 from augforge.classifiers.prototype import Prototype
 from augforge.confusion import in_top
-from augforge.making_rows import Rows
+from augforge.making_rows import Made, Rows
 from augforge.prototype_episodes import Prepared, prepare, prototype_predictions
 from augforge.trials import Trials
 from augforge.types import Classifier, Examples, InputError
 
 _NUMBERS_AT_ONCE = 4_000_000  # of support and queries in a batch of episodes, about 16 MB
 TOP = 5
+
+
+class Scorer(Protocol):
+    """What scores queries against a support set: a classifier, or a synthesizer with scores of its own."""
+
+    def scores(self, support: Examples, query: Tensor) -> Tensor:
+        """Scores [b, q, way] of queries [b, q, d] for each class of the support; higher is likelier."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +63,8 @@ def is_fast(classifier: Classifier, features: Features, trials: Trials) -> bool:
     """Whether `prototype_episodes` does what this classifier does on real rows alone."""
     own = type(classifier) is Prototype and classifier.distance == "squared-euclidean"
     plain = trials.rows.query.shape[1] == trials.way <= TOP and bool((trials.rows.support >= 0).all())
-    same = features.support is features.query and features.support.x.dtype == torch.float32
+    x = features.support.x
+    same = features.support is features.query and x.dtype == torch.float32 and x.device.type == "cpu"
     return own and plain and same and features.support.weight is None
 
 
@@ -71,46 +81,76 @@ def predict_fast(ready: Prepared, trials: Trials) -> Outcome:
 
 
 def predict(
-    classifiers: Sequence[Classifier], features: Features, trials: Trials, made: Rows | None, constant: bool
+    classifiers: Sequence[Scorer], features: Features, trials: Trials, made: Rows | None, constant: bool
 ) -> list[Outcome]:
     """The outcome of each classifier on the same episodes with the same made rows, made once.
 
-    `constant` keeps the total weight of a class at its number of real rows. Raises InputError where a score is not a
-    number.
+    `constant` keeps the total weight of a class at its number of real rows, in which made rows count as they weigh.
+    An episode all of whose made rows weigh nothing is judged as if nothing were made. Raises InputError where a score
+    is not a number.
     """
     found: list[list[Outcome]] = [[] for _ in classifiers]
     n, start = len(trials), 0
     per_episode = trials.rows.support[0].numel() + trials.rows.query[0].numel()
-    first = made(0, trials.part(0, 1)).shape[1:3].numel() if made is not None else 0
-    step = max(1, _NUMBERS_AT_ONCE // ((per_episode + first) * features.support.x.shape[1]))
     with torch.no_grad():
+        first = made(0, trials.part(0, 1))[0].shape[1:3].numel() if made is not None else 0
+        step = max(1, _NUMBERS_AT_ONCE // ((per_episode + first) * features.support.x.shape[1]))
         for start in range(0, n, step):
             part = trials.part(start, start + step)
-            support = _support(features, part, None if made is None else made(start, part), constant)
-            query = features.query.x[part.rows.query.flatten(1)]
-            for classifier, outcomes in zip(classifiers, found, strict=True):
-                outcomes.append(_outcome(classifier, support, query, part.target))
+            rows = None if made is None else made(start, part)
+            for outcomes, new in zip(found, _of_part(classifiers, features, part, rows, constant), strict=True):
+                outcomes.append(new)
     return [_joined(outcomes) for outcomes in found]
 
 
-def _support(features: Features, part: Trials, made: Tensor | None, constant: bool) -> Examples:
+def _of_part(
+    classifiers: Sequence[Scorer], features: Features, part: Trials, made: Made | None, constant: bool
+) -> list[Outcome]:
+    """The outcomes of a batch of episodes; those with made rows that weigh something apart from those without."""
+    if made is not None and made[1] is not None:
+        x, weight = made[0], made[1]
+        counts = (weight != 0).flatten(1).any(1)  # [b]
+        if not bool(counts.all()):
+            return _of_both(classifiers, features, part, (x, weight, counts), constant)
+    support = _support(features, part, made, constant)
+    query = features.query.x[part.rows.query.flatten(1)]
+    return [_outcome(classifier, support, query, part.target) for classifier in classifiers]
+
+
+def _of_both(
+    classifiers: Sequence[Scorer], features: Features, part: Trials, made: tuple[Tensor, Tensor, Tensor], constant: bool
+) -> list[Outcome]:
+    """As `_of_part`, for made rows, their weights, and whether those of each episode count [b]."""
+    x, weight, counts = made
+    with_rows, without = counts.nonzero()[:, 0], (~counts).nonzero()[:, 0]
+    found = [_of_part(classifiers, features, part.take(without), None, constant)]
+    if len(with_rows):
+        rows = x[with_rows], weight[with_rows]
+        found.append(_of_part(classifiers, features, part.take(with_rows), rows, constant))
+    back = torch.cat([without, with_rows]).argsort().numpy()
+    joined = [_joined(list(outcomes)) for outcomes in zip(*found, strict=True)]
+    return [Outcome(outcome.predicted[back], outcome.in_top5[back]) for outcome in joined]
+
+
+def _support(features: Features, part: Trials, made: Made | None, constant: bool) -> Examples:
     """Real rows and made ones of b episodes, class by class: x [b, way * (shot + made), d]."""
     rows = part.rows.support  # [b, way, shot]
     b, way, _ = rows.shape
     x, real = features.support.x[rows.clamp(min=0)], rows >= 0
     weight = real.to(torch.float32)
     if made is not None:
-        x = torch.cat([x, made.to(x.dtype)], 2)
-        each = real.sum(2, keepdim=True).float()  # [b, way, 1]
-        weight = torch.cat([weight, torch.ones(made.shape[:3])], 2)
+        given = torch.ones(made[0].shape[:3]) if made[1] is None else made[1]
+        x = torch.cat([x, made[0].to(x.dtype)], 2)
+        weight = torch.cat([weight, given], 2)
         if constant:
-            weight = weight * (each / (each + made.shape[2]))
+            each = real.sum(2, keepdim=True).float()  # [b, way, 1]
+            weight = weight * (each / (each + given.sum(2, keepdim=True)))
     plain = bool((weight == 1).all())
-    labels = torch.arange(way).repeat_interleave(x.shape[2]).expand(b, -1)
-    return Examples(x.flatten(1, 2), labels, weight=None if plain else weight.flatten(1))
+    labels = torch.arange(way, device=x.device).repeat_interleave(x.shape[2]).expand(b, -1)
+    return Examples(x.flatten(1, 2), labels, weight=None if plain else weight.flatten(1).to(x.device))
 
 
-def _outcome(classifier: Classifier, support: Examples, query: Tensor, target: Tensor) -> Outcome:
+def _outcome(classifier: Scorer, support: Examples, query: Tensor, target: Tensor) -> Outcome:
     scores = classifier.scores(support, query).float().cpu().numpy()  # [b, m, way]
     if np.isnan(scores).any():
         raise InputError(f"{type(classifier).__name__} gave a score that is not a number; are the features finite?")

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from augforge import __version__, catalog, saving
+from augforge.choosing import chooses, learn
 from augforge.data.banks import FeatureBank
 from augforge.data.source import SOURCE_NAMES, open_source
 from augforge.encode import PNG_WRITER, SUFFIXES, Encoding
 from augforge.export import UNITS, Format, Sink, check_folder_names
 from augforge.machine import cores, machine, versions
 from augforge.making import Making, PictureBank
+from augforge.picture_features import embed_pictures
 from augforge.plan import Plan, Quota, make_plan
 from augforge.readable import check_pictures, first_readable
 from augforge.types import InputError, LackError
@@ -30,7 +32,8 @@ class Order:
     `source` is a SOURCE of the command line, `split` which part of it ("train" where it has parts); `method` a
     catalog name, with `settings`, or a folder that `fit` made; exactly one of `per_class`, `to` and `counts` is
     given; `classes` limits the run to some. `quality` is that of JPEG and WebP; `size` in pixels makes every
-    picture square first; `include_real` writes the real pictures too.
+    picture square first; `include_real` writes the real pictures too. With a `representation`, a name or a folder,
+    pictures are embedded, and features are made.
     """
 
     source: str
@@ -47,6 +50,7 @@ class Order:
     quality: int = 95
     size: int | None = None
     include_real: bool = False
+    representation: str | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for an unknown format or encoding, or a quality or size out of range."""
@@ -119,30 +123,56 @@ def open_bank(order: Order, data_root: Path | None) -> PictureBank | FeatureBank
     return bank.only(order.classes) if order.classes else bank
 
 
-def open_part(order: Order, bank: PictureBank | FeatureBank) -> Any:
+def validation_bank(order: Order, data_root: Path | None) -> PictureBank | FeatureBank | None:
+    """The validation classes of the order's source, embedded where it names a representation.
+
+    None where the source has none, or where a split of it was named.
+    """
+    if order.split is not None:
+        return None
+    banks = open_source(order.source, data_root)
+    bank = banks.get("val") if len(banks) > 1 else None
+    return bank if bank is None or order.representation is None else embed_pictures(bank, order.representation)[0]
+
+
+def open_part(order: Order, bank: PictureBank | FeatureBank, data_root: Path | None = None) -> Any:
     """The order's method: loaded from a folder, or made by name and fitted on the bank where that is its way.
 
-    Raises InputError for an unknown name or setting, and where the method does not work on such a source.
+    One that chooses by validation classes is shown those of the source. Raises InputError for an unknown name or
+    setting, and where the method does not work on such a source.
     """
     if _is_folder(order.method):
         if order.settings:
             raise InputError(f"--set was given for {order.method!r}, which was fitted with settings of its own")
         part = saving.load_part(Path(order.method))
+    elif order.method in catalog.SHIPPED:
+        part = saving.open_part(order.method, dict(order.settings))
     else:
         part = catalog.make(order.method, dict(order.settings))
-        part.fit(bank, torch.Generator().manual_seed(order.seed))
-    if part.space not in ("any", bank.space):
-        raise InputError(f"{order.method} makes {part.space}s, and {order.source!r} holds {bank.space}s")
+        _check_space(order, part, bank)
+        val = validation_bank(order, data_root) if chooses(part) else None
+        part = learn(part, bank, torch.Generator().manual_seed(order.seed), val)
+    _check_space(order, part, bank)
     return part
+
+
+def _check_space(order: Order, part: Any, bank: PictureBank | FeatureBank) -> None:
+    """Raise InputError where the method is not for what the source holds, or what was made of it."""
+    if part.space in ("any", bank.space):
+        return
+    if order.representation is not None:
+        raise InputError(f"--representation makes features, and {order.method} makes {part.space}s")
+    hint = "; --representation makes features of them" if bank.space == "image" else ""
+    raise InputError(f"{order.method} makes {part.space}s, and {order.source!r} holds {bank.space}s{hint}")
 
 
 def prepare(order: Order, bank: PictureBank, out: Path, options: Options) -> Ready:
     """Check and plan a run of pictures; raises InputError or LackError, and writes nothing."""
     quota = Quota(order.per_class, order.to, order.counts)
     check_folder_names(bank.classes)
-    part = open_part(order, bank)
+    part = open_part(order, bank, options.data_root)
     described = catalog.describe(part)
-    device = _device(options)
+    device = device_of(options.device, best="cpu")
     workers = (options.workers or cores()) if device == "cpu" else 1
     making = Making(bank, part, described["name"], saving.part_digest(part), order.seed, Plan((), 1), order.size,
                     options.batch_size, device)  # fmt: skip
@@ -194,13 +224,17 @@ def _npz_shape(order: Order, shapes: set[tuple[int, int, int]]) -> tuple[int, in
     return (*sizes[0], max(shape[2] for shape in shapes)) if sizes else (0, 0, 1)
 
 
-def _device(options: Options) -> str:
-    """The device as torch calls it; LackError where it is not there."""
-    if options.device in ("auto", "cpu"):
-        return "cpu"
-    if options.device.startswith("cuda") and torch.cuda.is_available():
-        return options.device
-    raise LackError(f"--device {options.device}: this machine has none; expected auto or cpu")
+def device_of(name: str, best: str | None = None) -> str:
+    """The device of `--device` as torch calls it; LackError where it is not there.
+
+    "auto" is `best`, or CUDA where it works and else the CPU.
+    """
+    there = torch.cuda.is_available()
+    if name == "auto":
+        return best or ("cuda" if there else "cpu")
+    if name == "cpu" or (name.startswith("cuda") and there):
+        return name
+    raise LackError(f"--device {name}: this machine has none; expected auto or cpu")
 
 
 def run_record(order: Order, bank: PictureBank | FeatureBank, part: Any, plan: Plan) -> dict[str, Any]:
@@ -213,6 +247,10 @@ def run_record(order: Order, bank: PictureBank | FeatureBank, part: Any, plan: P
     source = order.source if order.source in SOURCE_NAMES else _absolute(order.source)
     method = _absolute(order.method) if _is_folder(order.method) else order.method
     asked |= {"source": source, "method": method, "classes": list(order.classes)}
+    if order.representation is None:
+        del asked["representation"]  # as in the records of runs without one
+    elif order.representation not in catalog.SHIPPED:
+        asked["representation"] = _absolute(order.representation)
     return {
         "augforge": __version__,
         "order": asked,

@@ -104,8 +104,8 @@ def _check_same(out: Path, record: dict[str, Any], options: Options) -> None:
     key = "order" if "order" in differing else differing[0]
     old, new = before.get(key), now[key]
     if isinstance(old, dict) and isinstance(new, dict):
-        key = next(k for k in new if new[k] != old.get(k))
-        old, new = old.get(key), new[key]
+        key = next(k for k in {**new, **old} if new.get(k) != old.get(k))
+        old, new = old.get(key), new.get(key)
     raise InputError(
         f"--out {str(out)!r} holds another run: its {key} is {_brief(old)}, and {_brief(new)} was asked for"
     )

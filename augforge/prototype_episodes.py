@@ -3,9 +3,9 @@
 The same predictions as `augforge.classifiers.prototype.Prototype` with its squared Euclidean distance on real rows of
 weight 1: the class of the largest q.p - ||p||^2 / 2, since ||q||^2 is the same for every class.
 
-The time goes into fetching query rows from memory, so the work is ordered for the cache: all queries of one class in
-a chunk of episodes one after the other, whose rows then stay in the second-level cache, in blocks small enough to
-be multiplied before they leave it.
+The time goes into fetching rows from memory, so the work is ordered for the cache: all queries of one class in a chunk
+of episodes one after the other, whose rows then stay in the second-level cache, in blocks small enough to be multiplied
+before they leave it. docs/decisions/0008-prototype-episodes.md says what else was tried.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
+from numpy.typing import NDArray
 from torch import Tensor
 
 _CHUNK = 2048  # episodes at a time: their prototypes and scores stay in memory
 _BLOCK = 100_000  # query numbers at a time, about 0.4 MB
+_SEEN = 1024  # rows, at least, that say where the features lie
 _FAR = 4.0  # squared length of the mean, in parts of the spread round it, from which it is taken away
 
 
@@ -34,8 +36,9 @@ class Stacked:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """The features of a bank made ready: `x` [n, d] float32, less their mean where it is far from 0; `half` [n] is
-    ||x||^2 / 2. Distances do not change by that, and without a large common offset they keep their digits.
+    """The features of a bank made ready: `x` [n, d] float32, less their mean (that of every so-manieth row) where it is
+    far from 0; `half` [n] is ||x||^2 / 2. Distances do not change by that, and without a large common offset they keep
+    their digits.
     """
 
     x: Tensor
@@ -44,13 +47,18 @@ class Prepared:
 
 def prepare(x: Tensor) -> Prepared:
     """Make features [n, d] float32 on the CPU ready; done once for all episodes on them."""
-    mean = reduce(x, "n d -> d", "mean")
-    half = torch.linalg.vector_norm(x, dim=1).square_().mul_(0.5)
+    mean = reduce(x[:: max(1, len(x) // _SEEN)], "n d -> d", "mean")
+    half = _half(x)
     offset = float(mean @ mean) / 2
     if offset > _FAR * (float(half.mean()) - offset):
         x = x - mean
-        half = torch.linalg.vector_norm(x, dim=1).square_().mul_(0.5)
+        half = _half(x)
     return Prepared(x.contiguous(), half)
+
+
+def _half(x: Tensor) -> Tensor:
+    """||x||^2 / 2 of every row: [n, d] -> [n]."""
+    return torch.linalg.vector_norm(x, dim=1).square_().mul_(0.5)
 
 
 def prototype_scores(bank: Prepared, episodes: Stacked) -> Tensor:
@@ -60,9 +68,9 @@ def prototype_scores(bank: Prepared, episodes: Stacked) -> Tensor:
     for start in range(0, n, _CHUNK):
         part = _chunk(episodes, start)
         found, order = _score_chunk(bank, part)
-        flat = torch.empty_like(found)
+        flat = np.empty_like(found)
         flat[order] = found
-        scores[start : start + _CHUNK] = rearrange(flat, "(n c) p q -> n c q p", c=way)
+        scores[start : start + _CHUNK] = torch.from_numpy(flat.reshape(-1, way, q, way))
     return scores
 
 
@@ -74,7 +82,7 @@ def prototype_predictions(bank: Prepared, episodes: Stacked) -> np.ndarray:
         part = _chunk(episodes, start)
         found, order = _score_chunk(bank, part)
         best = np.empty((len(found), q), np.uint8)
-        best[order.numpy()] = found.numpy().argmax(1)
+        best[order] = found.argmax(-1)
         predicted[start : start + _CHUNK] = best.reshape(-1, way, q)
     return predicted
 
@@ -84,47 +92,45 @@ def _chunk(episodes: Stacked, start: int) -> Stacked:
     return Stacked(episodes.classes[start:end], episodes.support[start:end], episodes.query[start:end])
 
 
-def _score_chunk(bank: Prepared, episodes: Stacked) -> tuple[Tensor, Tensor]:
-    """Scores [n * way, way, q] of the queries of every (episode, class), class by class, and that order [n * way]."""
+def _score_chunk(bank: Prepared, episodes: Stacked) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Scores [n * way, q, way] of the queries of every (episode, class), class by class, and that order [n * way]."""
     n, way, q = episodes.query.shape
-    order = torch.argsort(episodes.classes.reshape(-1), stable=True)  # [n * way]
-    episode = torch.div(order, way, rounding_mode="floor")
-    rows = episodes.query.reshape(n * way, q)[order]
+    classes = episodes.classes.reshape(-1).numpy().astype(np.uint16)  # 16 bits are sorted in linear time
+    order = np.argsort(classes, kind="stable")  # [n * way]; classes that share 16 bits only share the cache
+    episode = order // way
+    rows = episodes.query.reshape(n * way, q).numpy().take(order, 0)
     support = episodes.support
     if support.shape[2] == 1:
-        table, wanted = bank.x, support[episode, :, 0]  # [n * way, way] rows of the bank
-        half = bank.half[wanted]
+        table, wanted = bank.x.numpy(), support[:, :, 0].numpy().take(episode, 0)  # [n * way, way] rows of the bank
+        half = bank.half.numpy().take(wanted)
     else:
         means = F.embedding_bag(rearrange(support, "n c s -> (n c) s"), bank.x, mode="mean")
-        lengths = torch.linalg.vector_norm(means, dim=1).square_().mul_(0.5)
-        table, wanted = rearrange(means, "(n c) d -> n (c d)", c=way), episode[:, None]  # [n * way, 1] episodes
-        half = lengths.view(n, way)[episode]
+        table, wanted = rearrange(means, "(n c) d -> n (c d)", c=way).numpy(), episode[:, None]  # [n * way, 1] episodes
+        half = _half(means).view(n, way).numpy().take(episode, 0)
     scores = _multiply(bank.x, rows, table, wanted, way)
-    return scores.sub_(half[:, :, None]), order
+    scores -= half[:, None]
+    return scores, order
 
 
-def _multiply(x: Tensor, rows: Tensor, table: Tensor, wanted: Tensor, way: int) -> Tensor:
-    """p.q for each line of `rows` [m, q] of `x` and of `wanted` [m, k] rows of `table`: [m, way, q].
+def _multiply(
+    x: Tensor, rows: NDArray[np.int64], table: NDArray[np.float32], wanted: NDArray[np.int64], way: int
+) -> NDArray[np.float32]:
+    """q.p for each line of `rows` [m, q] of `x` and of `wanted` [m, k] rows of `table`: [m, q, way].
 
     k rows of the table are `way` prototypes. The two buffers are filled in place, block by block; a new block of memory
     for each would cost more than the product.
     """
     m, q, d = *rows.shape, x.shape[1]
     k, block = wanted.shape[1], max(1, _BLOCK // (q * d))
-    scores = torch.empty(m, way, q)
+    blocks = -(-m // block)
+    spare = ((0, blocks * block - m), (0, 0))  # what fills the last block up is multiplied for nothing
+    rows, wanted = (np.pad(index, spare).reshape(blocks, -1) for index in (rows, wanted))
+    scores = torch.empty(blocks * block, q, way)
     queries, prototypes = torch.empty(block, q, d), torch.empty(block, way, d)
-    fill, transposed = queries.view(block * q, d).numpy(), queries.transpose(1, 2)
-    fill_prototypes = prototypes.view(block * k, -1).numpy()
-    features, source = x.numpy(), table.numpy()
-    flat, flat_wanted = rows.reshape(-1).numpy(), wanted.reshape(-1).numpy()
-    whole = m - m % block
-    for i in range(0, whole, block):
-        np.take(features, flat[i * q : (i + block) * q], 0, out=fill, mode="clip")
-        np.take(source, flat_wanted[i * k : (i + block) * k], 0, out=fill_prototypes, mode="clip")
-        torch.bmm(prototypes, transposed, out=scores[i : i + block])
-    rest = m - whole
-    if rest:
-        np.take(features, flat[whole * q :], 0, out=fill[: rest * q], mode="clip")
-        np.take(source, flat_wanted[whole * k :], 0, out=fill_prototypes[: rest * k], mode="clip")
-        torch.bmm(prototypes[:rest], transposed[:rest], out=scores[whole:])
-    return scores
+    fill_queries, fill_prototypes = queries.view(block * q, d).numpy(), prototypes.view(block * k, -1).numpy()
+    features, transposed = x.numpy(), prototypes.transpose(1, 2)
+    for of_queries, of_table, out in zip(rows, wanted, scores.split(block), strict=True):
+        features.take(of_queries, 0, fill_queries, "clip")
+        table.take(of_table, 0, fill_prototypes, "clip")
+        torch.bmm(queries, transposed, out=out)
+    return scores[:m].numpy()

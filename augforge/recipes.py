@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from augforge import catalog
+from augforge.classifiers.gaussian import Gaussian
 from augforge.data.banks import AnyBank
 from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
@@ -26,7 +27,8 @@ class Recipe:
 
     `representation` is None where the task holds features already. `made` is how many rows are made of each class of
     an episode. `weights` "constant": the rows of a class, real and made, weigh as much together as the real ones
-    alone, so that no gain comes from mere weight; "each": every row weighs 1. `options` say how the feature bank is
+    alone, so that no gain comes from mere weight; "each": every row weighs 1. Either way a made row counts by the
+    weight that its synthesizer gives it, where it gives one, a real row being 1. `options` say how the feature bank is
     made. A part with learnt tensors is used as it is; any other is fitted on the base classes. `names` are shown
     for (representation, synthesizer, classifier); without them the catalog's, with the settings that are not default.
     """
@@ -52,6 +54,15 @@ class Recipe:
     def plain(self) -> bool:
         """Whether nothing is made."""
         return isinstance(self.synthesizer, Nothing)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the synthesizer's own `scores` stand for infinitely many made rows: under a Gaussian classifier.
+
+        Then no rows are made, and the number of made rows, their weights and their noise have no say.
+        """
+        own = callable(getattr(self.synthesizer, "scores", None)) and self.synthesizer.space != "image"
+        return own and type(self.classifier) is Gaussian
 
     def shown(self) -> dict[str, str]:
         """The three names, as {"representation": ..., "synthesizer": ..., "classifier": ...}."""
@@ -100,8 +111,9 @@ def with_controls(recipes: Iterable[Recipe], bank: AnyBank) -> list[tuple[Recipe
 
     For each representation, classifier and number made: nothing, copies, noise, classical augmentation of the support
     where `bank` (the one episodes are of) holds pictures, and every other method that has a size of noise with that
-    size at zero. Nothing comes first, as gains are measured against it. Nothing, copies and noise are controls even
-    where they were asked for, and classical augmentation that was asked for is none.
+    size at zero, unless it is exact. An exact recipe stands once, for any number made. Nothing comes first, as gains
+    are measured against it. Nothing, copies and noise are controls even where they were asked for, and classical
+    augmentation that was asked for is none.
     """
     asked = list(recipes)
     wanted = [(recipe, isinstance(recipe.synthesizer, Nothing | Copies | Noise)) for recipe in asked]
@@ -123,7 +135,8 @@ def _once(recipes: list[tuple[Recipe, bool]]) -> list[tuple[Recipe, bool]]:
     """Without those that say the same as an earlier one."""
     found: dict[tuple, tuple[Recipe, bool]] = {}
     for recipe, control in recipes:
-        key = (id(recipe.representation), *recipe.shown().values(), recipe.made, recipe.weights, recipe.options)
+        made = (0, "") if recipe.exact else (recipe.made, recipe.weights)
+        key = (id(recipe.representation), *recipe.shown().values(), *made, recipe.options)
         found.setdefault(key, (recipe, control))
     return list(found.values())
 
@@ -139,11 +152,11 @@ def _preset(bank: AnyBank) -> str:
 
 
 def _without_noise(recipe: Recipe) -> Recipe | None:
-    """The recipe with its synthesizer's noise at zero; None where it has none, or is the control itself."""
+    """The recipe with its synthesizer's noise at zero; None where it has none or is exact, or is the control itself."""
     part = recipe.synthesizer
     known = {f.name for f in fields(part) if f.init}  # type: ignore[arg-type]
     setting = next((name for name in _NOISE_SETTINGS if name in known), None)
-    if setting is None or isinstance(part, Noise) or getattr(part, setting) == 0:
+    if setting is None or recipe.exact or isinstance(part, Noise) or getattr(part, setting) == 0:
         return None
     quiet = copy.copy(part)  # what it has learnt stays: only the noise goes
     setattr(quiet, setting, 0.0)

@@ -65,11 +65,11 @@ def find_row(manifest: Path, row: str) -> Row:
 def _encoded(row: Row, record: dict[str, Any], data_root: Path | None) -> bytes:
     order = _order(record)
     bank = open_bank(order, data_root)
-    if isinstance(bank, FeatureBank):
-        raise InputError(f"{order.source!r} holds features; regen makes pictures")
+    if isinstance(bank, FeatureBank) or order.representation is not None:
+        raise InputError(f"the run of {order.source!r} made features; regen makes pictures")
     if row.cls not in bank.classes:
         raise InputError(f"the class {row.cls!r} is no longer in {order.source!r}")
-    part = open_part(order, bank)
+    part = open_part(order, bank, data_root)
     settings = saving.part_digest(part)
     if row.method != REAL and (row.settings != settings or row.version != __version__):
         raise InputError(f"the row was made by {row.method} {row.settings} of augforge {row.version}; "

@@ -37,13 +37,15 @@ def markdown(rows: Sequence[Row]) -> str:
     for (task, part, way, shot), group in _grouped(rows, "task", "part", "way", "shot").items():
         first = group[0]
         judged = "" if part == "novel" else " on validation classes"
+        seeds = "" if first.get("seeds", 1) == 1 else f", mean over {first['seeds']} training seeds"
         parts.append(
-            f"## {task}: {way}-way {shot}-shot{judged}, {first['trials']} episodes, {first['query']} queries\n"
+            f"## {task}: {way}-way {shot}-shot{judged}, {first['trials']} episodes, {first['query']} queries{seeds}\n"
         )
         parts.append(_table(group))
     return "\n".join([*parts, _LEGEND])
 
 
+_CHOSEN, _SPREAD = "over best by validation", "gain's sd over seeds"  # columns that are there where they are filled
 _COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("representation", lambda r: _cell(r["representation"])),
     ("made rows", lambda r: _method(r) + (" (control)" if r.get("control") else "")),
@@ -52,6 +54,9 @@ _COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("gain over classes", lambda r: "" if r["p"] is None else _between(r["gain"], r["gain_ci95"])),
     ("over best plain", lambda r: "" if r.get("gain_over_best") is None
      else _between(r["gain_over_best"], r["gain_over_best_ci95"])),
+    (_CHOSEN, lambda r: "" if r.get("gain_best") is None
+     else f"{_between(r['gain_best'], r['gain_best_ci95'])} {_cell(r['best_plain'])}"),
+    (_SPREAD, lambda r: "" if r.get("gain_sd") is None or r["p"] is None else f"{r['gain_sd']:.2f}"),
     ("wins", lambda r: "" if r["win_rate"] is None else f"{r['win_rate']:.0f} %"),
     ("F1", lambda r: f"{r['f1']:.1f}"),
     ("worth in shots", lambda r: r.get("shot_worth_says") or ""),
@@ -62,20 +67,33 @@ _LEGEND = """\
 Percent. The accuracy is ± its 95 % interval over episodes of these classes. A gain is against `nothing` with the same \
 features and classifier on the same episodes; its 95 % interval is over classes drawn anew, and the one over episodes \
 alone, which is too small, is in bench.jsonl. "Over best plain" is against the best classifier with nothing made, \
-chosen on these episodes. "Wins" are the episodes with a higher accuracy, ties counted half. "Worth in shots" is how \
+chosen on these episodes; "by validation" is against the one that is best on the validation classes, which is named. \
+"Wins" are the episodes with a higher accuracy, ties counted half. "Worth in shots" is how \
 many real shots of the best plain classifier give the same accuracy. The verdict keeps false alarms among all rows of \
 a run under 5 % (Holm), so that an interval beside "no evidence" can leave out 0.
 """
 
 
 def _table(rows: Sequence[Row]) -> str:
-    lines = ["| " + " | ".join(name for name, _ in _COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
-    lines += ["| " + " | ".join(cell(row) for _, cell in _COLUMNS) + " |" for row in rows]
+    columns = [(name, cell) for name, cell in _COLUMNS if name not in (_CHOSEN, _SPREAD) or any(map(cell, rows))]
+    lines = ["| " + " | ".join(name for name, _ in columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(cell(row) for _, cell in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def _method(row: Row) -> str:
-    return _cell(row["synthesizer"]) + (f" x {row['made']}" if row["made"] else "")
+    return _cell(row["synthesizer"]) + _how_many(row)
+
+
+def _how_many(row: Row) -> str:
+    """Behind a method's name: how many rows it made, or that its exact scores stand for infinitely many."""
+    return ", exact" if row.get("exact") else f" x {row['made']}" if row["made"] else ""
+
+
+def _place(value: float | str) -> float:
+    """Where a number of rows or shots lies on an axis; a range "1-5" at its middle."""
+    low, _, high = str(value).partition("-")
+    return (float(low) + float(high or low)) / 2
 
 
 def _cell(text: str) -> str:
@@ -102,14 +120,13 @@ def _grouped(rows: Iterable[Row], *keys: str) -> dict[tuple, list[Row]]:
 
 def _plots(rows: Sequence[Row], out: Path) -> list[Path]:
     arms = _grouped(rows, "task", "representation", "synthesizer", "made", "classifier", "weights", "seed")
-    tried = {row["made"] for row in rows if row["made"]}
+    sweep = [row for row in rows if row["made"] and not row.get("exact")]
     gaining = {key: group for key, group in arms.items() if group[0]["p"] is not None}
     files = [_plot(arms, "shot", "accuracy", "ci95", out / ACCURACY)]
     if gaining:
         files.append(_plot(gaining, "shot", "gain", "gain_ci95", out / GAIN))
-    if len(tried) > 1:
-        over_made = _grouped((r for r in rows if r["made"]), "task", "representation", "synthesizer", "classifier",
-                             "weights", "seed", "shot")  # fmt: skip
+    if len({row["made"] for row in sweep}) > 1:
+        over_made = _grouped(sweep, "task", "representation", "synthesizer", "classifier", "weights", "seed", "shot")
         files.append(_plot(over_made, "made", "gain", "gain_ci95", out / MADE))
     return files
 
@@ -124,15 +141,15 @@ def _plot(lines: dict[tuple, list[Row]], x: str, y: str, interval: str, path: Pa
     axes = figure.subplots()
     shown = list(lines.values())[:_MOST_LINES]
     for i, group in enumerate(shown):
-        group = sorted(group, key=lambda row: row[x])
+        group = sorted(group, key=lambda row: _place(row[x]))
         nudge = 1.02 ** (i - len(shown) / 2)  # the axis is logarithmic
         low, high = zip(*((r[y] - _end(r, interval, 0, y), _end(r, interval, 1, y) - r[y]) for r in group), strict=True)
         dashes = "--" if group[0].get("control") else "-"
-        axes.errorbar([r[x] * nudge for r in group], [r[y] for r in group], yerr=(low, high), capsize=2, marker=".",
-                      linestyle=dashes, linewidth=1, label=_label(group[0], x))  # fmt: skip
-    ticks = sorted({row[x] for group in shown for row in group})
+        axes.errorbar([_place(r[x]) * nudge for r in group], [r[y] for r in group], yerr=(low, high), capsize=2,
+                      marker=".", linestyle=dashes, linewidth=1, label=_label(group[0], x))  # fmt: skip
+    ticks = sorted({row[x] for group in shown for row in group}, key=_place)
     axes.set_xscale("log")
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xticks([_place(tick) for tick in ticks], [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel({"shot": "real shots of each class", "made": "made rows of each class"}[x])
     axes.set_ylabel({"accuracy": "accuracy, %", "gain": "gain over nothing, points"}[y])
@@ -155,6 +172,6 @@ def _end(row: Row, interval: str, side: int, y: str) -> float:
 
 def _label(row: Row, x: str) -> str:
     """A line's name, with dollar signs kept from being read as formulas."""
-    made = f" x {row['made']}" if row["made"] and x != "made" else ""
+    made = _how_many(row) if x != "made" else ""
     shot = f", {row['shot']} shots" if x == "made" else ""
     return f"{row['synthesizer']}{made}, {row['classifier']} on {row['representation']}{shot}".replace("$", r"\$")

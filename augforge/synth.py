@@ -14,7 +14,8 @@ from augforge import output
 from augforge.data.banks import FeatureBank
 from augforge.export import Sink, pack_npz, write_all
 from augforge.making import Making, PictureBank, rows_of_unit
-from augforge.orders import Options, Order, Ready, open_bank, prepare
+from augforge.orders import Options, Order, Ready, device_of, open_bank, prepare
+from augforge.picture_features import Skipped, embed_pictures
 from augforge.sheet import draw_sheet
 from augforge.synth_features import plan_features, synth_features
 from augforge.types import InputError
@@ -58,9 +59,9 @@ def synth(order: Order, out: str | Path, options: Options = DEFAULTS) -> Report:
     run that was stopped, in whatever way, goes on with `Options(resume=True)`.
     """
     start = time.perf_counter()
-    out, bank = Path(out), open_bank(order, options.data_root)
+    out, (bank, skipped) = Path(out), _open(order, options)
     if isinstance(bank, FeatureBank):
-        report = Report(str(out), **synth_features(order, bank, out, options))
+        report = Report(str(out), **synth_features(order, bank, out, options), skipped=skipped)
     else:
         report = _synth_pictures(order, bank, out, options)
     report.seconds = time.perf_counter() - start
@@ -84,9 +85,11 @@ def _synth_pictures(order: Order, bank: PictureBank, out: Path, options: Options
 
 def dry_run(order: Order, out: str | Path, options: Options = DEFAULTS) -> Report:
     """What `synth` would make and how many bytes that takes, estimated from some of the pictures; writes nothing."""
-    out, bank = Path(out), open_bank(order, options.data_root)
+    out, (bank, skipped) = Path(out), _open(order, options)
     if isinstance(bank, FeatureBank):
-        return Report(str(out), **plan_features(order, bank)[2], dry_run=True)
+        report = Report(str(out), **plan_features(order, bank, options)[2], skipped=skipped)
+        report.dry_run = True
+        return report
     ready = prepare(order, bank, out, options)
     report = _report(ready, out)
     report.dry_run = True
@@ -100,6 +103,17 @@ def dry_run(order: Order, out: str | Path, options: Options = DEFAULTS) -> Repor
             sizes.append(ready.sink.size_of(made.picture))
     report.size = round(float(np.mean(sizes)) * plan.total) if sizes else 0
     return report
+
+
+def _open(order: Order, options: Options) -> tuple[PictureBank | FeatureBank, Skipped]:
+    """The bank of an order, its pictures embedded where it names a representation, and which could not be read then."""
+    bank = open_bank(order, options.data_root)
+    if order.representation is None:
+        return bank, []
+    features, skipped = embed_pictures(bank, order.representation, device_of(options.device, best="cpu"))
+    if options.strict and skipped:
+        raise InputError(f"{skipped[0][0]!r} {skipped[0][1]} (--strict)")
+    return features, skipped
 
 
 def _report(ready: Ready, out: Path) -> Report:

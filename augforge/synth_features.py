@@ -16,21 +16,25 @@ from augforge import __version__, catalog, chance, output, saving
 from augforge.data.banks import FeatureBank
 from augforge.data.features import write_features
 from augforge.export import PARTIAL
+from augforge.imagine import joined
 from augforge.manifest import REAL, Row
 from augforge.orders import Options, Order, open_part, run_record
 from augforge.plan import ClassPlan, Plan, Quota, make_plan
+from augforge.representations.bank import MADE_BY
 from augforge.types import Examples, InputError
 
 FILE = "features.safetensors"
 _ROWS_AT_ONCE = 8192
 
 
-def plan_features(order: Order, bank: FeatureBank) -> tuple[Any, Plan, dict[str, Any]]:
+def plan_features(order: Order, bank: FeatureBank, options: Options) -> tuple[Any, Plan, dict[str, Any]]:
     """The fitted part, the plan of a run on features, and its report: counts, and the bytes that the rows will take."""
     if order.format != "folder" or order.size is not None:
-        raise InputError(f"{order.source!r} holds features, which go to one {FILE}; --format and --size are for images")
-    part = open_part(order, bank)
-    rows = {name: bank.rows_of(label).numpy() for label, name in enumerate(bank.classes)}
+        made = "--representation makes" if order.representation else f"{order.source!r} holds"
+        raise InputError(f"{made} features, which go to one {FILE}; --format and --size are for images")
+    part = open_part(order, bank, options.data_root)
+    of_class = torch.argsort(bank.y, stable=True).split(bank.counts().tolist())
+    rows = {name: members.numpy() for name, members in zip(bank.classes, of_class, strict=True)}
     quota = Quota(order.per_class, order.to, order.counts)
     plan = make_plan(rows, quota, part.support_needed, order.include_real, 1)
     if catalog.describe(part)["name"] == "nothing":
@@ -52,15 +56,14 @@ def synth_features(order: Order, bank: FeatureBank, out: Path, options: Options)
     """
     if options.shard[1] > 1:
         raise InputError("--shards was given; expected none: features are made in one go")
-    part, plan, report = plan_features(order, bank)
-    source = Path(bank.origin)
-    output.claim(out, run_record(order, bank, part, plan), source if source.exists() else None, options)
+    part, plan, report = plan_features(order, bank, options)
+    source, record = Path(bank.origin), run_record(order, bank, part, plan)
+    if order.representation is not None:
+        record["representation"] = bank.groups[MADE_BY][0]
+    output.claim(out, record, source if source.exists() else None, options)
     if (out / output.MANIFEST).exists():
         return report | {"already": plan.total, "made": 0, "real": 0}
-    made = [made_of_class(order, bank, part, c) for c in plan.classes]
-    whole = made[0]
-    for one in made[1:]:
-        whole = whole + one
+    whole = joined([made_of_class(order, bank, part, c) for c in plan.classes])
     parent = torch.full((len(whole),), -1) if whole.parent is None else whole.parent
     if bank.index is not None:  # rows of the source's file, not of the part of it that was opened
         parent = torch.where(parent < 0, parent, bank.index[parent])
@@ -83,14 +86,12 @@ def made_of_class(order: Order, bank: FeatureBank, part: Any, plan: ClassPlan) -
     """The rows of one class that go out: real ones where they are included, then made ones; parents are bank rows."""
     rows = torch.from_numpy(plan.rows)
     real = rows[: plan.real]
-    parts = [Examples(bank.x[real], torch.full_like(real, plan.label), torch.full_like(real, -1))]
+    weight = None if bank.weight is None else bank.weight[real]
+    parts = [Examples(bank.x[real], torch.full_like(real, plan.label), torch.full_like(real, -1), weight)]
     for start in range(0, plan.make, _ROWS_AT_ONCE):
         places, indices = plan.items(start, min(start + _ROWS_AT_ONCE, plan.make))
         parts.append(features_of(order, bank, part, plan, (places, indices)))
-    whole = parts[0]
-    for one in parts[1:]:
-        whole = whole + one
-    return whole
+    return joined(parts)
 
 
 def features_of(
@@ -114,12 +115,13 @@ def _rows(order: Order, bank: FeatureBank, part: Any, plan: Plan) -> list[Row]:
     method, settings = catalog.describe(part)["name"], saving.part_digest(part)
     rows: list[Row] = []
     for c in plan.classes:
+        parents = [_parent(bank, row) for row in c.rows.tolist()] if c.real or part.one_parent else []
         for place in range(c.real):
-            facts = (REAL, "", _parent(bank, int(c.rows[place])), place)
+            facts = (REAL, "", parents[place], place)
             rows.append(_row(order, c.name, len(rows), facts))
         places, indices = c.items(0, c.make) if c.make else (np.zeros(0, np.int64),) * 2
         for place, index in zip(places.tolist(), indices.tolist(), strict=True):
-            parent = _parent(bank, int(c.rows[place])) if part.one_parent else ("", "")
+            parent = parents[place] if part.one_parent else ("", "")
             rows.append(_row(order, c.name, len(rows), (method, settings, parent, index)))
     return rows
 

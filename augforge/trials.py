@@ -45,9 +45,16 @@ class Trials:
 
     def part(self, start: int, end: int) -> Trials:
         """The episodes from `start` up to, not including, `end`."""
+        return self._at(slice(start, end))
+
+    def take(self, places: Tensor) -> Trials:
+        """The episodes at `places` [m] int64, in that order."""
+        return self._at(places)
+
+    def _at(self, places: slice | Tensor) -> Trials:
         r = self.rows
-        rows = Stacked(r.classes[start:end], r.support[start:end], r.query[start:end])
-        return Trials(rows, self.target[start:end], self.clusters[start:end])
+        clusters = self.clusters[places if isinstance(places, slice) else places.numpy()]
+        return Trials(Stacked(r.classes[places], r.support[places], r.query[places]), self.target[places], clusters)
 
     def by_class(self, correct: NDArray) -> NDArray[np.float64]:
         """The part of right answers for each class, [n, way], from `correct` [n, m].

@@ -36,6 +36,8 @@ _seed = click.option("--seed", type=int, default=0, show_default=True, help="The
 @_set
 @_config
 @_seed
+@click.option("--representation", metavar="R|DIR",
+              help="Embed pictures by it, as conv4-glyphs or a folder of `fit`: makes features.")  # fmt: skip
 @click.option("--size", type=int, metavar="PX", help="Make every picture square first: short side PX, middle cut out.")
 # Where to
 @click.option("--format", "sink", type=click.Choice(["folder", "webdataset", "npz"]), default="folder",
@@ -79,6 +81,7 @@ def synth(**given: Any) -> None:
         format=given["sink"],
         **{name: given[name] for name in ("per_class", "to", "classes", "split", "seed", "quality", "size")},
         include_real=given["include_real"],
+        representation=given["representation"],
     )
     bar = _Bar(sys.stderr.isatty())
     options = Options(
@@ -101,6 +104,8 @@ def synth(**given: Any) -> None:
 @click.argument("source")
 @click.option("--out", type=_PATH, required=True, metavar="DIR", help="The folder that the fitted method goes to.")
 @click.option("--split", metavar="NAME", help="Which part of the source to learn from [default: train].")
+@click.option("--representation", metavar="R|DIR",
+              help="Learn from the features it makes of pictures: conv4-glyphs, or a folder of `fit`.")  # fmt: skip
 @_set
 @_config
 @_seed
@@ -118,7 +123,8 @@ def fit(**given: Any) -> None:
     from augforge.saving import part_digest
 
     out, settings = given["out"], _settings(given["config"], given["assignments"])
-    order = Order(given["source"], given["name"], settings, per_class=0, split=given["split"], seed=given["seed"])
+    chosen = {name: given[name] for name in ("split", "seed", "representation")}
+    order = Order(given["source"], given["name"], settings, per_class=0, **chosen)
     part, kind = fit_part(order, out, Fitting(given["device"], given["resume"], given["data_root"], _told_loss()))
     digest = part_digest(part, kind)
     if given["as_json"]:

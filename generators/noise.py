@@ -49,15 +49,15 @@ class Noise:
         """
         if base.space == "image":
             return self
-        sums, counts = torch.zeros(0), torch.bincount(base.y, minlength=len(base.classes))
-        scatter = torch.zeros(0)
+        sums, scatter, counts = torch.zeros(0), torch.zeros(0), torch.bincount(base.y, minlength=len(base.classes))
         for rows in torch.arange(len(base.y)).split(_ROWS_AT_ONCE):
             x = torch.as_tensor(base.examples(rows).x).to(torch.float64)
             if not len(sums):
-                sums = torch.zeros(len(base.classes), x.shape[1], dtype=torch.float64)
-                scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)
-            sums.index_add_(0, base.y[rows], x)
+                sums = torch.zeros(len(base.classes), x.shape[1], dtype=torch.float64, device=x.device)
+                scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
+            sums.index_add_(0, base.y[rows].to(x.device), x)
             scatter += x.T @ x
+        counts = counts.to(sums.device)
         free = int((counts - 1).clamp(min=0).sum())
         if not free:
             raise InputError("noise needs a base class with at least 2 rows to learn their spread; every class has 1")

@@ -1,18 +1,16 @@
 import json
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from augforge import benchmark
+from augforge import bench_parts
 from augforge.bench_results import append_row, read_results
 from augforge.bench_rows import per_class
 from augforge.benchmark import Plan, run
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
-from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.digests import made_by
 from augforge.episodes import draw_episodes
 from augforge.generators.classical import Classical
@@ -22,68 +20,13 @@ from augforge.generators.nothing import Nothing
 from augforge.recipes import Recipe, part_name, with_controls
 from augforge.tasks import Task
 from augforge.trials import as_trials, cluster_of_classes
-from augforge.types import Examples, InputError
-
-
-def features(k, each, d, seed, prefix, spread=1.0):
-    rng = torch.Generator().manual_seed(seed)
-    y = torch.arange(k).repeat_interleave(each)
-    x = spread * torch.randn(k, d, generator=rng)[y] + torch.randn(k * each, d, generator=rng)
-    return FeatureBank(x, y, tuple(f"{prefix}{i}" for i in range(k)), origin=prefix)
-
-
-def feature_task(d=16, seed=0):
-    return Task(
-        "toy", features(12, 12, d, seed, "b"), features(6, 24, d, seed + 1, "v"), features(10, 24, d, seed + 2, "n")
-    )
-
-
-def pictures(k, each, seed, prefix):
-    rng = np.random.default_rng(seed)
-    y = np.repeat(np.arange(k), each)
-    base = rng.integers(0, 256, (k, 8, 8, 1))
-    pixels = np.clip(base[y] + rng.normal(0, 40, (k * each, 8, 8, 1)), 0, 255).astype(np.uint8)
-    return ArrayPictures(torch.from_numpy(y), tuple(f"{prefix}{i}" for i in range(k)), pixels, prefix)
-
-
-@dataclass
-class Pixels:
-    """A representation without weights."""
-
-    scale: float = 1.0
-
-    def fit(self, base, rng):
-        return self
-
-    def embed(self, x):
-        return x.float().flatten(1) / 255 * self.scale
-
-
-@dataclass
-class Shifter:
-    """A generator of features that looks at its whole episode, and has a size of noise."""
-
-    space: ClassVar[str] = "feature"
-    one_parent: ClassVar[bool] = False
-    support_needed: ClassVar[int] = 1
-    noise_scale: float = 1.0
-    mean_: torch.Tensor | None = field(default=None, init=False, repr=False)
-
-    def fit(self, base, rng):
-        self.mean_ = base.x.mean(0)
-        return self
-
-    def synthesize(self, support, want, keys):
-        first = support.x[torch.searchsorted(support.y, want)]  # the rows come class by class
-        noise = (keys % 1000).float()[:, None] / 1000 - 0.5
-        return Examples(first + self.noise_scale * noise + 0.1 * (self.mean_ - support.x.mean(0)), want)
-
+from augforge.types import InputError
 
 PLAN = Plan(way=5, shots=(1, 3), query=5, trials=40)
 
 
-def test_constant_weights_leave_classifiers_that_read_weights_as_they_were():
-    task = feature_task()
+def test_constant_weights_leave_classifiers_that_read_weights_as_they_were(toys):
+    task = toys.feature_task()
     for weights, same in (("constant", True), ("each", False)):
         arms = run(task, [Recipe(None, Copies(), Logistic(), 12, weights)], PLAN).arms
         changed = [np.mean(a.outcome.predicted != a.plain.outcome.predicted) for a in arms if a.plain]
@@ -93,9 +36,11 @@ def test_constant_weights_leave_classifiers_that_read_weights_as_they_were():
 # The controls
 
 
-def test_every_table_has_its_controls_with_nothing_first():
-    part = Shifter()
-    arms = with_controls([Recipe(None, part, Prototype(), 4), Recipe(None, part, Logistic(), 4)], feature_task().novel)
+def test_every_table_has_its_controls_with_nothing_first(toys):
+    part = toys.Shifter()
+    arms = with_controls(
+        [Recipe(None, part, Prototype(), 4), Recipe(None, part, Logistic(), 4)], toys.feature_task().novel
+    )
     shown = [(recipe.shown()["synthesizer"], recipe.shown()["classifier"], control) for recipe, control in arms]
     for judge in ("prototype", "logistic"):
         arms_of = {(s, control) for s, j, control in shown if j == judge}
@@ -107,12 +52,14 @@ def test_every_table_has_its_controls_with_nothing_first():
     assert (quiet.noise_scale, part.noise_scale) == (0.0, 1.0)
 
 
-def test_pictures_have_classical_augmentation_as_a_control():
-    bank = pictures(4, 4, 0, "n")
-    names = [r.shown()["synthesizer"] for r, _ in with_controls([Recipe(Pixels(), Copies(), Prototype(), 2)], bank)]
+def test_pictures_have_classical_augmentation_as_a_control(toys):
+    bank = toys.pictures(4, 4, 0, "n")
+    names = [
+        r.shown()["synthesizer"] for r, _ in with_controls([Recipe(toys.Pixels(), Copies(), Prototype(), 2)], bank)
+    ]
     assert "classical(preset=handwriting" in "".join(names)
     for preset, controls in (("handwriting", 0), ("keras", 1)):
-        asked = with_controls([Recipe(Pixels(), Classical(preset=preset), Prototype(), 2)], bank)
+        asked = with_controls([Recipe(toys.Pixels(), Classical(preset=preset), Prototype(), 2)], bank)
         assert sum(control for r, control in asked if isinstance(r.synthesizer, Classical)) == controls
 
 
@@ -125,10 +72,10 @@ def test_names_tell_the_settings_that_are_not_usual():
 # The run
 
 
-def test_a_run_on_features_end_to_end(tmp_path):
-    recipes = [Recipe(None, Shifter(), judge, 4) for judge in (Prototype(), Logistic())]
+def test_a_run_on_features_end_to_end(toys, tmp_path):
+    recipes = [Recipe(None, toys.Shifter(), judge, 4) for judge in (Prototype(), Logistic())]
     seen = []
-    results = run(feature_task(), recipes, PLAN, tmp_path, lambda *told: seen.append(told))
+    results = run(toys.feature_task(), recipes, PLAN, tmp_path, lambda *told: seen.append(told))
     assert len(results.rows) == 2 * 5 * 2 == seen[-1][0] == seen[-1][1]
     json.dumps(results.as_json(), allow_nan=False)
     for row in results.rows:
@@ -149,12 +96,12 @@ def _plain(rows, row):
     return next(r for r in rows if r["made"] == 0 and all(r[k] == row[k] for k in same))
 
 
-def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):
-    task, first = feature_task(), Recipe(None, Copies(), Logistic(), 4)
+def test_what_is_measured_is_not_measured_again(toys, tmp_path, monkeypatch):
+    task, first = toys.feature_task(), Recipe(None, Copies(), Logistic(), 4)
     rows = run(task, [first], PLAN, tmp_path).rows
     measured = []
-    real = benchmark.predict
-    monkeypatch.setattr(benchmark, "predict", lambda *given: measured.append(given[0]) or real(*given))
+    real = bench_parts.predict
+    monkeypatch.setattr(bench_parts, "predict", lambda *given: measured.append(given[0]) or real(*given))
     again = run(task, [first], PLAN, tmp_path).rows
     assert not measured
     assert [without(row) for row in again] == [without(row) for row in rows]
@@ -181,18 +128,18 @@ def test_a_killed_run_leaves_lines_that_can_be_read(tmp_path):
         read_results(path)
 
 
-def test_a_damaged_outcome_is_measured_again(tmp_path):
+def test_a_damaged_outcome_is_measured_again(toys, tmp_path):
     recipe = [Recipe(None, Copies(), Prototype(), 4)]
-    rows = run(feature_task(), recipe, PLAN, tmp_path).rows
+    rows = run(toys.feature_task(), recipe, PLAN, tmp_path).rows
     for file in (tmp_path / "outcomes").iterdir():
         file.write_bytes(file.read_bytes()[:50])
-    again = run(feature_task(), recipe, PLAN, tmp_path).rows
+    again = run(toys.feature_task(), recipe, PLAN, tmp_path).rows
     assert [without(row) for row in again] == [without(row) for row in rows]
 
 
-def test_a_run_on_pictures_embeds_once_and_judges_on_validation_too(tmp_path):
-    task = Task("toy", pictures(8, 8, 0, "b"), pictures(6, 14, 1, "v"), pictures(6, 14, 2, "n"))
-    recipes = [Recipe(Pixels(), Classical(preset="handwriting"), Prototype(), 3)]
+def test_a_run_on_pictures_embeds_once_and_judges_on_validation_too(toys, tmp_path):
+    task = Task("toy", toys.pictures(8, 8, 0, "b"), toys.pictures(6, 14, 1, "v"), toys.pictures(6, 14, 2, "n"))
+    recipes = [Recipe(toys.Pixels(), Classical(preset="handwriting"), Prototype(), 3)]
     novel = run(task, recipes, PLAN, tmp_path)
     assert {row["synthesizer"].partition("(")[0] for row in novel.rows} == {"nothing", "copies", "noise", "classical"}
     assert len(list((tmp_path / "features").iterdir())) == 2  # base and novel
@@ -203,33 +150,33 @@ def test_a_run_on_pictures_embeds_once_and_judges_on_validation_too(tmp_path):
     assert sum(told["queries"]) == 40 * 5 * 5 == np.sum(told["confusion"])
 
 
-def test_ways_above_five_have_a_top5_of_their_own():
-    rows = run(feature_task(), [Recipe(None, Nothing(), Prototype())], replace(PLAN, way=8)).rows
+def test_ways_above_five_have_a_top5_of_their_own(toys):
+    rows = run(toys.feature_task(), [Recipe(None, Nothing(), Prototype())], replace(PLAN, way=8)).rows
     assert all(row["accuracy"] < row["top5"] < 100 for row in rows)
 
 
 # Leakage
 
 
-def test_a_class_in_base_and_novel_is_refused():
+def test_a_class_in_base_and_novel_is_refused(toys):
     with pytest.raises(InputError, match="among its base classes and its novel"):
-        Task("toy", features(4, 4, 3, 0, "x"), None, features(4, 4, 3, 1, "x"))
+        Task("toy", toys.features(4, 4, 3, 0, "x"), None, toys.features(4, 4, 3, 1, "x"))
 
 
-def test_features_of_other_weights_are_refused():
-    base, novel = features(8, 8, 4, 0, "b"), features(8, 8, 4, 1, "n")
+def test_features_of_other_weights_are_refused(toys):
+    base, novel = toys.features(8, 8, 4, 0, "b"), toys.features(8, 8, 4, 1, "n")
     with pytest.raises(InputError, match="do not tell what made them"):
-        run(Task("toy", base, None, novel), [Recipe(Pixels(), Copies(), Prototype(), 2)], PLAN)
-    marked = [replace(bank, groups={"made_by": (made_by(Pixels(2.0)),) * len(bank)}) for bank in (base, novel)]
+        run(Task("toy", base, None, novel), [Recipe(toys.Pixels(), Copies(), Prototype(), 2)], PLAN)
+    marked = [replace(bank, groups={"made_by": (made_by(toys.Pixels(2.0)),) * len(bank)}) for bank in (base, novel)]
     with pytest.raises(InputError, match="were made with the weights"):
-        run(Task("toy", marked[0], None, marked[1]), [Recipe(Pixels(), Copies(), Prototype(), 2)], PLAN)
-    rows = run(Task("toy", marked[0], None, marked[1]), [Recipe(Pixels(2.0), Copies(), Prototype(), 2)],
+        run(Task("toy", marked[0], None, marked[1]), [Recipe(toys.Pixels(), Copies(), Prototype(), 2)], PLAN)
+    rows = run(Task("toy", marked[0], None, marked[1]), [Recipe(toys.Pixels(2.0), Copies(), Prototype(), 2)],
                replace(PLAN, shots=(1,))).rows  # fmt: skip
-    assert rows[0]["maker"] == made_by(Pixels(2.0))
+    assert rows[0]["maker"] == made_by(toys.Pixels(2.0))
 
 
-def test_a_query_in_its_support_is_refused():
-    bank = features(6, 10, 4, 0, "n")
+def test_a_query_in_its_support_is_refused(toys):
+    bank = toys.features(6, 10, 4, 0, "n")
     good = draw_episodes(bank.y, way=5, shot=1, n_query=3, trials=4)
     query = good[2].query.clone()
     query[1, 0] = good[2].support[1, 0]
@@ -251,16 +198,16 @@ def test_plans_that_make_no_sense_are_refused(given, words):
         replace(PLAN, **given)
 
 
-def test_pictures_cannot_be_made_from_features():
+def test_pictures_cannot_be_made_from_features(toys):
     with pytest.raises(InputError, match="classical makes images, and these rows are features"):
-        run(feature_task(), [Recipe(None, Classical(), Prototype(), 2)], PLAN)
+        run(toys.feature_task(), [Recipe(None, Classical(), Prototype(), 2)], PLAN)
 
 
 # Chance
 
 
-def test_rotations_and_groups_are_clusters():
-    bank = replace(features(6, 2, 3, 0, "n"), classes=("a", "b", "c", "a/rot090", "b/rot090", "c/rot090"))
+def test_rotations_and_groups_are_clusters(toys):
+    bank = replace(toys.features(6, 2, 3, 0, "n"), classes=("a", "b", "c", "a/rot090", "b/rot090", "c/rot090"))
     rotated = replace(bank, groups={"rotation": torch.zeros(12, dtype=torch.int64)})
     assert cluster_of_classes(rotated, None).tolist() == [0, 1, 2, 0, 1, 2]
     grouped = replace(bank, groups={"alphabet": ("p", "p", "q", "q", "r", "r", "s", "s", "t", "t", "t", "t")})
@@ -268,24 +215,24 @@ def test_rotations_and_groups_are_clusters():
     assert cluster_of_classes(bank, None).tolist() == list(range(6))
 
 
-def test_no_global_random_state_moves():
+def test_no_global_random_state_moves(toys):
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    run(feature_task(), [Recipe(None, Shifter(), Logistic(), 4)], PLAN)
+    run(toys.feature_task(), [Recipe(None, toys.Shifter(), Logistic(), 4)], PLAN)
     assert torch.equal(torch_state, torch.get_rng_state())
     assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
 
 
-def test_false_alarms_on_shuffled_labels_stay_under_five_percent():
+def test_false_alarms_on_shuffled_labels_stay_under_five_percent(toys):
     """The whole engine, 200 times, on features whose labels mean nothing: no arm can help."""
     alarms = []
     plan = Plan(way=5, shots=(5,), query=8, trials=50)
-    base = features(6, 10, 12, 99, "b")
+    base = toys.features(6, 10, 12, 99, "b")
     for seed in range(200):
         rng = torch.Generator().manual_seed(seed)
-        bank = features(16, 20, 12, seed, "n")
+        bank = toys.features(16, 20, 12, seed, "n")
         task = Task("shuffled", base, None, replace(bank, y=bank.y[torch.randperm(len(bank), generator=rng)]))
         recipes = [Recipe(None, Copies(), Prototype(), 7), Recipe(None, Noise(scale=0.0), Prototype(), 7)]
-        recipes.append(Recipe(None, Shifter(noise_scale=0.0), Prototype(), 7))
+        recipes.append(Recipe(None, toys.Shifter(noise_scale=0.0), Prototype(), 7))
         rows = run(task, recipes, replace(plan, seed=seed)).rows
         alarms.append(any(row["verdict"] == "helps" for row in rows))
     assert np.mean(alarms) <= 0.05

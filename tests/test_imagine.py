@@ -1,3 +1,6 @@
+import functools
+import operator
+
 import pytest
 import torch
 
@@ -5,7 +8,7 @@ from augforge import chance
 from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
 from augforge.generators.nothing import Nothing
-from augforge.imagine import check_space, enlarge, fill_to, more_of_each
+from augforge.imagine import check_space, enlarge, fill_to, joined, more_of_each
 from augforge.types import Examples, InputError
 
 Y = torch.tensor([1, 0, 1, 1, 3])
@@ -74,3 +77,17 @@ def test_pictures_are_told_from_features():
     feature_part = type("FeaturePart", (), {"space": "feature"})()
     with pytest.raises(InputError, match="x makes features, and these rows are images"):
         check_space(feature_part, listed, "x")
+
+
+def test_joining_at_once_is_adding_one_by_one():
+    whole = {"parent": torch.tensor([4, 5]), "weight": torch.tensor([0.5, 2.0])}
+    parts = [
+        Examples(torch.randn(2, 3), torch.tensor([i, i]), **{name: whole[name] for name in names})
+        for i, names in enumerate([(), ("parent",), ("weight",), ("parent", "weight")])
+    ]
+    for some in ([parts[0]], parts[:2], parts[1:], parts, [parts[0].take(torch.zeros(0, dtype=torch.int64)), parts[3]]):
+        once, added = joined(some), functools.reduce(operator.add, some)
+        for column in ("x", "y", "parent", "weight"):
+            a, b = getattr(once, column), getattr(added, column)
+            assert (a is None) == (b is None)
+            assert a is None or (a.dtype == b.dtype and torch.equal(a, b))

@@ -45,6 +45,22 @@ def test_a_name_cannot_break_the_table():
     assert "(? to ?)" in line
 
 
+def test_columns_that_are_not_filled_are_left_out():
+    assert "by validation |" not in markdown(ROWS)
+    asked = [found | {"best_plain": "logistic", "gain_best": 0.5, "gain_best_ci95": [0.1, 0.9], "seeds": 3,
+                      "gain_sd": 0.25, "exact": bool(found["made"])} for found in ROWS]  # fmt: skip
+    text = markdown(asked)
+    assert "600 episodes, 15 queries, mean over 3 training seeds" in text
+    assert "| mixing, exact |" in text
+    assert "| +0.50 (+0.10 to +0.90) logistic | 0.25 |" in text
+
+
+def test_ranges_of_shots_lie_at_their_middle(tmp_path):
+    rows = [row("nothing", 0, shot, 50.0, 0.0) for shot in (5, "1-5", 1)]
+    assert [path.name for path in write_report(rows, tmp_path)] == ["table.md", "accuracy.png"]
+    assert "5-way 1-5-shot" in (tmp_path / "table.md").read_text()
+
+
 def test_files_are_written_and_no_global_setting_of_the_plots_moves(tmp_path):
     before = matplotlib.get_backend(), dict(matplotlib.rcParams)
     files = write_report(ROWS, tmp_path / "new" / "folder")

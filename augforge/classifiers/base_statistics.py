@@ -42,7 +42,7 @@ def base_mean(x: Tensor) -> Tensor:
 
 def base_statistics(x: Tensor, y: Tensor, who: str) -> BaseStatistics:
     """The statistics of rows `x` [n, d] of classes `y` [n]; raises InputError where no class has two rows."""
-    ids, y = torch.unique(y, return_inverse=True)
+    ids, y = torch.unique(y.to(x.device), return_inverse=True)
     counts = torch.bincount(y).to(torch.float64)
     free = float((counts - 1).sum())
     if free < 1:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from augforge.classifiers.base_statistics import check_positive, check_range
+from augforge.classifiers.base_statistics import check_positive
+from augforge.classifiers.descent import check_descent, descend
 from augforge.classifiers.span import span
 from augforge.classifiers.weighted import as_given, as_rows, class_means, cosines
-from augforge.types import Bank, Examples, InputError
+from augforge.types import Bank, Examples
 
 
 @dataclass
@@ -35,12 +36,8 @@ class CosineClassifier:
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""
-        if self.steps < 0:
-            raise InputError(f"steps={self.steps} was given; expected at least 0")
         check_positive(self, "scale")
-        check_positive(self, "rate")
-        check_range(self, "momentum", 0, 1)
-        check_range(self, "decay", 0)
+        check_descent(self)
 
     def fit(self, base: Bank, rng: torch.Generator) -> Self:
         """Learn nothing: every episode trains its own layer."""
@@ -61,17 +58,18 @@ class CosineClassifier:
 
     def _train(self, x: Tensor, member: Tensor) -> Tensor:
         """The layer [b, way, r] trained on rows of length 1 [b, n, r], with its gradient written out."""
-        layer = F.normalize(class_means(x, member), dim=-1)
         weight = member.sum(-1, keepdim=True)
         total = weight.sum(1, keepdim=True)
-        speed = torch.zeros_like(layer)
-        for _ in range(self.steps):
+
+        def slope(layers: list[Tensor], step: int) -> list[Tensor]:
+            [layer] = layers
             length = torch.linalg.vector_norm(layer, dim=-1, keepdim=True).clamp(min=1e-12)
             unit = layer / length
             cosine = x @ unit.mT  # [b, n, way]
             wrong = self.scale * (weight * torch.softmax(self.scale * cosine, -1) - member) / total
             # d cos(x, W_k) / d W_k = (x - cos(x, W_k) W_k / ||W_k||) / ||W_k||
-            gradient = (wrong.mT @ x - (wrong * cosine).sum(1)[..., None] * unit) / length + self.decay * layer
-            speed = self.momentum * speed + gradient
-            layer = layer - self.rate * speed
+            gradient = (wrong.mT @ x - (wrong * cosine).sum(1)[..., None] * unit) / length
+            return [gradient + self.decay * layer]
+
+        [layer] = descend([F.normalize(class_means(x, member), dim=-1)], slope, self)
         return layer

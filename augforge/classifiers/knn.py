@@ -72,6 +72,8 @@ class Neighbours:
 
 def _nearness(distance: Tensor, rows: Rows) -> Tensor:
     """1 for the class whose row is nearest, down to 1 / way: distance [b, q, n] -> [b, q, way]."""
-    of_class = [distance.masked_fill(~(rows.member[..., k] > 0)[:, None], torch.inf).amin(-1) for k in range(rows.way)]
-    rank = torch.stack(of_class, -1).argsort(stable=True, dim=-1).argsort(-1)
+    label = rows.member.argmax(-1)[:, None].expand_as(distance)  # a row of weight 0 is infinitely far
+    nearest = distance.new_full((*distance.shape[:2], rows.way), torch.inf)
+    nearest = nearest.scatter_reduce(-1, label, distance, "amin")
+    rank = nearest.argsort(stable=True, dim=-1).argsort(-1)
     return (rows.way - rank).to(distance.dtype) / rows.way

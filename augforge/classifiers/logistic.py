@@ -16,6 +16,7 @@ from augforge.classifiers.weighted import Rows, as_given, as_rows
 from augforge.types import Bank, Examples
 
 _TOLERANCE = 1e-9
+_NEAR = 1e-3  # what a score may be off for rows in float32; measured, a seventh of it or less
 
 
 @dataclass
@@ -24,15 +25,19 @@ class Logistic:
 
     It minimises ||W||^2 / 2 + C sum_i w_i CE(y_i, softmax(W x_i + b)) over W [way, d] and b [way], which has the
     same minimum as scikit-learn's LogisticRegression(C) with its sample weights; the scores are W x + b.
-    `normalise` "l2" brings every row to length 1 first.
+    `normalise` "l2" brings every row to length 1 first; "spread" divides all rows by the root mean square distance of
+    the support rows to their mean, so that one C serves features of any size: on the validation letters of `glyphs`,
+    5 and 20 classes, 1 and 5 shots, C = 5 is then within 0.2 points of the best for raw, l2, centred-l2 and power
+    features alike. Without it C = 1 suits raw features of length 8 and loses up to 10 points on rows of length 1.
 
     All episodes of a batch are one tensor problem in float64, solved in the span of the support rows by Newton's
-    method to a relative gradient of 1e-9. Derivatives with respect to rows, weights and queries are those of the
-    minimum (implicit function theorem), not of the steps that led there.
+    method to a relative gradient of 1e-9; for rows in float32 1e-6 is enough where no score of a support row can be
+    off by more than 0.001. Derivatives with respect to rows, weights and queries are those of the minimum (implicit
+    function theorem), not of the steps that led there.
     """
 
     C: float = 1.0
-    normalise: Literal["none", "l2"] = "none"
+    normalise: Literal["none", "l2", "spread"] = "none"
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""
@@ -50,46 +55,59 @@ class Logistic:
         rows = as_rows(support, query)
         if self.normalise == "l2":
             rows = Rows(F.normalize(rows.x, dim=-1), F.normalize(rows.query, dim=-1), rows.member)
+        elif self.normalise == "spread":
+            size = _spread(rows)
+            rows = Rows(rows.x / size, rows.query / size, rows.member)
         x, member = rows.x.to(torch.float64), rows.member.to(torch.float64) * self.C
         with torch.no_grad():
-            layer = _minimum(x, member)
+            layer = _minimum(x, member, _NEAR if rows.x.dtype == torch.float32 else 0.0)
         if rows.needs_grad():
             layer = _with_derivatives(x, member, layer)
         layer = layer.to(rows.query.dtype)
-        return as_given(torch.baddbmm(layer[:, -1:], rows.query, layer[:, :-1]), query)
+        return as_given(torch.baddbmm(layer[:, None, :, -1], rows.query, layer[..., :-1].mT), query)
+
+
+def _spread(rows: Rows) -> Tensor:
+    """The root mean square distance [b, 1, 1] of support rows to their mean, weighted; 1 where they are all alike."""
+    share = (rows.weight / rows.weight.sum(1, keepdim=True))[..., None]
+    apart = rows.x - (share * rows.x).sum(1, keepdim=True)
+    square = (share * apart.square()).sum((1, 2), keepdim=True)
+    return torch.where(square > 0, square, 1).sqrt()
 
 
 def _problem(x: Tensor, member: Tensor) -> Problem:
     """The problem of rows [b, n, d] and C times their membership [b, n, way]."""
     one = x.new_ones(1)
-    penalty = torch.cat([one.expand(x.shape[2]), one * 0])[:, None]
-    return Problem(torch.cat([x, one.expand(*x.shape[:2], 1)], -1), member, penalty)
+    penalty = torch.cat([one.expand(x.shape[2]), one * 0])
+    return Problem(torch.cat([x, one.expand(*x.shape[:2], 1)], -1), member.mT.contiguous(), penalty)
 
 
-def _minimum(x: Tensor, member: Tensor) -> Tensor:
-    """W^T above b, [b, d + 1, way], for x [b, n, d], member [b, n, way].
+def _minimum(x: Tensor, member: Tensor, near: float) -> Tensor:
+    """W beside b, [b, way, d + 1], for x [b, n, d], member [b, n, way].
 
-    The rows are centred, which only moves the bias and makes it independent of W in Boehning's bound.
+    The rows are centred, which only moves the bias, and turned to their principal axes: both bring the Hessian near
+    to its diagonal.
     """
     weight = member.sum(-1)
     mean = (weight[:, None] @ x) / weight.sum(1)[:, None, None]  # [b, 1, d]
     axes = span(x - mean, weight)
-    found = minimise(_problem(axes.z, member), _TOLERANCE)
-    layer = axes.basis @ found[:, :-1]
-    bias = found[:, -1:] - mean @ layer
-    return torch.cat([layer, bias - bias.mean(-1, keepdim=True)], 1)
+    found = minimise(_problem(axes.z, member), _TOLERANCE, near)
+    layer = found[..., :-1] @ axes.basis.mT
+    bias = found[..., -1:] - layer @ mean.mT
+    return torch.cat([layer, bias - bias.mean(1, keepdim=True)], -1)
 
 
 def _with_derivatives(x: Tensor, member: Tensor, layer: Tensor) -> Tensor:
     """The same layer, with the derivatives of the minimum: w - H^-1 g(x, member), where g is 0 and H is held fixed."""
-    gradient = _problem(x, member).gradient(layer)
+    problem = _problem(x, member)
+    gradient = problem.gradient(layer, torch.softmax(problem.logits(layer), 1))
     solved = _Solve.apply(gradient, x.detach(), member.detach(), layer)
     assert isinstance(solved, Tensor)
     return layer - (solved - solved.detach())
 
 
 class _Solve(torch.autograd.Function):
-    """H^-1 of a gradient [b, d + 1, way]. H is symmetric, so its derivative is another solution."""
+    """H^-1 of a gradient [b, way, d + 1]. H is symmetric, so its derivative is another solution."""
 
     @staticmethod
     def forward(ctx, gradient, x, member, layer):  # type: ignore[no-untyped-def]
@@ -101,7 +119,7 @@ class _Solve(torch.autograd.Function):
         x, member, layer = ctx.saved_tensors
         problem = _problem(x, member)
         upstream = upstream.clone()
-        upstream[:, -1] -= upstream[:, -1].mean(-1, keepdim=True)  # the bias's free constant is held at mean 0
+        upstream[..., -1] -= upstream[..., -1].mean(-1, keepdim=True)  # the bias's free constant is held at mean 0
         enough = 1e-12 * upstream.square().sum((1, 2)).sqrt()
-        inverse = 1 / problem.bound().clamp(min=1e-30)
-        return solve(problem.curvature(layer), upstream, inverse, enough), None, None, None
+        p = torch.softmax(problem.logits(layer), 1)
+        return solve(problem.curvature(p), upstream, problem.inverse_diagonal(p), enough), None, None, None

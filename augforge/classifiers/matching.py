@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
-from augforge.classifiers.context import ContextEmbedding, Order, empty, like_input, start
-from augforge.classifiers.episodic import Episodes, train
+from augforge.classifiers.context import ContextEmbedding, Order
+from augforge.classifiers.context_fitting import build_context, check_context, fit_context, fitted_context
 from augforge.classifiers.weighted import as_given, as_rows
-from augforge.types import Bank, Examples, InputError
+from augforge.types import Bank, Examples
 
 
 @dataclass
@@ -49,32 +48,18 @@ class Matching:
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""
-        check_positive(self, "scale")
-        check_positive(self, "train_rate")
-        for name in ("context_steps", "train_steps", "train_shot"):
-            check_range(self, name, 1)
-        check_range(self, "train_way", 2)
+        check_context(self)
 
     def build(self, facts: dict[str, int]) -> None:
         """Make the context embedding empty, for rows of facts["features"] numbers."""
-        self.facts_ = dict(facts)
-        self.context_ = empty(facts["features"], self.context_steps)
+        build_context(self, facts)
 
     def fit(self, base: Bank, rng: torch.Generator) -> Self:
         """With `full_context`, train the embedding on episodes of base features; otherwise there is nothing to learn.
 
         Raises InputError for pictures, and for base classes too few or too small for an episode.
         """
-        if not self.full_context:
-            return self
-        x = base_rows(base, "matching").to(torch.float32)
-        self.build({"features": x.shape[1]})
-        assert self.context_ is not None
-        seed = int(torch.randint(1 << 62, (1,), generator=rng, device=rng.device))
-        start(self.context_, seed)
-        self.context_.to(x.device)
-        plan = Episodes(self.train_steps, self.train_rate, self.train_way, self.train_shot)
-        train(self.context_, self.scores, base, x, plan, seed)
+        fit_context(self, base, rng, "matching")
         return self
 
     def scores(self, support: Examples, query: Tensor) -> Tensor:
@@ -85,7 +70,7 @@ class Matching:
         rows = as_rows(support, query)
         x, f = rows.x, rows.query
         if self.full_context:
-            x, f = self._in_context(x, rows.weight > 0, f)
+            x, f = fitted_context(self, x, "matching")(x, rows.weight > 0, f, self.order)
         if self.unit_query:
             f = F.normalize(f, dim=-1)
         likeness = self.scale * (F.normalize(x, dim=-1) @ f.mT).mT  # [b, q, n]
@@ -96,11 +81,3 @@ class Matching:
         votes = attention @ rows.member  # [b, q, way]
         logs = votes.clamp(min=torch.finfo(votes.dtype).tiny).log()
         return as_given(logs - votes.sum(-1, keepdim=True).log(), query)
-
-    def _in_context(self, x: Tensor, there: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-        """g [b, n, d] and f [b, q, d]."""
-        if self.context_ is None or self.facts_ is None:
-            raise InputError("matching with full_context is not fitted yet; expected fit(base, rng), or a saved folder")
-        if self.facts_["features"] != x.shape[-1]:
-            raise InputError(f"matching was fitted on {self.facts_['features']} features; these have {x.shape[-1]}")
-        return like_input(self.context_, x)(x, there, query, self.order)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.classifiers.base_statistics import check_positive, check_range
+from augforge.classifiers.descent import check_descent, descend
 from augforge.classifiers.span import span
 from augforge.classifiers.weighted import as_given, as_rows
 from augforge.types import Bank, Examples, InputError
@@ -48,14 +48,11 @@ class Mlp:
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""
-        for name, least in (("hidden", 1), ("steps", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}={getattr(self, name)} was given; expected at least {least}")
+        if self.hidden < 1:
+            raise InputError(f"hidden={self.hidden} was given; expected at least 1")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout={self.dropout} was given; expected a number from 0 to below 1")
-        check_positive(self, "rate")
-        check_range(self, "momentum", 0, 1)
-        check_range(self, "decay", 0)
+        check_descent(self)
 
     def fit(self, base: Bank, rng: torch.Generator) -> Self:
         """Learn nothing: every episode trains its own network."""
@@ -96,13 +93,13 @@ class Mlp:
         b, way = len(x), member.shape[-1]
         start = _Layers(*(layer.expand(b, -1, -1) for layer in start))
         start = start._replace(last=start.last.expand(-1, -1, way), last_bias=start.last_bias.expand(-1, -1, way))
-        layers, speed = start, _Layers(*(torch.zeros_like(layer) for layer in start))
-        for kept in self._kept(x):
-            slope = _slope(x, member / total, layers, kept)
-            pulls = [g + self.decay * (now - was) for g, now, was in zip(slope, layers, start, strict=True)]
-            speed = _Layers(*(self.momentum * v + g for v, g in zip(speed, pulls, strict=True)))
-            layers = _Layers(*(layer - self.rate * v for layer, v in zip(layers, speed, strict=True)))
-        return layers
+        kept = self._kept(x)
+
+        def slope(layers: list[Tensor], step: int) -> list[Tensor]:
+            found = _slope(x, member / total, _Layers(*layers), kept[step])
+            return [g + self.decay * (now - was) for g, now, was in zip(found, layers, start, strict=True)]
+
+        return _Layers(*descend(start, slope, self))
 
     def _kept(self, x: Tensor) -> Tensor:
         """What each hidden unit is multiplied by at each step: [steps, hidden], 0 or 1 / (1 - dropout)."""

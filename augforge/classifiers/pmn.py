@@ -8,11 +8,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
-from augforge.classifiers.context import ContextEmbedding, Order, empty, like_input, start
-from augforge.classifiers.episodic import Episodes, train
+from augforge.classifiers.context import ContextEmbedding, Order
+from augforge.classifiers.context_fitting import build_context, check_context, fit_context, fitted_context
 from augforge.classifiers.weighted import as_given, as_rows, class_means, cosines
-from augforge.types import Bank, Examples, InputError
+from augforge.types import Bank, Examples
 
 
 @dataclass
@@ -46,32 +45,18 @@ class PrototypeMatching:
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""
-        check_positive(self, "scale")
-        check_positive(self, "train_rate")
-        for name in ("context_steps", "train_steps", "train_shot"):
-            check_range(self, name, 1)
-        check_range(self, "train_way", 2)
+        check_context(self)
 
     def build(self, facts: dict[str, int]) -> None:
         """Make the context embedding empty, for rows of facts["features"] numbers."""
-        self.facts_ = dict(facts)
-        self.context_ = empty(facts["features"], self.context_steps)
+        build_context(self, facts)
 
     def fit(self, base: Bank, rng: torch.Generator) -> Self:
         """With `full_context`, train the embedding on episodes of base features; otherwise there is nothing to learn.
 
         Raises InputError for pictures, and for base classes too few or too small for an episode.
         """
-        if not self.full_context:
-            return self
-        x = base_rows(base, "pmn").to(torch.float32)
-        self.build({"features": x.shape[1]})
-        assert self.context_ is not None
-        seed = int(torch.randint(1 << 62, (1,), generator=rng, device=rng.device))
-        start(self.context_, seed)
-        self.context_.to(x.device)
-        plan = Episodes(self.train_steps, self.train_rate, self.train_way, self.train_shot)
-        train(self.context_, self.scores, base, x, plan, seed)
+        fit_context(self, base, rng, "pmn")
         return self
 
     def scores(self, support: Examples, query: Tensor) -> Tensor:
@@ -83,9 +68,6 @@ class PrototypeMatching:
         if not self.full_context:
             means, f = class_means(rows.x, rows.member), rows.query
         else:
-            if self.context_ is None or self.facts_ is None:
-                raise InputError("pmn is not fitted yet; expected fit(base, rng) or a folder that it was saved in")
-            if self.facts_["features"] != rows.x.shape[-1]:
-                raise InputError(f"pmn was fitted on {self.facts_['features']} features; these have {rows.x.shape[-1]}")
-            means, f = like_input(self.context_, rows.x)(rows.x, rows.weight > 0, rows.query, self.order, rows.member)
+            context = fitted_context(self, rows.x, "pmn")
+            means, f = context(rows.x, rows.weight > 0, rows.query, self.order, rows.member)
         return as_given(torch.log_softmax(self.scale * cosines(f, means), -1), query)

@@ -15,7 +15,7 @@ from augforge.nets import built, folded
 from augforge.representations.backbones import Arch, make_backbone
 from augforge.representations.episodic import Lessons, nearest_mean_score, train_episodic
 from augforge.representations.pictures import Augment, Pixels, load_pixels, prepared, statistics
-from augforge.representations.supervised import Head, Schooling, steps_of, train_supervised, with_heads
+from augforge.representations.supervised import Head, Penalty, Schooling, steps_of, train_supervised, with_heads
 from augforge.training import Run, Stage, fast_arithmetic
 from augforge.types import Bank, InputError
 
@@ -49,7 +49,9 @@ class ConvNet:
     `drop` is DropBlock's share in ResNet-12; `average` the decay of the moving average of weights.
 
     Supervised: `epochs`, `batch_size`, `lr`, `weight_decay`, `label_smoothing`, `head` linear or cosine, `turns`
-    (telling right angles as a second task). Episodic: `steps` of `episodes` episodes of `way` classes with `shot`
+    (telling right angles as a second task), and `penalty` times `penalty_weight` on the features (Hariharan & Girshick,
+    ICCV 2017): "sgm", the squared gradient magnitude of the linear head, or "l2", the squared length. 0.02 is the
+    weight that the authors published for sgm. Episodic: `steps` of `episodes` episodes of `way` classes with `shot`
     and `query` rows, `episodic_lr`, `temperature`, `one_shot` (half of the loss from prototypes of one row),
     `within` (a column of the bank, or several joined with +: an episode's classes come from one group of it first).
     """
@@ -69,6 +71,8 @@ class ConvNet:
     label_smoothing: float = 0.1
     head: Head = "linear"
     turns: bool = False
+    penalty: Penalty = "none"
+    penalty_weight: float = 0.02
     steps: int = 6000
     episodes: int = 1
     way: int = 20
@@ -94,8 +98,11 @@ class ConvNet:
         for name in ("drop", "average", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} was given; expected at least 0 and below 1")
-        if self.size < 0 or not self.weight_decay >= 0:
-            raise InputError(f"size={self.size} weight_decay={self.weight_decay}: expected at least 0")
+        for name in ("size", "weight_decay", "penalty_weight"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name}={getattr(self, name)} was given; expected a number of at least 0")
+        if self.penalty == "sgm" and self.head != "linear":
+            raise InputError("penalty='sgm' is the gradient of a linear head; expected head='linear', or penalty='l2'")
 
     def fit(self, base: Bank, rng: torch.Generator, val: Bank | None = None, run: Run | None = None) -> Self:
         """Train on the pictures of `base`; with `val` the best of ten looks at its classes is kept.
@@ -125,7 +132,8 @@ class ConvNet:
     def _school(self, net: nn.Module, data: Pixels, rng: torch.Generator, judge: Judge | None, run: Run) -> None:
         """Train by supervised cross-entropy, in place."""
         schooling = Schooling(self.epochs, min(self.batch_size, len(data.y)), self.lr, self.weight_decay,
-                              self.label_smoothing, self.head, self.turns, self.augment)  # fmt: skip
+                              self.label_smoothing, self.head, self.turns, self.augment, self.penalty,
+                              self.penalty_weight)  # fmt: skip
         heads = with_heads(net, embedded(net.eval(), data.x[:1].permute(0, 3, 1, 2)).shape[1], data, self.head, rng)
         score = None if judge is None else lambda whole: judge(whole.net, True)
         stage = Stage("supervised", steps_of(data, schooling), self.lr, asdict(self), 0.02, self.average, 0.0, score)

@@ -3,7 +3,8 @@
 Chen et al., "A closer look at few-shot classification", ICLR 2019 (Baseline, and with the cosine head Baseline++);
 Tian et al., "Rethinking few-shot image classification: a good embedding is all you need?", ECCV 2020. The optional
 second task, to say by which right angle a picture was turned, is from Gidaris et al., "Boosting few-shot visual
-learning with self-supervision", ICCV 2019.
+learning with self-supervision", ICCV 2019. The penalties on features are from Hariharan & Girshick, "Low-shot visual
+recognition by shrinking and hallucinating features", ICCV 2017.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from augforge.representations.pictures import Augment, Pixels, batch
 from augforge.training import Loop, Run, Stage, epoch_batches, fast_arithmetic, step_generator
 
 Head = Literal["linear", "cosine"]
+Penalty = Literal["none", "sgm", "l2"]
 
 
 @dataclass(frozen=True)
 class Schooling:
     """The settings of supervised training: SGD with Nesterov momentum 0.9, `epochs` of batches of `batch_size`.
 
-    `turns` turns a quarter of each batch by each right angle, and teaches a second head to tell which.
+    `turns` turns a quarter of each batch by each right angle, and teaches a second head to tell which. `penalty`,
+    times `penalty_weight`, is added to the loss: `squared_gradients`, or "l2", the mean squared length of features.
     """
 
     epochs: int
@@ -37,19 +40,21 @@ class Schooling:
     head: Head
     turns: bool
     augment: Augment
+    penalty: Penalty = "none"
+    penalty_weight: float = 0.0
 
 
 class WithHeads(nn.Module):
-    """A backbone with a head for classes and one for right angles: [b, c, h, w] -> ([b, classes], [b, 4])."""
+    """A backbone with a head for classes and one for right angles: [b, c, h, w] -> [b, d], [b, classes], [b, 4]."""
 
     def __init__(self, net: nn.Module, classes: nn.Module, angles: nn.Module) -> None:
         super().__init__()
         self.net, self.classes, self.angles = net, classes, angles
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of the classes and of the angles."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, and scores of the classes and of the angles."""
         features = self.net(x)
-        return self.classes(features), self.angles(features)
+        return features, self.classes(features), self.angles(features)
 
 
 def steps_of(data: Pixels, schooling: Schooling) -> int:
@@ -86,13 +91,33 @@ def train_supervised(
         if schooling.turns:
             x, angle = turned(x)
         with fast_arithmetic(x.device):
-            classes, angles = net(x)
+            features, classes, angles = net(x)
         loss = F.cross_entropy(classes.float(), data.y[rows], label_smoothing=schooling.label_smoothing)
-        loop.step((loss + F.cross_entropy(angles.float(), angle)) / 2 if schooling.turns else loss)
+        if schooling.turns:
+            loss = (loss + F.cross_entropy(angles.float(), angle)) / 2
+        if schooling.penalty != "none":
+            loss = loss + schooling.penalty_weight * _penalty(schooling, features, classes, data.y[rows])
+        loop.step(loss)
     set_generator(net, None)
     trained = loop.result()
     assert isinstance(trained, WithHeads)
     return trained.net
+
+
+def _penalty(schooling: Schooling, features: Tensor, scores: Tensor, y: Tensor) -> Tensor:
+    if schooling.penalty == "sgm":
+        return squared_gradients(features.float(), scores.float(), y)
+    return features.float().square().sum(1).mean()
+
+
+def squared_gradients(features: Tensor, scores: Tensor, y: Tensor) -> Tensor:
+    """The SGM loss [] of features [b, d] with scores [b, classes] = features W^T + bias and classes `y` [b].
+
+    The mean over rows of || d CE(scores, y) / d W ||^2. The gradient with respect to W_k is (p_k - [y = k]) times the
+    features, so it is alpha ||features||^2 with alpha = sum over k of (p_k - [y = k])^2 (section 3 of the paper).
+    """
+    wrong = torch.softmax(scores, 1) - F.one_hot(y, scores.shape[1])
+    return (wrong.square().sum(1) * features.square().sum(1)).mean()
 
 
 def turned(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -94,3 +94,61 @@ def test_it_says_when_it_did_not_converge(episodes, monkeypatch):
     monkeypatch.setattr(softmax_newton, "_NEWTON_STEPS", 1)
     with pytest.warns(RuntimeWarning, match="3 of 3 episodes did not converge"):
         Logistic().scores(*episodes())
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 30.0])
+def test_rows_in_float32_come_to_the_same_minimum(episodes, size):
+    support, query = episodes(way=6, shot=8, d=12, b=2)
+    support, query = Examples(support.x * size, support.y, weight=support.weight), query * size
+    single = Examples(support.x.float(), support.y, weight=support.weight.float())
+    expected, found = Logistic().scores(support, query), Logistic().scores(single, query.float()).double()
+    assert float((found - expected).abs().max()) < 2e-4 * float(expected.std())
+
+
+def test_products_in_float32_and_float64_come_to_the_same_minimum(episodes, monkeypatch):
+    support, query = episodes(way=5, shot=6, d=9)
+    found = Logistic().scores(support, query)
+    monkeypatch.setattr(softmax_newton, "_ROUGH", 0.0)
+    torch.testing.assert_close(Logistic().scores(support, query), found, atol=1e-7, rtol=1e-7)
+
+
+def test_the_inverse_diagonal_is_that_of_the_hessian(episodes):
+    support, _ = episodes(way=3, shot=2, d=4, b=1)
+    member = support.weight[:, None] * (support.y[:, None] == torch.arange(3)[:, None])  # [1, 3, 6]
+    z = torch.cat([support.x, torch.ones(1, 6, 1).double()], -1)
+    problem = softmax_newton.Problem(z, member, torch.tensor([1.0, 1, 1, 1, 0]).double())
+    w = torch.randn(1, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def loss(flat):
+        w = flat.view(1, 3, 5)
+        return problem.loss(w, problem.logits(w)).sum()
+
+    hessian = torch.autograd.functional.hessian(loss, w.flatten())
+    p = torch.softmax(problem.logits(w), 1)
+    torch.testing.assert_close(problem.inverse_diagonal(p).flatten(), 1 / hessian.diagonal())
+    v = torch.randn(15, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.testing.assert_close(problem.curvature(p)(v.view(1, 3, 5)).flatten(), hessian @ v)
+
+
+@pytest.mark.parametrize("normalise", ["l2", "spread"])
+def test_normalised_features_have_no_size(episodes, normalise):
+    support, query = episodes()
+    part = Logistic(C=5.0, normalise=normalise)
+    larger = Examples(support.x * 1000, support.y, weight=support.weight)
+    torch.testing.assert_close(part.scores(larger, query * 1000), part.scores(support, query))
+
+
+def test_spread_is_the_distance_of_the_rows_to_their_mean(episodes):
+    support, query = episodes(b=1)
+    support = one(support)
+    share = support.weight / support.weight.sum()
+    apart = support.x - share @ support.x
+    size = float((share @ apart.square().sum(1)).sqrt())
+    divided = Examples(support.x / size, support.y, weight=support.weight)
+    found = Logistic(C=2.0, normalise="spread").scores(support, query[0])
+    torch.testing.assert_close(found, Logistic(C=2.0).scores(divided, query[0] / size))
+
+
+def test_rows_that_are_all_alike_have_a_spread(episodes):
+    found = Logistic(normalise="spread").scores(Examples(torch.ones(3, 5), torch.arange(3)), torch.ones(2, 5))
+    torch.testing.assert_close(found, torch.zeros(2, 3))

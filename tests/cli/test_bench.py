@@ -46,6 +46,9 @@ def test_out_holds_results_table_and_plots_and_the_same_command_goes_on(augforge
         assert (tmp_path / name).stat().st_size
     lines = [json.loads(line) for line in (tmp_path / "bench.jsonl").read_text().splitlines()]
     assert lines == first["rows"]
+    classes = [json.loads(line) for line in (tmp_path / "per_class.jsonl").read_text().splitlines()]
+    assert {line["digest"] for line in classes} == {row["digest"] for row in lines}
+    assert {path.stem for path in (tmp_path / "confusion").iterdir()} == {row["digest"] for row in lines}
     again = augforge(*command, "--json").json()
     assert [row["seconds"] for row in again["rows"]] == [0.0] * len(first["rows"])
     assert [row | {"seconds": 0} for row in again["rows"]] == [row | {"seconds": 0} for row in first["rows"]]
@@ -65,6 +68,29 @@ def test_a_fitted_folder_is_used_as_it_is(augforge, task, tmp_path):
     assert {row["synthesizer"] for row in rows} == {"nothing", "copies", "noise", "half"}
 
 
+def test_settings_go_to_the_part_that_they_name(augforge, task):
+    command = ("bench", task, *SMALL, "--shot", "1", "--with", "noise", "--json")
+    rows = augforge(
+        *command, "--set", "scale=0.5", "--classifier", "gaussian", "--set", "gaussian.shrinkage=0.4"
+    ).json()
+    names = {(row["synthesizer"], row["classifier"]) for row in rows["rows"]}
+    assert ("noise(scale=0.5)", "gaussian(shrinkage=0.4)") in names
+    alone = augforge("bench", task, *SMALL, "--set", "distance=cosine", "--json").json()["rows"]
+    assert {row["classifier"] for row in alone} == {"prototype(distance=cosine)"}
+
+
+def test_seeds_are_pooled_against_the_best_plain_classifier(augforge, task, tmp_path):
+    command = ("bench", task, *SMALL, "--shot", "1-3,2", "--classifier", "prototype", "--classifier", "knn",
+               "--seeds", "0,1", "--against", "best", "--device", "cpu", "--out", tmp_path)  # fmt: skip
+    rows = augforge(*command, "--json").json()["rows"]
+    assert {(row["shot"], row["seeds"], tuple(row["fit_seed"])) for row in rows} == {("1-3", 2, (0, 1)), (2, 2, (0, 1))}
+    assert {row["best_plain"] for row in rows} <= {"prototype", "knn"}
+    assert all(row["gain_best_ci95"] for row in rows)
+    text = augforge(*command).out
+    assert "5-way 1-3-shot, 30 episodes, 5 queries, mean over 2 training seeds" in text
+    assert "over best by validation | gain's sd over seeds" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -73,6 +99,12 @@ def test_a_fitted_folder_is_used_as_it_is(augforge, task, tmp_path):
         (("--shot", "0"), "--shot '0' was given"),
         (("--shot", "1,1"), "different whole numbers"),
         (("--made", "many"), "--made 'many' was given"),
+        (("--shot", "3-"), "different whole numbers"),
+        (("--seeds", "0,0"), "--seeds '0,0' was given"),
+        (("--seeds", "3"), "expected two or more"),
+        (("--set", "scale"), "expected name=value"),
+        (("--set", "nois.scale=2", "--with", "noise"), "no part is called 'nois'; the nearest is 'noise'"),
+        (("--set", "scale=2", "--with", "noise", "--with", "copies"), "expected noise.scale=2 or the like"),
         (("--way", "30"), "30-way episodes need 30 classes"),
         (("--trials", "1"), "trials=1"),
         (("--with", "classical"), "classical makes images, and these rows are features"),
@@ -82,6 +114,10 @@ def test_a_fitted_folder_is_used_as_it_is(augforge, task, tmp_path):
 )
 def test_errors_are_one_sentence(augforge, task, arguments, words):
     assert words in augforge("bench", task, *SMALL, *arguments).error()
+
+
+def test_a_device_that_is_not_there_is_exit_code_4(augforge, task):
+    assert "this machine has none" in augforge("bench", task, *SMALL, "--device", "tpu").error(4)
 
 
 def test_pictures_need_a_representation(augforge, folder_of, tmp_path):

@@ -153,3 +153,12 @@ def test_features_that_are_not_finite_are_refused(augforge, tmp_path):
     save_file({"features": torch.from_numpy(x), "labels": torch.tensor([0, 0, 1, 1])}, tmp_path / "bad.safetensors")
     arguments = ("synth", tmp_path / "bad.safetensors", "--out", tmp_path / "out", "--with", "copies")
     assert "features[2] is not finite" in augforge(*arguments, "--per-class", 1).error()
+
+
+def test_weights_of_real_rows_are_kept(augforge, tmp_path):
+    x, y, weight = torch.randn(6, 3), torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([1.0, 0.5, 0.25, 1.0, 0.0, 2.0])
+    save_file({"features": x, "labels": y, "weight": weight}, tmp_path / "weighted.safetensors")
+    how = ("--with", "copies", "--per-class", 2, "--include-real")
+    assert augforge("synth", tmp_path / "weighted.safetensors", "--out", tmp_path / "out", *how).code == 0
+    found = _opened(tmp_path / "out" / "features.safetensors")
+    assert found.weight.tolist() == [1.0, 0.5, 0.25, 1.0, 1.0, 1.0, 0.0, 2.0, 1.0, 1.0]

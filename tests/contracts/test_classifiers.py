@@ -25,7 +25,7 @@ SETTINGS: dict[str, tuple[dict, ...]] = {
     "pmn": ({"full_context": False}, _BRIEF),
     "gaussian": ({}, {"transform": "raw", "spread": "class"}),
     "knn": ({}, {"k": 3, "distance": "cosine"}, {"k": 2, "distance": "mahalanobis"}),
-    "logistic": ({}, {"normalise": "l2", "C": 10.0}),
+    "logistic": ({}, {"normalise": "l2", "C": 10.0}, {"normalise": "spread"}),
     "cosine": ({"steps": 10},),
     "mlp": ({"hidden": 16, "steps": 20},),
 }

@@ -9,7 +9,7 @@ from augforge.digests import made_by
 from augforge.representations.convnet import ConvNet
 from augforge.representations.episodic import draw_episodes, nearest_mean_score
 from augforge.representations.pictures import load_pixels
-from augforge.representations.supervised import turned
+from augforge.representations.supervised import squared_gradients, turned
 from augforge.saving import load_part, part_digest, save_part
 from augforge.training import Run
 from augforge.types import InputError
@@ -58,6 +58,8 @@ def test_fitting_is_a_function_of_the_seed(bank, method):
         {"method": "supervised"},
         {"method": "supervised", "head": "cosine", "lr": 0.1},
         {"method": "supervised", "turns": True, "epochs": 6},
+        {"method": "supervised", "penalty": "sgm"},
+        {"method": "supervised", "penalty": "l2", "penalty_weight": 0.001},
         {"method": "episodic"},
         {"method": "episodic", "within": "script", "episodes": 2, "way": 3, "temperature": 4.0},
     ],
@@ -119,6 +121,8 @@ def test_wrong_settings_and_banks_are_refused(bank):
         ({"lr": 0.0}, "lr=0.0"),
         ({"drop": 1.0}, "drop=1.0"),
         ({"size": -1}, "size=-1"),
+        ({"penalty_weight": -1.0}, "penalty_weight=-1.0"),
+        ({"penalty": "sgm", "head": "cosine"}, "expected head='linear'"),
     ):
         with pytest.raises(InputError, match=said):
             ConvNet(**settings)
@@ -176,3 +180,25 @@ def test_turning_tells_the_angle():
     assert angle.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     for picture, old, k in zip(pictures, x, angle.tolist(), strict=True):
         assert torch.equal(picture, torch.rot90(old, k, (1, 2)))
+
+
+def test_the_sgm_loss_is_the_squared_gradient_of_each_row():
+    layer, bias = torch.randn(4, 5, generator=_rng(1)).requires_grad_(), torch.randn(4, generator=_rng(2))
+    x, y = torch.randn(7, 5, generator=_rng()), torch.arange(7) % 4
+    closed = squared_gradients(x, x @ layer.T + bias, y)
+    each = []
+    for row, label in zip(x, y, strict=True):
+        loss = torch.nn.functional.cross_entropy((layer @ row + bias)[None], label[None])
+        each.append(torch.autograd.grad(loss, layer)[0].square().sum())
+    assert torch.allclose(closed, torch.stack(each).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("penalty", ["sgm", "l2"])
+def test_a_penalty_makes_features_shorter_and_zero_weight_is_none(bank, penalty):
+    x = bank.examples(torch.arange(48)).x
+    plain, none, much = (
+        ConvNet(**{**QUICK, "epochs": 6, "average": 0.0}, **settings).fit(bank, _rng()).embed(x)
+        for settings in ({}, {"penalty": penalty, "penalty_weight": 0.0}, {"penalty": penalty, "penalty_weight": 0.5})
+    )
+    assert torch.equal(plain, none)
+    assert much.norm(dim=1).mean() < 0.8 * plain.norm(dim=1).mean()

@@ -1,0 +1,272 @@
+"""The two-covariance model of features: how class means lie, how rows spread, and what both say of a new class.
+
+Brümmer and de Villiers, "The speaker partitioning problem", Odyssey 2010; Ioffe, "Probabilistic linear discriminant
+analysis", ECCV 2006. Class means are N(m, S_b) and rows N(mean of the class, S_w). One linear map makes S_w the
+identity and S_b diagonal, psi. A class with N rows of mean z and prior mean m_0 has there, coordinate by coordinate,
+    posterior mean        mu = m_0 + pull (z - m_0),    pull = N psi / (s + N psi),
+    predictive variance   v = s + s psi / (s + N psi),    s = 1 in the model.
+
+`numbers` bend this, and at their start do not: psi becomes e^SCALE psi^(1 + POWER), taken round psi's geometric mean;
+a support row's own variance is e^NOISE; v is divided by psi^TILT, round the same mean; s is the spread of the class's
+own rows, round a guess of 1 that counts as e^SPREAD rows; BIAS is added times |mu|^2 / 2v; and the logarithm of the
+density is multiplied by e^(WEIGHT + WEIGHT_SLOPE log N) where several transforms of the features are added up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from augforge.classifiers.feature_transforms import Transform, transformed
+from augforge.types import InputError
+
+NUMBERS = ("SCALE", "POWER", "NOISE", "TILT", "SPREAD", "BIAS", "WEIGHT", "WEIGHT_SLOPE")
+SCALE, POWER, NOISE, TILT, SPREAD, BIAS, WEIGHT, WEIGHT_SLOPE = range(len(NUMBERS))
+NO_SPREAD = math.log(1e9)  # rows that a guess counts as where a class's own spread is not to be heard
+_ROWS_AT_ONCE = 2048  # more do not stay in the cache
+_LEAST = 1e-12  # a smaller share is none
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Sums over classes, in float64: `means` [c, d], `counts` [c], and `scatter` [d, d] of rows round their class."""
+
+    means: Tensor
+    counts: Tensor
+    scatter: Tensor
+
+    @property
+    def free(self) -> float:
+        """Degrees of freedom of the scatter."""
+        return float((self.counts - 1).sum())
+
+    def within(self) -> Tensor:
+        """The pooled covariance of rows round the mean of their class, [d, d]."""
+        return self.scatter / max(1.0, self.free)
+
+    def __add__(self, other: Gathered) -> Gathered:
+        """The sums over the classes of both, which are different ones."""
+        return Gathered(torch.cat([self.means, other.means]), torch.cat([self.counts, other.counts]),
+                        self.scatter + other.scatter)  # fmt: skip
+
+
+def gather(x: Tensor, y: Tensor) -> Gathered:
+    """The sums of rows [n, d] of classes [n]; products are taken in float32 by blocks and added up in float64."""
+    ids, y = torch.unique(y.to(x.device), return_inverse=True)
+    counts = torch.bincount(y, minlength=len(ids)).to(torch.float64)
+    means = torch.zeros(len(ids), x.shape[1], dtype=torch.float64, device=x.device)
+    for rows, labels in zip(x.split(_ROWS_AT_ONCE), y.split(_ROWS_AT_ONCE), strict=True):
+        means.index_add_(0, labels, rows.to(torch.float64))
+    means /= counts[:, None]
+    scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
+    near = means.to(torch.float32)
+    for rows, labels in zip(x.split(_ROWS_AT_ONCE), y.split(_ROWS_AT_ONCE), strict=True):
+        apart = rows.to(torch.float32) - near[labels]
+        scatter += (apart.T @ apart).to(torch.float64)
+    return Gathered(means, counts, scatter)
+
+
+def check_enough(found: Gathered, who: str) -> None:
+    """Raise InputError, naming `who`, where there are fewer than two classes, or none has two rows."""
+    if found.free < 1:
+        raise InputError(f"{who} needs a base class with at least 2 rows to learn their spread; every class has 1")
+    if len(found.counts) < 2:
+        raise InputError(f"{who} learns how classes differ; expected at least 2 base classes with rows, found 1")
+
+
+class TwoCovariance(nn.Module):
+    """The model in the coordinates of one transform of the features; tensors are buffers, `numbers` a parameter [8].
+
+    `centre` [d] is what the transform takes away, `mean` [d] that of class means, `map` [d, r] leads to the
+    coordinates and `back` [r, d] out of them, `psi` [r]; `rest` [d] is the standard deviation, and `rest_psi` [1] the
+    psi, of what the r coordinates leave out; `classes` [c, r] are class means, for the mixture prior, and `tau` [1]
+    how far a class lies from one of them, in parts of psi (0: one Gaussian is the prior).
+    """
+
+    centre: Tensor
+    mean: Tensor
+    map: Tensor
+    back: Tensor
+    psi: Tensor
+    rest: Tensor
+    rest_psi: Tensor
+    classes: Tensor
+    tau: Tensor
+
+    def __init__(self, transform: Transform, features: int, rank: int, classes: int) -> None:
+        super().__init__()
+        self.transform = transform
+        shapes = {"centre": (features,), "mean": (features,), "map": (features, rank), "back": (rank, features),
+                  "psi": (rank,), "rest": (features,), "rest_psi": (1,), "classes": (classes, rank),
+                  "tau": (1,)}  # fmt: skip
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.zeros(shape))
+        self.numbers = nn.Parameter(torch.zeros(len(NUMBERS)))
+        with torch.no_grad():
+            self.numbers[SPREAD] = NO_SPREAD
+
+    def transformed(self, x: Tensor) -> Tensor:
+        """Rows [..., d] as the transform says."""
+        return transformed(x, self.transform, self.centre.to(x))
+
+    def mapped(self, x: Tensor) -> Tensor:
+        """Rows [..., d] in the model's coordinates, [..., r]."""
+        return (self.transformed(x) - self.mean.to(x)) @ self.map.to(x)
+
+    def predictive(self, z: Tensor, counts: Tensor, scatter: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and variance [..., r] of what comes next of classes; see the function of this name."""
+        mixture = (self.classes.to(z), float(self.tau)) if float(self.tau) > 0 else None
+        return predictive(self.psi.to(z), self.numbers.to(z)[None], z, counts, scatter, mixture)
+
+    def log_density(self, query: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """Log densities [b, q, way] of mapped queries [b, q, r]; see the function of this name."""
+        return log_density(self.numbers.to(query)[None], query, mean, variance)
+
+    def places(self, mean: Tensor, known: Tensor, z: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [c, d] of what comes next of classes as transformed features, and its deviation [c, d] outside of the
+        coordinates, whose own psi is the same in all directions.
+
+        `mean` [c, r] is that of `predictive`; `known` [c, d] are means of transformed rows, `z` [c, r] the same in
+        the coordinates, of `counts` [c] rows.
+        """
+        led, psi, n = self.mean.to(z) + mean @ self.back.to(z), self.rest_psi.to(z), counts[:, None]
+        outside = known - (self.mean.to(z) + z @ self.back.to(z))
+        deviation = self.rest.to(z) * (1 + psi / (1 + n * psi)).sqrt()
+        return led + n * psi / (1 + n * psi) * outside, deviation
+
+    def led(self, noise: Tensor, rest: Tensor | None) -> Tensor:
+        """Noise [n, r] along the coordinates led back to transformed features [n, d], plus the part of the noise
+        `rest` [n, d] that lies outside of them (None: nothing does). In float64: no row depends on what comes with it.
+        """
+        noise = noise.to(torch.float64)
+        if rest is None:
+            return noise @ self.back.to(noise)
+        rest = rest.to(torch.float64)
+        return (noise - rest @ self.map.to(rest)) @ self.back.to(noise) + rest
+
+
+def predictive(psi: Tensor, numbers: Tensor, z: Tensor, counts: Tensor, scatter: Tensor | None,
+               mixture: tuple[Tensor, float] | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Mean and variance [..., r] of what comes next of classes with mean `z` [..., r], `counts` [...] rows and the sum
+    of squares `scatter` [..., r] of their rows round the mean (None: their own spread is not heard).
+
+    `psi` [..., r] and `numbers` [..., 1, 8] may be of several models at once. `mixture` is class means [c, r] round
+    which, in parts tau of psi, a class lies.
+    """
+    number, n, level = numbers.unbind(-1), counts[..., None], (psi + 1e-6).log()
+    middle = level.mean(-1, keepdim=True)
+    psi = torch.exp(number[SCALE] + middle + (1 + number[POWER]) * (level - middle))
+    s = torch.ones_like(number[SPREAD])
+    if scatter is not None:
+        guess = torch.exp(number[SPREAD])
+        s = (guess + scatter) / (guess + (n - 1).clamp(min=0))
+    own = s * torch.exp(number[NOISE])
+    tilt = torch.exp(-number[TILT] * (level - middle))
+    if mixture is None:
+        pull = n * psi / (own + n * psi)
+        return pull * z, (s + own * psi / (own + n * psi)) * tilt
+    psi = psi * mixture[1]
+    prior, between = nearest(mixture[0], z, psi + own / n)
+    pull = n * psi / (own + n * psi)
+    variance = s + own * psi / (own + n * psi) + (1 - pull).square() * between
+    return prior + pull * (z - prior), variance * tilt
+
+
+def nearest(classes: Tensor, z: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance [..., r] of the `classes` [c, r] that `z` [..., r] may be a draw of, with `variance` round."""
+    precision = 1 / variance
+    squares = precision @ classes.square().T - 2 * (z * precision) @ classes.T  # [..., c], but for what all have
+    share = F.threshold(torch.softmax(-squares / 2, -1), _LEAST, 0.0)  # denormal numbers multiply 20 times as slowly
+    mean = share @ classes
+    return mean, (share @ classes.square() - mean.square()).clamp(min=0)
+
+
+def log_density(numbers: Tensor, query: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """log N(query; mean, variance) [..., q, way], but for what is the same for all classes of an episode.
+
+    `query` [..., q, r], `mean` and `variance` [..., way, r]; `numbers` [..., 1, 8] as for `predictive`.
+    """
+    precision = 1 / variance
+    pulled = precision * mean
+    size = (pulled * mean).sum(-1)
+    squares = -2 * _products(query, pulled)  # [..., q, way]
+    if precision.shape[-2] > 1:  # else it is the same for all classes
+        squares = squares + query.square() @ precision.mT
+    of_class = (1 - numbers[..., 0, BIAS]) * size + variance.log().sum(-1)
+    return -(squares + of_class[..., None, :]) / 2
+
+
+def _products(query: Tensor, points: Tensor) -> Tensor:
+    """[..., q, r] and [..., way, r] -> [..., q, way]; one set of queries for several models is multiplied once."""
+    if query.ndim < 4 or len(query) == len(points):
+        return query @ points.mT
+    both = query[0] @ rearrange(points, "k e way r -> e (k way) r").mT
+    return rearrange(both, "e q (k way) -> k e q way", k=len(points))
+
+
+def subspace(found: Gathered, rank: int) -> Tensor | None:
+    """The `rank` directions [d, rank] in which rows spread most, within classes and between; None for all of them."""
+    if rank >= len(found.scatter):
+        return None
+    apart = (found.means - found.means.mean(0)).to(torch.float32)
+    total = found.within().to(torch.float32) + apart.T @ apart / max(1, len(apart) - 1)
+    return torch.linalg.eigh(total)[1][:, -rank:].to(torch.float64)
+
+
+def learn(model: TwoCovariance, found: Gathered, within: Tensor, shrinkage: float,
+          mean_shrinkage: float | None = None, whole: Tensor | None = None) -> None:  # fmt: skip
+    """Fill in the model from class means and a covariance `within` [d, d], drawn towards a sphere by `shrinkage`, in
+    whose dtype everything is reckoned.
+
+    S_b is the covariance of class means, less what S_w adds to it, and psi is drawn towards its mean by
+    `mean_shrinkage`, or by as much as Chen et al. say ("Shrinkage algorithms for MMSE covariance estimation", 2010,
+    equation 23). `whole` is a subspace known before. Raises InputError where features do not spread.
+    """
+    rank, middle, excess = model.map.shape[1], found.means.mean(0), float((1 / found.counts).mean())
+    whole = subspace(found, rank) if whole is None else whole
+    sphere = torch.eye(len(within), dtype=within.dtype, device=within.device) * within.diagonal().mean()
+    within, apart = (1 - shrinkage) * within + shrinkage * sphere, (found.means - middle).to(within)
+    model.rest = torch.zeros_like(model.centre)
+    if whole is not None:
+        whole = whole.to(within)
+        wide, within, apart_wide, apart = within, whole.T @ within @ whole, apart, apart @ whole
+        model.rest, model.rest_psi = _outside(whole, wide, apart_wide, excess)
+    between = apart.T @ apart / max(1, len(apart) - 1)
+    values, vectors = torch.linalg.eigh(within)
+    if not float(values[0]) > 1e-12 * float(values[-1]):
+        raise InputError("the base features do not spread in every direction; expected a shrinkage over 0")
+    whiten = vectors / values.sqrt()
+    psi, turn = torch.linalg.eigh(whiten.T @ between @ whiten)
+    psi = (psi - excess).clamp(min=0)  # means of n rows scatter by S_w / n, here I / n, more than class means do
+    amount = oracle_shrinkage(psi, len(apart) - 1) if mean_shrinkage is None else mean_shrinkage
+    mapped, back = whiten @ turn, turn.T @ (vectors * values.sqrt()).T
+    model.classes = (apart @ mapped).float()
+    model.psi = ((1 - amount) * psi + amount * psi.mean()).float()
+    model.mean = middle.float()
+    model.map = (mapped if whole is None else whole @ mapped).float()
+    model.back = (back if whole is None else back @ whole.T).float()
+
+
+def _outside(whole: Tensor, within: Tensor, apart: Tensor, excess: float) -> tuple[Tensor, Tensor]:
+    """Outside of a subspace [d, r]: standard deviations [d] within classes, one psi [1] for all directions.
+
+    `within` is [d, d], `apart` [c, d] class means round their mean, and 1 / `excess` how many rows have a mean.
+    """
+    inside = whole.T @ within @ whole
+    left = within.diagonal() + ((whole @ inside - 2 * within @ whole) * whole).sum(1)  # [d], of P S_w P
+    share = (1 - whole.square().sum(1)).clamp(min=1e-6)  # how much of each feature lies outside
+    between = (apart.square().sum() - (apart @ whole).square().sum()) / max(1, len(apart) - 1)
+    psi = (between / left.sum().clamp(min=1e-30) - excess).clamp(min=0)
+    return (left.clamp(min=0) / share).sqrt().float(), psi.reshape(1).float()
+
+
+def oracle_shrinkage(values: Tensor, free: int) -> float:
+    """How far to draw a covariance with eigenvalues [d] from `free` degrees of freedom towards a sphere, 0..1."""
+    d, trace, squares = len(values), float(values.sum()), float(values.square().sum())
+    apart = (free + 1 - 2 / d) * (squares - trace**2 / d)
+    return 1.0 if apart <= 0 else min(1.0, ((1 - 2 / d) * squares + trace**2) / apart)

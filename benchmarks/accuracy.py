@@ -1,0 +1,68 @@
+"""Accuracy of plain classifiers on the features of a trained backbone: no example is made.
+
+    python benchmarks/accuracy.py /work/runs/omniglot --task omniglot --way 5,20 --shot 1,5 --trials 1000
+
+FOLDER is what train_representation.py left. Appends to benchmarks/results/accuracy.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from beds import RESULTS, append, open_bed
+
+from augforge import catalog
+from augforge.benchmark import Plan, run
+from augforge.generators.nothing import Nothing
+from augforge.recipes import Recipe
+
+CLASSIFIERS = {
+    "prototype": {},
+    "simpleshot": {},
+    "simpleshot-cosine": {"distance": "cosine"},
+    "matching": {},
+    "pmn": {},
+    "logistic": {"C": 5.0, "normalise": "spread"},
+    "gaussian": {},
+    "knn": {},
+}
+
+
+def main() -> None:
+    """Measure and append."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--views", action="store_true")
+    parser.add_argument("--classifier", default="prototype")
+    parser.add_argument("--way", default="5")
+    parser.add_argument("--shot", default="1,5")
+    parser.add_argument("--query", type=int, default=15)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--part", choices=("novel", "val"), default="novel")
+    parser.add_argument("--data-root", type=Path)
+    options = parser.parse_args()
+    task = open_bed(options.folder, options.task, options.data_root, options.views)
+    made_by = json.loads((options.folder / "score.json").read_text())
+    names = options.classifier.split(",")
+    recipes = [Recipe(None, Nothing(), _classifier(name), names=("features", None, name)) for name in names]
+    for way in map(int, options.way.split(",")):
+        shots = tuple(map(int, options.shot.split(",")))
+        plan = Plan(way=way, shots=shots, query=options.query, trials=options.trials, part=options.part)
+        rows: list[dict[str, Any]] = run(task, recipes, plan).rows
+        for row in rows:
+            del row["machine"], row["versions"]
+            print(row["classifier"], way, row["shot"], row["accuracy"], row["ci95_classes"], flush=True)
+        append(RESULTS / "accuracy.jsonl", rows, {"views": options.views, "trained": made_by["command"],
+                                                  "backbone": made_by["made_by"]})  # fmt: skip
+
+
+def _classifier(name: str) -> Any:
+    return catalog.make(name.partition("-")[0], CLASSIFIERS[name], "classifier")
+
+
+if __name__ == "__main__":
+    main()

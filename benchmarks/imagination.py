@@ -1,0 +1,142 @@
+"""What imagined rows are worth on the features of a trained backbone: ours, the posterior, every rival, the controls.
+
+    python benchmarks/imagination.py /work/runs/cifar-sup --task cifar-fs --views --trials 2000 --seeds 0,1,2
+
+FOLDER is what train_representation.py left. Every gain is over the plain classifier (nearest mean, its cosine form,
+SimpleShot, logistic regression) that was best on the validation classes at that number of shots, on the same
+episodes, pooled over training seeds, with an interval over classes. Appends to
+benchmarks/results/imagination.jsonl and prints a table. `--arms` takes names of ARMS, by default all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from beds import RESULTS, append, open_bed
+
+from augforge import catalog, statistics
+from augforge.bench_rows import Arm, best_plain, ends, percent
+from augforge.benchmark import Plan, Results, run, run_seeds
+from augforge.generators.nothing import Nothing
+from augforge.recipes import Recipe
+from augforge.representations.bank import BankOptions
+from augforge.shot_worth import shot_worth
+from augforge.tasks import Task
+
+_LOGISTIC = {"C": 5.0, "normalise": "spread"}  # the best on validation letters at every normalisation of features
+PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
+    "prototype": ("prototype", {}),
+    "prototype-cosine": ("prototype", {"distance": "cosine"}),
+    "simpleshot": ("simpleshot", {}),
+    "logistic": ("logistic", _LOGISTIC),
+}
+# name: (synthesizer, its settings, classifier); made rows where the classifier is not gaussian
+ARMS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "hallucinator": ("hallucinator", {}, "gaussian"),
+    "posterior": ("posterior", {}, "gaussian"),
+    "hallucinator, rows": ("hallucinator", {}, "prototype"),
+    "posterior, rows": ("posterior", {}, "prototype"),
+    "wang": ("wang-hallucinator", {}, "prototype"),
+    "analogies": ("analogies", {}, "prototype"),
+    "delta-encoder": ("delta-encoder", {}, "prototype"),
+    "feature-gan": ("feature-gan", {}, "prototype"),
+    "feature-vae": ("feature-vae", {}, "prototype"),
+    "calibration": ("calibration", {}, "prototype"),
+    "calibration, as published": ("calibration", {"power": 1.0}, "logistic"),
+    "mixup": ("mixing", {"how": "mixup"}, "prototype"),
+    "smote": ("mixing", {"how": "smote"}, "prototype"),
+    "extrapolate": ("mixing", {"how": "extrapolate"}, "prototype"),
+}
+_KEY = 20180618  # of the bootstrap
+
+
+def main() -> None:
+    """Measure, print and append."""
+    options = _options()
+    task = open_bed(options.folder, options.task, options.data_root, options.views)
+    shots = tuple(map(int, options.shot.split(",")))
+    plan = Plan(way=options.way, shots=shots, query=options.query, trials=options.trials)
+    chosen, val = _plain(task, plan)
+    names = list(ARMS) if options.arms is None else options.arms.split(";")
+    recipes = [_recipe(name) for name in names]
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    found = run_seeds(task, recipes, plan, seeds) if len(seeds) > 1 else run(task, recipes, plan)
+    rows = _rows(found, chosen)
+    for row in rows:
+        print(f"{row['synthesizer']:34.34} {row['classifier']:10.10} {row['shot']!s:>3} {row['accuracy']:7.2f} "
+              f"{row['gain_best']:+6.2f} {row['gain_best_ci95']} {row['best_plain']} "
+              f"{row['worth_best'] if row['exact'] else ''}", flush=True)  # fmt: skip
+    append(RESULTS / "imagination.jsonl", [*_told(val), *rows], {"bed": options.bed or options.folder.name,
+                                                                  "views": options.views})  # fmt: skip
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--bed", help="what to call the features [default: the folder's name]")
+    parser.add_argument("--views", action="store_true", help="features averaged over ten views, in every arm")
+    parser.add_argument("--way", type=int, default=5)
+    parser.add_argument("--shot", default="1,2,5,10,20")
+    parser.add_argument("--query", type=int, default=15)
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--arms", help="names of ARMS with semicolons [default: all]")
+    parser.add_argument("--data-root", type=Path)
+    return parser.parse_args()
+
+
+def _plain(task: Task, plan: Plan) -> tuple[dict[Any, Arm], Results]:
+    """The best plain arm on novel classes as chosen on the validation classes, at each number of shots."""
+    recipes = [Recipe(None, Nothing(), _classifier(name), names=("features", None, name)) for name in PLAIN]
+    val = run(task, recipes, Plan(plan.way, plan.shots, min(plan.query, 10), min(600, plan.trials), part="val"))
+    novel = run(task, recipes, plan)
+    by_name = {(arm.recipe.shown()["classifier"], arm.shot): arm for arm in novel.arms}
+    chosen = {shot: by_name[arm.recipe.shown()["classifier"], shot] for shot, arm in best_plain(val.arms).items()}
+    for row in novel.rows:
+        print(f"plain {row['classifier']:20} {row['shot']!s:>3} {row['accuracy']:7.2f} {row['ci95_classes']}")
+    return chosen, Results(novel.task, novel.plan, novel.rows, novel.arms, novel.classes, val)
+
+
+def _classifier(name: str) -> Any:
+    return catalog.make(*PLAIN[name], "classifier")
+
+
+def _recipe(name: str) -> Recipe:
+    synthesizer, settings, classifier = ARMS[name]
+    judge = catalog.make(classifier, _LOGISTIC if classifier == "logistic" else {}, "classifier")
+    bank = BankOptions(normalise="power" if name == "calibration, as published" else "none")
+    made = catalog.make(synthesizer, settings)
+    return Recipe(None, made, judge, 20, options=bank, names=("features", name, classifier))
+
+
+def _rows(found: Results, chosen: dict[Any, Arm]) -> list[dict[str, Any]]:
+    """The rows of a table, each with its gain over the chosen plain classifier and what it is worth in shots."""
+    shots = list(chosen)
+    curve = np.array([chosen[shot].correct.mean() for shot in shots])
+    draws = np.stack([_draws(chosen[shot]) for shot in shots], 1)
+    rows = []
+    for row, arm in zip(found.rows, found.arms, strict=True):
+        plain = chosen[arm.shot]
+        over = statistics.class_interval(arm.correct - plain.correct, arm.trials.clusters)
+        worth = shot_worth(float(arm.correct.mean()), _draws(arm), shots, curve, draws)
+        row |= {"gain_best": percent(over.value), "gain_best_ci95": ends(over), "worth_best": worth.words(),
+                "best_plain": plain.recipe.shown()["classifier"]}  # fmt: skip
+        rows.append(row)
+    return _told(Results(found.task, found.plan, rows, found.arms, found.classes))
+
+
+def _draws(arm: Arm) -> np.ndarray:
+    return statistics.class_draws(arm.correct[:, :, None], arm.trials.clusters, _KEY)[:, 0]
+
+
+def _told(results: Results) -> list[dict[str, Any]]:
+    """The rows without what `append` says once more."""
+    return [{key: value for key, value in row.items() if key not in ("machine", "versions")} for row in results.rows]
+
+
+if __name__ == "__main__":
+    main()

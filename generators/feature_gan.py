@@ -1,0 +1,195 @@
+"""A conditional GAN of features: Li, Zhang, Li & Fu, "Adversarial feature hallucination networks for few-shot
+learning", CVPR 2020.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from augforge import chance
+from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
+from augforge.generators.hallucinator_nets import (
+    Perceptron,
+    as_given,
+    collapse_on,
+    cpu_generator,
+    feature_rows,
+    in_tiles,
+    typical_size,
+    whole_numbers,
+)
+from augforge.generators.hallucinator_training import Form
+from augforge.generators.parents import choose_parents
+from augforge.types import Bank, Examples, InputError, Space
+
+_WHO = "feature-gan"
+_LOG_EVERY = 50
+_FAKES = 2  # z_1 and z_2 of the paper, for each class
+
+
+@dataclass
+class FeatureGan:
+    """A conditional GAN of features, round the mean of a class's support (AFHN, Li et al. 2020).
+
+    The generator G(s, z) sees the mean s and noise z ~ N(0, I), the critic D(x, s) a real or fake row x. In each step
+    two fakes are made for each class of `episodes` episodes. The critic goes down the Wasserstein loss with gradient
+    penalty, E D(fake, s) - E D(real, s) + `penalty` E (||grad_x D|| - 1)^2, and this `critic_steps` times for each
+    step of the generator, which goes down -E D(fake, s), plus `classify` times the cross-entropy of base queries
+    under a softmax of cosines to the fakes, plus `spread` times 1 / E[(1 - cos(fake_1, fake_2)) / (1 - cos(z_1, z_2))],
+    so that different z make different rows. Both networks have one hidden layer of `width` leaky ReLUs (None: two for
+    each feature, at least 256); the generator's last layer is linear, as behind a ReLU whole features died.
+
+    `shots` are numbers with commas, which the steps take in turn. `noise_scale` multiplies z when rows are made.
+    `history` holds losses and, last, what `hallucinator_nets.collapse` says of base rows.
+
+    Differs from the paper: the softmax of cosines has a temperature (`scale`), without which it is nearly flat; the
+    weights of the two regularisers, rate and steps are ours (with 1 for `spread` rows lay 2.7 times as far apart as
+    real ones); z is as long as the features; real rows are the queries of an episode; features are divided by their
+    root mean square.
+    """
+
+    space: ClassVar[Space] = "feature"
+    one_parent: ClassVar[bool] = False
+    one_class: ClassVar[bool] = True
+    support_needed: ClassVar[int] = 1
+
+    width: int | None = None
+    steps: int = 400
+    critic_steps: int = 5
+    rate: float = 1e-3
+    penalty: float = 10.0
+    classify: float = 1.0
+    spread: float = 0.01
+    scale: float = 10.0
+    way: int = 20
+    shots: str = "1,2,5"
+    episodes: int = 4
+    noise_scale: float = 1.0
+    generator_: Perceptron | None = field(default=None, init=False, repr=False)
+    size_: Tensor | None = field(default=None, init=False, repr=False)
+    facts_: dict[str, int] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise InputError for settings out of range."""
+        for name in ("rate", "scale"):
+            check_positive(self, name)
+        for name in ("penalty", "classify", "spread", "noise_scale"):
+            check_range(self, name, 0)
+        check_range(self, "way", 2)
+        for name in ("steps", "critic_steps", "episodes"):
+            check_range(self, name, 1)
+        if self.width is not None:
+            check_range(self, "width", 1)
+        whole_numbers(self, "shots")
+        self.history: list[dict[str, Any]] = []
+
+    def build(self, facts: dict[str, int]) -> None:
+        """Make the generator without numbers, for rows of facts["features"] numbers."""
+        self._build(facts, None)
+
+    def _build(self, facts: dict[str, int], rng: torch.Generator | None) -> int:
+        """Make the generator; returns the width of hidden layers."""
+        self.facts_ = dict(facts)
+        features = facts["features"]
+        width = self.width or max(256, 2 * features)
+        self.generator_ = Perceptron.started((2 * features, width, features), rng)
+        return width
+
+    def fit(self, base: Bank, rng: torch.Generator) -> Self:
+        """Train the generator against its critic on episodes of base features.
+
+        Raises InputError for pictures, for classes too few or too small for an episode, and for a loss that is not
+        finite.
+        """
+        x = base_rows(base, _WHO).to(torch.float32)
+        chooser = cpu_generator(rng)
+        width = self._build({"features": x.shape[1]}, chooser)
+        assert self.generator_ is not None
+        generator = self.generator_.to(x.device)
+        critic = Perceptron.started((2 * x.shape[1], width, 1), chooser).to(x.device)
+        self.size_ = typical_size(x)
+        x_small = x / self.size_
+        makers, judges = (
+            torch.optim.Adam(net.parameters(), self.rate, (0.5, 0.9), fused=True) for net in (generator, critic)
+        )
+        form = Form(self.way, whole_numbers(self, "shots"), _FAKES, self.episodes, 0).within(base.y)
+        batches = form.batches(base.y, chooser.initial_seed())
+        self.history = []
+        for step in range(self.steps * (self.critic_steps + 1)):
+            support, query = (x_small[rows] for rows in next(batches))
+            means = support.mean(2, keepdim=True).expand_as(query)  # [b, way, 2, d]
+            z = torch.randn(query.shape, generator=chooser).to(x.device)
+            turn, place = divmod(step, self.critic_steps + 1)
+            judging = place < self.critic_steps
+            with torch.set_grad_enabled(not judging):
+                fake = generator(torch.cat([means, z], -1))
+            with torch.enable_grad():
+                if judging:
+                    part = torch.rand(*query.shape[:3], 1, generator=chooser).to(x.device)
+                    loss = critic_loss(critic, query, fake, means, part, self.penalty)
+                else:
+                    loss = self._generator_loss(critic, query, fake, means, z)
+                (judges if judging else makers).zero_grad(set_to_none=True)
+                loss.backward()
+            (judges if judging else makers).step()
+            if not judging and not math.isfinite(float(loss.detach())):
+                raise InputError(f"the loss became {float(loss.detach())} at step {turn}; expected a smaller rate")
+            if not judging and turn % _LOG_EVERY == 0:
+                self.history.append({"step": turn, "loss": float(loss.detach())})
+        generator.zero_grad(set_to_none=True)
+        self.history.append({"collapse": collapse_on(self, x, base.y)})
+        return self
+
+    def _generator_loss(self, critic: Perceptron, query: Tensor, fake: Tensor, means: Tensor, z: Tensor) -> Tensor:
+        """Of fakes [b, way, 2, d] for queries [b, way, 2, d]."""
+        way = fake.shape[1]
+        fooled = -critic(torch.cat([fake, means], -1)).mean()
+        directions = F.normalize(fake, dim=-1).transpose(1, 2)  # [b, 2, way, d]: each fake in turn is the prototype
+        asked = F.normalize(query, dim=-1).flatten(1, 2)[:, None]  # [b, 1, way * 2, d]
+        logits = self.scale * asked @ directions.mT  # [b, 2, way * 2, way]
+        target = torch.arange(way, device=fake.device).repeat_interleave(_FAKES).repeat(_FAKES * len(fake))
+        loss = fooled + self.classify * F.cross_entropy(logits.flatten(0, 2), target)
+        return loss + self.spread / diversity(fake, z).clamp(min=1e-3)
+
+    def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
+        """G(s, z) of the mean s of each wanted class's support: features [n, d], without parents (-1).
+
+        Raises InputError before `fit`, and where a wanted class has no support row.
+        """
+        x = feature_rows(support, None if self.facts_ is None else self.facts_["features"], _WHO)
+        assert self.generator_ is not None
+        assert self.size_ is not None
+        choose_parents(support.y, want, keys)  # refuses classes without support
+        size, y = self.size_.to(x.device), support.y.to(x.device)
+        classes = int(y.max()) + 1 if len(y) else 0
+        sums = torch.zeros(classes, x.shape[1], dtype=torch.float64, device=x.device).index_add(0, y, x.double())
+        means = (sums / torch.bincount(y, minlength=classes).clamp(min=1)[:, None]).float()
+        z = self.noise_scale * chance.normal(chance.fork(keys, "noise"), (x.shape[1],)).to(x.device)
+        made = in_tiles(self.generator_.to(x.device), torch.cat([means[want.to(x.device)] / size, z], 1)) * size
+        return Examples(as_given(made, support), want, torch.full_like(want, -1))
+
+
+def critic_loss(
+    critic: torch.nn.Module, real: Tensor, fake: Tensor, means: Tensor, part: Tensor, penalty: float
+) -> Tensor:
+    """WGAN-GP (Gulrajani et al., NeurIPS 2017, equation 3) of rows [..., d], conditioned on `means` [..., d].
+
+    The gradient is taken at `part` [..., 1] of the way from a fake row to a real one.
+    """
+    between = (part * real + (1 - part) * fake).requires_grad_()
+    (slope,) = torch.autograd.grad(critic(torch.cat([between, means], -1)).sum(), between, create_graph=True)
+    steep = (torch.linalg.vector_norm(slope, dim=-1) - 1).square().mean()
+    scores = critic(torch.cat([torch.stack([fake, real]), torch.stack([means, means])], -1))  # [2, ..., 1]
+    return scores[0].mean() - scores[1].mean() + penalty * steep
+
+
+def diversity(fake: Tensor, z: Tensor) -> Tensor:
+    """E[(1 - cos(fake_1, fake_2)) / (1 - cos(z_1, z_2))] of pairs [..., 2, d]: 0 where z makes no difference."""
+    unlike = [1 - F.cosine_similarity(pair[..., 0, :], pair[..., 1, :], dim=-1) for pair in (fake, z)]
+    return (unlike[0] / unlike[1].clamp(min=1e-3)).mean()

@@ -1,0 +1,158 @@
+"""What the posterior and the hallucinator share: models of known classes, scores and draws of predictive densities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import torch
+from torch import Tensor
+
+from augforge import chance
+from augforge.classifiers.feature_transforms import Transform, lengths, restored
+from augforge.classifiers.two_covariance import WEIGHT, WEIGHT_SLOPE, Gathered, TwoCovariance
+from augforge.classifiers.weighted import as_given, as_rows, class_means
+from augforge.generators.neighbours import feature_rows
+from augforge.generators.parents import choose_parents
+from augforge.types import Examples, InputError
+
+
+def predictive_scores(models: Sequence[TwoCovariance], support: Examples, query: Tensor) -> Tensor:
+    """The weighted sum of the log predictive densities of queries, [q, way] or [b, q, way], differentiable.
+
+    Rows of the support count by their weight. Raises InputError for rows that do not go together.
+    """
+    rows = as_rows(support, query)
+    check_features(models[0], rows.x)
+    mapped = [(model.mapped(rows.x), model.mapped(rows.query)) for model in models]
+    return as_given(mapped_scores(models, mapped, rows.member), query)
+
+
+def mapped_scores(models: Sequence[TwoCovariance], mapped: Sequence[tuple[Tensor, Tensor]], member: Tensor) -> Tensor:
+    """Scores [b, q, way] of rows [b, n, r] and queries [b, q, r] in the coordinates of each model.
+
+    `member` [b, n, way] is the weight of each row in its class.
+    """
+    counts = member.sum(1)  # [b, way]
+    total = torch.zeros(1, dtype=member.dtype, device=member.device)
+    for model, (x, query) in zip(models, mapped, strict=True):
+        mean = class_means(x, member)
+        scatter = (member.mT @ x.square() - counts[..., None] * mean.square()).clamp(min=0)
+        mu, variance = model.predictive(mean, counts, scatter)
+        number = model.numbers.to(member)
+        share = torch.exp(number[WEIGHT] + number[WEIGHT_SLOPE] * counts.mean(1).log())  # [b]
+        total = total + share[:, None, None] * model.log_density(query, mu, variance)
+    return total
+
+
+def check_features(model: TwoCovariance, x: Tensor) -> None:
+    """Raise InputError where rows [..., d] are of another width than a model."""
+    if x.shape[-1] != len(model.mean):
+        raise InputError(f"this part was fitted on {len(model.mean)} features; these rows have {x.shape[-1]}")
+
+
+def predictive_draws(models: Sequence[TwoCovariance], support: Examples, want: Tensor, keys: Tensor,
+                     noise_scale: float, who: str) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Draws [n, d] of the predictive density of the class of each wanted row, from one of the models each, and how
+    many real rows, by weight, that class has: [n].
+
+    A row's key chooses the model, as likely as the model weighs, and the support row whose length a transform that
+    forgets lengths is given back. No row depends on its batch; the result is in the dtype of the support. Rows of
+    weight 0 are none. Raises InputError, naming `who`, for pictures and where a wanted class has no row.
+    """
+    x = feature_rows(support, who)
+    check_features(models[0], x)
+    weight = torch.ones(len(x), device=x.device) if support.weight is None else support.weight
+    there = weight > 0
+    known = _known(x[there], support.y[there], weight[there].to(torch.float64))
+    chosen = choose_parents(support.y[there], want, keys)
+    label = torch.searchsorted(known.ids, want)
+    which = _models(models, known.counts[label], chance.uniform(chance.fork(keys, "model")).to(x.device))
+    made = torch.empty(len(want), x.shape[1], dtype=x.dtype, device=x.device)
+    for i, model in enumerate(models):
+        mine = (which == i).nonzero(as_tuple=True)[0]
+        if len(mine):
+            rows = _draws(model, known, (label[mine], chosen[mine]), keys[mine.to(keys.device)], noise_scale)
+            made = rows if len(mine) == len(want) else made.index_put((mine,), rows)
+    assert isinstance(support.x, Tensor)
+    return made.to(support.x.dtype), known.counts[label]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A support: rows `x` [m, d], float32 or float64, and in float64 what does not depend on the wanted rows; `ids` [c]
+    are its classes, `y` [m] their places, `weight` [m] of the rows and `counts` [c] of the classes.
+    """
+
+    x: Tensor
+    ids: Tensor
+    y: Tensor
+    weight: Tensor
+    counts: Tensor
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The weighted mean of each class of rows [m, d]: [c, d]."""
+        return self.sum(x * (self.weight / self.counts[self.y])[:, None])
+
+    def sum(self, x: Tensor) -> Tensor:
+        """The sum of each class of rows [m, d]: [c, d]."""
+        return torch.zeros(len(self.ids), x.shape[1], dtype=x.dtype, device=x.device).index_add(0, self.y, x)
+
+
+def _known(x: Tensor, y: Tensor, weight: Tensor) -> Known:
+    ids, y = torch.unique(y, return_inverse=True)
+    counts = torch.zeros(len(ids), dtype=weight.dtype, device=x.device).index_add(0, y, weight)
+    return Known(x, ids, y, weight, counts)
+
+
+def _draws(model: TwoCovariance, known: Known, wanted: tuple[Tensor, Tensor], keys: Tensor,
+           noise_scale: float) -> Tensor:  # fmt: skip
+    """Draws [n, d] of one model for labels [n], with the lengths of rows [n] of the support."""
+    (label, chosen), (features, rank), dtype = wanted, model.map.shape, known.x.dtype
+    moved = model.transformed(known.x.to(torch.float64))
+    z = (moved - model.mean.to(moved)) @ model.map.to(moved)
+    mean, centre = known.mean(z), known.mean(moved)
+    scatter = known.sum((z - mean[known.y]).square() * known.weight[:, None])
+    mu, variance = model.predictive(mean, known.counts, scatter)
+    place, outside = model.places(mu, centre, mean, known.counts)
+    wide = 0 if rank == features else features
+    normal = chance.normal(chance.fork(keys, "noise"), (rank + wide,)).to(place.device)
+    # What is done number by number needs no float64.
+    noise = (noise_scale * variance.sqrt()).to(dtype)[label] * normal[:, :rank]
+    rest = (noise_scale * outside).to(dtype)[label] * normal[:, rank:] if wide else None
+    made = place.to(dtype)[label] + model.led(noise, rest).to(dtype)
+    length = lengths(known.x, model.transform, model.centre.to(dtype))
+    return restored(made, model.transform, model.centre.to(dtype), length[chosen])
+
+
+def _models(models: Sequence[TwoCovariance], counts: Tensor, uniform: Tensor) -> Tensor:
+    """Which model each row [n] is of, from a number in [0, 1) and how many real rows its class has."""
+    with torch.no_grad():
+        number = torch.stack([model.numbers for model in models]).to(counts)  # [k, 8]
+        level = number[:, WEIGHT] + number[:, WEIGHT_SLOPE] * counts[:, None].clamp(min=1e-6).log()  # [n, k]
+        edges = torch.softmax(level, 1).cumsum(1)
+        return (uniform[:, None] >= edges[:, :-1]).sum(1)
+
+
+def joined(found: Sequence[Gathered]) -> Gathered:
+    """The sums over the classes of all."""
+    return reduce(add, found)
+
+
+def new_model(transform: Transform, found: Gathered, centre: Tensor, rank: int) -> TwoCovariance:
+    """An empty model for the features and classes of `found`, with the centre of its transform."""
+    features = found.means.shape[1]
+    model = TwoCovariance(transform, features, min(rank, features), len(found.means)).to(centre.device)
+    model.centre = centre
+    return model
+
+
+def check_numbers(rank: int, way: int, made: int, noise_scale: float) -> None:
+    """Raise InputError for settings out of range."""
+    if rank < 1 or made < 1 or way < 0 or way == 1 or not noise_scale >= 0:
+        raise InputError(
+            f"rank={rank}, way={way}, made={made}, noise_scale={noise_scale} was given; expected a rank and a number "
+            "made of at least 1, a way of 0 or at least 2, and no negative noise"
+        )

@@ -1,0 +1,183 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from augforge import chance
+from augforge.classifiers.pmn import PrototypeMatching
+from augforge.classifiers.prototype import Prototype
+from augforge.data.banks import FeatureBank
+from augforge.generators.hallucinator_nets import Hallucination
+from augforge.generators.hallucinator_training import Form, MetaTraining, Student
+from augforge.generators.wang_hallucinator import WangHallucinator
+from augforge.saving import load_part, save_part
+from augforge.types import Examples, InputError
+
+QUICK = {"steps": 4, "way": 3, "shots": "1,2", "queries": 2, "episodes": 2, "fill": 4}
+
+
+def _rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def _bank(classes=8, each=6, d=5, seed=0, shift=1.0):
+    rng = _rng(seed)
+    y = torch.arange(classes).repeat_interleave(each)
+    x = (torch.rand(classes, d, generator=rng)[y] * 3 + 0.3 * torch.randn(len(y), d, generator=rng) + shift).relu()
+    return FeatureBank(x, y, tuple(f"{seed}-{i}" for i in range(classes)))
+
+
+SUPPORT = Examples(_bank(seed=5).x[:9], torch.tensor([0, 0, 1, 2, 2, 2, 1, 0, 1]))
+WANT = torch.tensor([2, 0, 1, 1, 0, 2, 2])
+KEYS = chance.row_keys(0, "wang", torch.arange(7))
+
+
+def test_at_its_start_made_rows_are_copies():
+    part = WangHallucinator()
+    part.build({"features": 5, "relus": 3})
+    made = part.synthesize(SUPPORT, WANT, KEYS)
+    assert torch.equal(made.x, SUPPORT.x[made.parent])
+
+
+def test_training_through_prototypes_lowers_the_loss_and_uses_the_noise():
+    rng = _rng()
+    y = torch.arange(12).repeat_interleave(12)
+    x = (torch.randn(12, 8, generator=rng)[y] + torch.randn(144, 8, generator=rng) + 2).relu()
+    base = FeatureBank(x, y, tuple("abcdefghijkl"))
+    part = WangHallucinator(steps=51, rate=5e-3, way=8, shots="1", queries=4, episodes=4, fill=5).fit(base, _rng())
+    first, last = (line["loss"] for line in part.history if "loss" in line)
+    assert last < 0.95 * first
+    found = part.history[-1]["collapse"]
+    assert found["moved"] > 0.01
+    assert found["from_noise"] > 0
+    still = replace(part, noise_scale=0.0)
+    still.net_, still.facts_ = part.net_, part.facts_
+    alone, one = Examples(x[:1], torch.zeros(1, dtype=torch.int64)), torch.zeros(4, dtype=torch.int64)
+    assert len(torch.unique(still.synthesize(alone, one, KEYS[:4]).x, dim=0)) == 1
+    assert len(torch.unique(part.synthesize(alone, one, KEYS[:4]).x, dim=0)) > 1
+
+
+@pytest.mark.parametrize(("shift", "asked", "relus"), [(1.0, None, 3), (-9.0, None, 3), (1.0, False, 2)])
+def test_the_last_relu_is_chosen_by_the_features(shift, asked, relus):
+    assert WangHallucinator(final_relu=asked, **QUICK).fit(_bank(shift=shift), _rng()).facts_["relus"] == relus
+
+
+def test_negative_features_leave_out_the_last_relu():
+    base = _bank()
+    signed = FeatureBank(base.x - 2, base.y, base.classes)
+    part = WangHallucinator(**QUICK).fit(signed, _rng())
+    assert part.facts_["relus"] == 2
+    assert WangHallucinator(final_relu=True, **QUICK).fit(signed, _rng()).facts_["relus"] == 3
+
+
+def test_features_of_another_size_train_alike():
+    base = _bank()
+    larger = FeatureBank(base.x * 64, base.y, base.classes)
+    one, other = (WangHallucinator(**QUICK).fit(bank, _rng()) for bank in (base, larger))
+    large = Examples(SUPPORT.x * 64, SUPPORT.y)
+    assert torch.allclose(other.synthesize(large, WANT, KEYS).x, 64 * one.synthesize(SUPPORT, WANT, KEYS).x, rtol=1e-3)
+
+
+@pytest.mark.parametrize("through", ["matching", "pmn"])
+def test_the_classifier_is_trained_too_and_saved(through, tmp_path):
+    part = WangHallucinator(through=through, **QUICK).fit(_bank(), _rng())
+    assert part.classifier_.context_ is part.context_
+    longer = WangHallucinator(through=through, **{**QUICK, "steps": 8}).fit(_bank(), _rng())
+    assert any(
+        not torch.equal(a, b) for a, b in zip(part.context_.parameters(), longer.context_.parameters(), strict=True)
+    )
+    save_part(part, tmp_path / "part")
+    loaded = load_part(tmp_path / "part")
+    query = SUPPORT.x[:4]
+    assert torch.equal(loaded.classifier_.scores(SUPPORT, query), part.classifier_.scores(SUPPORT, query))
+    if through == "pmn":
+        save_part(part.classifier_, tmp_path / "pmn", "classifier")
+        again = load_part(tmp_path / "pmn", "classifier")
+        assert isinstance(again, PrototypeMatching)
+        assert torch.equal(again.scores(SUPPORT, query), part.classifier_.scores(SUPPORT, query))
+
+
+def test_validation_classes_choose_among_points_of_training():
+    part = WangHallucinator(**{**QUICK, "steps": 10, "shots": "1"}).fit(_bank(), _rng(), _bank(seed=3))
+    judged = [line for line in part.history if "val_accuracy" in line]
+    assert [line["step"] for line in judged] == [0, *range(1, 11)]
+    assert all(0 <= line["val_accuracy"] <= 100 for line in judged)
+    without = WangHallucinator(**{**QUICK, "steps": 10, "shots": "1"}).fit(_bank(), _rng())
+    assert not any("val_accuracy" in line for line in without.history)
+
+
+def test_the_best_point_of_training_is_kept(monkeypatch):
+    base, net, scores = _bank(), Hallucination(5), iter([9.0, 1, 5, 2, 1, 1, 1, 1, 1, 1, 1])
+    seen = []
+
+    def judge(self, x, y):
+        def accuracy():
+            seen.append(self.student.net.noise.weight.detach().clone())
+            return next(scores)
+
+        return accuracy
+
+    monkeypatch.setattr(MetaTraining, "_judge", judge)
+    form = Form(3, (1,), 2, 2, 4)
+    MetaTraining(Student(net, None, 1.0, 1.0), Prototype(), form, 10, 1e-2, _rng()).run(
+        (base.x, base.y), (base.x, base.y)
+    )
+    assert torch.equal(net.noise.weight, seen[2])  # the start had more, and is no candidate
+    assert not torch.equal(net.noise.weight, seen[-1])
+
+
+def test_it_is_differentiable_in_the_support_and_the_network():
+    part = WangHallucinator(**QUICK).fit(_bank(), _rng())
+    x = SUPPORT.x.clone().requires_grad_()
+    part.synthesize(Examples(x, SUPPORT.y), WANT, KEYS).x.sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert part.net_.noise.weight.grad.abs().sum() > 0
+
+
+def test_several_episodes_at_once_are_the_mean_of_one_at_a_time():
+    net = Hallucination(5)
+    with torch.no_grad():
+        net.noise.weight.add_(0.1 * torch.randn(5, 5, generator=_rng()))
+    student, classifier = Student(net, None, 1.0, 2.0), Prototype()
+    support, query, z = (torch.rand(4, 3, n, 5, generator=_rng(n)) for n in (2, 4, 6))
+    together = student.loss(classifier, support, query, z)
+    apart = [student.loss(classifier, *(part[i : i + 1] for part in (support, query, z))) for i in range(4)]
+    assert torch.allclose(together, torch.stack(apart).mean(), rtol=2e-2)  # bfloat16 on some machines
+
+
+def test_rows_of_a_class_are_used_in_turn():
+    student = Student(Hallucination(5), None, 1.0, 1.0)  # copies
+    support = torch.rand(1, 2, 2, 5, generator=_rng()).to(torch.bfloat16).float()
+    query = torch.rand(1, 3, 5, generator=_rng(1))
+    found = student.scores(Prototype(), support, query, torch.randn(1, 2, 3, 5, generator=_rng()))
+    rows = torch.cat([support[0], support[0][:, [0, 1, 0]]], 1)  # [way, 5, d]
+    expected = Prototype().scores(Examples(rows.flatten(0, 1), torch.tensor([0] * 5 + [1] * 5)), query[0])
+    assert torch.allclose(found[0], expected, atol=1e-4)
+
+
+def test_episodes_are_drawn_shot_by_shot_without_overlap():
+    y = _bank().y
+    form = Form(20, (1, 3), 2, 4, 5).within(y)
+    assert form.way == 8
+    batches = form.batches(y, 0)
+    for i in range(70):  # more than are drawn at once
+        support, query = next(batches)
+        assert support.shape == (4, 8, (1, 3)[i % 2])
+        rows = torch.cat([support, query], 2)
+        assert torch.equal(y[rows], y[rows[:, :, :1]].expand_as(rows))
+        assert all(len(torch.unique(episode)) == episode.numel() for episode in rows)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"fill": 5}, {"shots": "1,x"}, {"shots": ""}, {"shots": "0"}, {"rate": 0.0}, {"way": 1}, {"steps": 0},
+     {"noise_scale": -1.0}, {"noise_width": 0}],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(bad):
+    with pytest.raises(InputError):
+        WangHallucinator(**bad)
+
+
+def test_classes_too_few_are_refused():
+    with pytest.raises(InputError, match="need 2 classes"):
+        WangHallucinator(**QUICK).fit(_bank(classes=1), _rng())
