@@ -41,7 +41,7 @@ def list_parts(as_json: bool) -> None:
         if table:
             click.echo(f"{kind}:")
         for name in table:
-            click.echo(f"  {name:18s} {table[name]}" if isinstance(table, dict) else f"  {name}")
+            click.echo(f"  {name:19s} {table[name]}" if isinstance(table, dict) else f"  {name}")
 
 
 @click.command()

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from augforge import chance
-from augforge.classifiers.base_statistics import base_mean, base_rows
 from augforge.classifiers.feature_transforms import TRANSFORMS
 from augforge.classifiers.two_covariance import (
     NO_SPREAD,
@@ -44,6 +43,7 @@ from augforge.generators.lessons import (
     Lesson,
     Views,
     added,
+    base_centre,
     draw_lessons,
     folds_of,
     moved,
@@ -88,7 +88,7 @@ class Course:
 
 @dataclass
 class Hallucinator:
-    """Draws from four bent posteriors, and their exact scores.
+    """Ours: four posteriors bent by meta-learnt numbers, behind a gate that closes where they do not help.
 
     `trust` (0..1) is how much of S_w comes from validation classes; `shrinkage` (0..1) draws it towards a sphere.
     `steps` of Adam at `lr` on 12 episodes each learn the numbers; `bend=false` leaves them as they start: four
@@ -141,15 +141,12 @@ class Hallucinator:
         courses = [self._course(of_side, folds.sides[i][1], generator) for i, of_side in enumerate(of_sides)]
         start = self._start().to(folds.parts[0][0].device)
         numbers = [start] * len(courses)
-        right = [course.right(start) for course in courses]
         keep = False
         if self.bend and len(courses) > 1:  # else there is no class left to judge by what was learnt
             crossed = [self._numbers([c for c in courses if c is not course], generator) for course in courses]
-            bent = [course.right(number) for course, number in zip(courses, crossed, strict=True)]
-            keep = _total(bent) > _total(right)
-            if keep:
-                numbers, right = crossed, bent
-        self._judge(courses, numbers, base_mean(base_rows(base, "hallucinator").to(torch.float32)))
+            keep = _total(courses, crossed) > _total(courses, numbers)
+            numbers = crossed if keep else numbers
+        self._judge(courses, numbers, base_centre(folds))
         _give(models, self._numbers(courses, generator) if keep else start)
         self.models_ = nn.ModuleList(models).eval().requires_grad_(False)
         self.facts_ = {"features": models[0].map.shape[0], "rank": models[0].map.shape[1],
@@ -268,8 +265,9 @@ def _give(models: list[TwoCovariance], numbers: Tensor) -> None:
             model.numbers.copy_(number)
 
 
-def _total(right: list[list[Tensor]]) -> float:
-    """The accuracy of courses, the mean over shots."""
+def _total(courses: list[Course], numbers: list[Tensor]) -> float:
+    """The accuracy of courses by numbers [k, 8] each, the mean over shots."""
+    right = [course.right(number) for course, number in zip(courses, numbers, strict=True)]
     return sum(float(torch.stack([found.mean() for found in of_course]).mean()) for of_course in right)
 
 

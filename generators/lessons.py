@@ -21,11 +21,11 @@ from augforge.types import Bank, Examples, InputError
 Labelled = tuple[Tensor, Tensor]  # rows [n, d] and labels [n]
 
 SHOTS = (1, 2, 5, 10, 20)  # what is chosen is chosen for each; in between, for the nearest
-_EPISODES_AT_ONCE = 10
+_EPISODES_AT_ONCE, _FEWEST_EPISODES = 10, 20
 _CLASSES_DRAWN = 600  # of all episodes of a lesson, where rows are drawn for them
 _QUERIES = 5
 _WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0)  # what a made row may weigh
-_SURE = 1.96
+_SURE = 2.6  # standard errors: 99 %, as the best of five weights is looked at
 _FOLDS = 5
 _JUDGED = 100  # base classes, at least, of all folds that are judged, where there are so many
 _ROWS, _ROWS_OF_CLASS = 8192, 40  # rows that are judged: at most, and at least of each class
@@ -103,10 +103,18 @@ def moved(folds: Folds, transforms: Sequence[Transform]) -> Iterator[tuple[Trans
             roots = [signed_root(x) for x in plain] if roots is None else roots
         parts = plain if roots is None or transform not in ("sqrt", "both") else roots
         left: Transform = "centred-l2" if transform in ("centred-l2", "both") else "raw"
-        base = parts[: folds.of_base]
-        centre = torch.stack([centre_of(x, left).to(torch.float64) * len(x) for x in base]).sum(0)
-        centre = (centre / sum(len(x) for x in base)).to(torch.float32)
+        centre = _centre(parts[: folds.of_base], left)
         yield transform, centre, [transformed(x, left, centre) for x in parts]
+
+
+def base_centre(folds: Folds) -> Tensor:
+    """The mean [d] of all base rows."""
+    return _centre([x for x, _ in folds.parts[: folds.of_base]], "centred-l2")
+
+
+def _centre(parts: Sequence[Tensor], transform: Transform) -> Tensor:
+    sums = torch.stack([centre_of(x, transform).to(torch.float64) * len(x) for x in parts]).sum(0)
+    return (sums / sum(len(x) for x in parts)).to(torch.float32)
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,11 @@ class Lesson:
     def way(self) -> int:
         """Classes of an episode."""
         return self.support.shape[1]
+
+    def first(self, classes: int) -> Lesson:
+        """The first episodes, with `classes` together, but at least twenty if there are as many."""
+        most = max(_FEWEST_EPISODES, classes // self.way)
+        return Lesson(self.shot, self.support[:most], self.query[:most])
 
     def target(self, way: int) -> Tensor:
         """The class of each query of an episode cut down to `way`: [way * q]."""
@@ -219,7 +232,7 @@ def _by_means(means: Tensor, query: Tensor, lesson: Lesson) -> Tensor:
 
 
 def is_sure(gain: Tensor) -> bool:
-    """Whether a gain, by episode [e], is above zero beyond chance, at 95 %."""
+    """Whether a gain, by episode [e], is above zero beyond chance."""
     return bool(gain.mean() > _SURE * gain.std() / len(gain) ** 0.5)
 
 
@@ -228,10 +241,8 @@ def row_weight(models: Sequence[TwoCovariance], x: Tensor, lesson: Lesson, made:
 
     0 where no gain is sure.
     """
-    shot, found = lesson.shot, []
-    for episodes in torch.arange(len(lesson.support), device=x.device)[: _CLASSES_DRAWN // lesson.way].split(
-        _EPISODES_AT_ONCE
-    ):
+    shot, found, lesson = lesson.shot, [], lesson.first(_CLASSES_DRAWN)
+    for episodes in torch.arange(len(lesson.support), device=x.device).split(_EPISODES_AT_ONCE):
         extra = _drawn(models, x, lesson, episodes, made, noise_scale)
         plain, query = lesson.means(x[None], episodes, lesson.way), lesson.queries(x[None], episodes, lesson.way)
         weight = torch.tensor((0.0, *_WEIGHTS), device=x.device)[:, None, None, None] * made

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from augforge import chance
-from augforge.classifiers.base_statistics import base_mean, base_rows
 from augforge.classifiers.feature_transforms import TRANSFORMS, Transform, transformed
 from augforge.classifiers.two_covariance import (
     NUMBERS,
@@ -35,6 +34,7 @@ from augforge.generators.lessons import (
     Folds,
     Lesson,
     Views,
+    base_centre,
     draw_lessons,
     folds_of,
     moved,
@@ -46,7 +46,8 @@ from augforge.types import Bank, Examples, InputError, Space
 
 Prior = Literal["gaussian", "mixture"]
 
-_EPISODES, _FEWEST_EPISODES = 100, 40  # of all sides, and of each
+_EPISODES = 100
+_CLASSES_TRIED = 1000  # in the episodes of all sides
 _TAU = 0.5  # how far a class lies from one of the mixture, in parts of psi
 _WELL = 0.01  # a shrinkage from which on float32 is enough
 _SHRINKAGES, _SCALES = (0.1, 0.4, 0.7), (0.3, 1.0, 3.0)
@@ -67,7 +68,7 @@ class Room:
 
 @dataclass
 class Posterior:
-    """Draws of the posterior predictive, and its exact scores.
+    """A new class as the posterior predictive of base classes, in closed form: draws, and exact scores.
 
     `transform`, `shrinkage` (0..1), `between_scale` (above 0) and `prior` are chosen where they are "chosen" or None.
     `rank` is how many coordinates are kept of wider features; the rest is diagonal. `way` is that of the episodes
@@ -113,8 +114,8 @@ class Posterior:
         """Choose, and learn from base and validation features. Raises InputError for pictures and too few classes."""
         seed = int(chance.draw_keys(1, rng)) & 0x7FFFFFFF
         folds = folds_of(base, val, rng, "posterior", halves=False)
-        episodes = max(_FEWEST_EPISODES, _EPISODES // len(folds.sides))
-        lessons = [draw_lessons(labels, self.way, episodes, seed) for _, (_, labels) in folds.sides]
+        lessons = [draw_lessons(labels, self.way, _EPISODES, seed) for _, (_, labels) in folds.sides]
+        lessons = [[lesson.first(_CLASSES_TRIED // len(lessons)) for lesson in of_side] for of_side in lessons]
         self.history, best, chosen = [], -1.0, None
         for transform, centre, parts in moved(folds, TRANSFORMS if self.transform == "chosen" else (self.transform,)):
             room = self._room(transform, centre, parts, folds)
@@ -130,12 +131,7 @@ class Posterior:
             if self.prior == "mixture" or float(mixed.max()) > best:
                 prior, right = "mixture", mixed
         scale = self._scales()[int(right.argmax())]
-        self._weigh(
-            self._model_of(room, folds, 0, shrinkage, scale, prior),
-            folds,
-            seed + 1,
-            base_mean(base_rows(base, "posterior").float()),
-        )
+        self._weigh(self._model_of(room, folds, 0, shrinkage, scale, prior), folds, seed + 1)
         model = self._model_of(room, folds, None, shrinkage, scale, prior)
         self.model_ = model.eval().requires_grad_(False)
         self.facts_ = facts_of(model) | {"transform": 1 + TRANSFORMS.index(room.transform)}
@@ -193,7 +189,7 @@ class Posterior:
         bend(model, scale, prior)
         return model
 
-    def _weigh(self, model: TwoCovariance, folds: Folds, seed: int, centre: Tensor) -> None:
+    def _weigh(self, model: TwoCovariance, folds: Folds, seed: int) -> None:
         """Set the gate and what made rows weigh, by what is judged of the first side."""
         x, labels = folds.sides[0][1]
         self.row_weights_ = torch.zeros(len(SHOTS))
@@ -203,9 +199,9 @@ class Posterior:
             self.row_weights_[SHOTS.index(lesson.shot)] = weight
         if self.gated:
             judged = [(x, lesson, partial(_scores, model, x, lesson)) for lesson in lessons]
-            self.gate_, seen = settle(judged, centre, with_votes=False)
+            self.centre_ = base_centre(folds)
+            self.gate_, seen = settle(judged, self.centre_, with_votes=False)
             self.history += seen
-            self.centre_ = centre
 
     def build(self, facts: dict[str, int]) -> None:
         """Make the empty model of facts["features"], ["rank"], ["classes"], and ["transform"], which counts from 1."""

@@ -113,18 +113,18 @@ def _draws(model: TwoCovariance, known: Known, wanted: tuple[Tensor, Tensor], ke
     (label, chosen), (features, rank), dtype = wanted, model.map.shape, known.x.dtype
     moved = model.transformed(known.x.to(torch.float64))
     z = (moved - model.mean.to(moved)) @ model.map.to(moved)
-    mean, centre = known.mean(z), known.mean(moved)
+    mean, whole = known.mean(z), known.mean(moved)
     scatter = known.sum((z - mean[known.y]).square() * known.weight[:, None])
     mu, variance = model.predictive(mean, known.counts, scatter)
-    place, outside = model.places(mu, centre, mean, known.counts)
+    place, outside = model.places(mu, whole, mean, known.counts)
     wide = 0 if rank == features else features
     normal = chance.normal(chance.fork(keys, "noise"), (rank + wide,)).to(place.device)
     # What is done number by number needs no float64.
     noise = (noise_scale * variance.sqrt()).to(dtype)[label] * normal[:, :rank]
     rest = (noise_scale * outside).to(dtype)[label] * normal[:, rank:] if wide else None
     made = place.to(dtype)[label] + model.led(noise, rest).to(dtype)
-    length = lengths(known.x, model.transform, model.centre.to(dtype))
-    return restored(made, model.transform, model.centre.to(dtype), length[chosen])
+    centre = model.centre.to(known.x)
+    return restored(made, model.transform, centre, lengths(known.x, model.transform, centre)[chosen])
 
 
 def _models(models: Sequence[TwoCovariance], counts: Tensor, uniform: Tensor) -> Tensor:

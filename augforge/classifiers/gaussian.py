@@ -10,19 +10,12 @@ from typing import Literal, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from augforge.classifiers.base_statistics import (
-    base_mean,
-    base_rows,
-    base_statistics,
-    check_positive,
-    check_range,
-    fitted,
-    shrunk,
-)
-from augforge.classifiers.weighted import Rows, as_given, as_rows, class_means
-from augforge.types import Bank, Examples, InputError
+from augforge.classifiers.base_statistics import base_rows, check_positive, check_range, fitted
+from augforge.classifiers.feature_transforms import centre_of, transformed
+from augforge.classifiers.two_covariance import TwoCovariance, check_enough, gather, learn
+from augforge.classifiers.weighted import as_given, as_rows, class_means
+from augforge.types import Bank, Examples
 
 
 @dataclass
@@ -74,30 +67,13 @@ class Gaussian:
         Raises InputError for pictures, for fewer than two classes, and where no class has two rows.
         """
         x = base_rows(base, "gaussian").to(torch.float32)
-        self.centre_ = base_mean(_root(x)) if self.transform == "both" else base_mean(x)
-        x = self._transformed(x)
-        found = base_statistics(x, base.y, "gaussian")
-        if len(found.counts) < 2:
-            raise InputError("gaussian learns how classes differ; expected at least 2 base classes with rows, found 1")
-        mean = found.means.mean(0)
-        within = shrunk(found.within, self.shrinkage)
-        apart = found.means - mean
-        between = apart.T @ apart / (len(apart) - 1)
-        values, vectors = torch.linalg.eigh(within)
-        if not float(values[0]) > 1e-12 * float(values[-1]):
-            raise InputError("gaussian: the base features do not spread in every direction; expected shrinkage over 0")
-        whiten = vectors / values.sqrt()
-        # Means of n rows scatter by S_w / n more than class means do; S_w is the identity here.
-        excess = float((1 / found.counts).mean())
-        whitened = whiten.T @ between @ whiten
-        psi, turn = torch.linalg.eigh(whitened)
-        psi = (psi - excess).clamp(min=0)
-        amount = _oracle_shrinkage(psi, len(apart) - 1) if self.mean_shrinkage is None else self.mean_shrinkage
-        psi = (1 - amount) * psi + amount * psi.mean()
-        self.mean_ = mean.to(torch.float32)
-        self.map_ = (whiten @ turn).to(torch.float32)
-        self.psi_ = (self.between_scale * psi).to(torch.float32)
-        self.log_volume_ = -values.log().sum().div(2).reshape(1).to(torch.float32)
+        self.centre_ = centre_of(x, self.transform)
+        found = gather(transformed(x, self.transform, self.centre_), base.y, exact=True)
+        check_enough(found, "gaussian")
+        model = TwoCovariance(self.transform, x.shape[1], x.shape[1], len(found.counts)).to(x.device)
+        learn(model, found, found.within(), self.shrinkage, self.mean_shrinkage)
+        self.mean_, self.map_, self.psi_ = model.mean, model.map, self.between_scale * model.psi
+        self.log_volume_ = torch.linalg.slogdet(model.map.to(torch.float64)).logabsdet.reshape(1).to(torch.float32)
         return self
 
     def scores(self, support: Examples, query: Tensor) -> Tensor:
@@ -106,49 +82,33 @@ class Gaussian:
         Raises InputError before `fit`, and for rows that do not go together.
         """
         rows = as_rows(support, query)
-        rows = Rows(self._mapped(rows.x), self._mapped(rows.query), rows.member)
-        mean, variance = self._predictive(rows)  # [b, way, d] both
-        precision = 1 / variance
-        z = rows.query
+        mean, variance = self._predictive(rows.x, rows.member)  # [b, way, d] both
+        precision, z = 1 / variance, self._mapped(self._transformed(rows.query))
         # sum_j (z_j - mean_j)^2 / variance_j, in two products
         squares = precision @ z.square().mT - 2 * (precision * mean) @ z.mT  # [b, way, q]
         of_class = (precision * mean.square() + variance.log()).sum(-1) + z.shape[-1] * math.log(2 * math.pi)
         assert self.log_volume_ is not None
         return as_given(self.log_volume_.to(z) - (squares + of_class[..., None]).mT / 2, query)
 
-    def _predictive(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Mean and variance [b, way, d] of each class's predictive density, for mapped rows."""
-        z, counts = class_means(rows.x, rows.member), rows.counts[..., None]
-        psi = fitted(self.psi_, z, "gaussian")
+    def _predictive(self, x: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance [b, way, d] of each class's predictive density, for rows [b, n, d] as they were given."""
+        x, counts = self._transformed(x), member.sum(1)[..., None]
         spread: Tensor | float = 1.0
         if self.spread == "class":
-            scatter = rows.member.mT @ rows.x.square() - counts * z.square()
+            x = self._mapped(x)
+            z = class_means(x, member)
+            scatter = member.mT @ x.square() - counts * z.square()
             spread = (self.prior_count + scatter.clamp(min=0)) / (self.prior_count + (counts - 1).clamp(min=0))
+        else:
+            z = self._mapped(class_means(x, member))  # a row each is all that has to be mapped
+        psi = fitted(self.psi_, z, "gaussian")
         pull = counts * psi / (spread + counts * psi)
         return pull * z, spread + spread * psi / (spread + counts * psi)
 
     def _mapped(self, x: Tensor) -> Tensor:
-        """Rows [b, n, d] in the coordinates in which both covariances are diagonal."""
-        x = self._transformed(x)
+        """Transformed rows [b, n, d] in the coordinates in which both covariances are diagonal."""
         return (x - fitted(self.mean_, x, "gaussian")) @ fitted(self.map_, x, "gaussian")
 
     def _transformed(self, x: Tensor) -> Tensor:
         """Rows [..., d] as `transform` says."""
-        if self.transform in ("sqrt", "both"):
-            x = _root(x)
-        if self.transform in ("centred-l2", "both"):
-            x = F.normalize(x - fitted(self.centre_, x, "gaussian"), dim=-1)
-        return x
-
-
-def _oracle_shrinkage(values: Tensor, free: int) -> float:
-    """How far to draw a covariance with eigenvalues [d] from `free` degrees of freedom towards a sphere, 0..1."""
-    d, trace, squares = len(values), float(values.sum()), float(values.square().sum())
-    apart = (free + 1 - 2 / d) * (squares - trace**2 / d)
-    return 1.0 if apart <= 0 else min(1.0, ((1 - 2 / d) * squares + trace**2) / apart)
-
-
-def _root(x: Tensor) -> Tensor:
-    """sign(x) sqrt|x|, [..., d]; its slope at 0, which is infinite, is taken as 0."""
-    there = x != 0
-    return torch.where(there, x.sign() * torch.where(there, x.abs(), 1).sqrt(), 0)
+        return transformed(x, self.transform, fitted(self.centre_, x, "gaussian"))

@@ -55,8 +55,10 @@ class Gathered:
                         self.scatter + other.scatter)  # fmt: skip
 
 
-def gather(x: Tensor, y: Tensor) -> Gathered:
-    """The sums of rows [n, d] of classes [n]; products are taken in float32 by blocks and added up in float64."""
+def gather(x: Tensor, y: Tensor, exact: bool = False) -> Gathered:
+    """The sums of rows [n, d] of classes [n]; products are taken in float32 by blocks, or in float64 where they shall
+    be `exact`, and added up in float64.
+    """
     ids, y = torch.unique(y.to(x.device), return_inverse=True)
     counts = torch.bincount(y, minlength=len(ids)).to(torch.float64)
     means = torch.zeros(len(ids), x.shape[1], dtype=torch.float64, device=x.device)
@@ -64,9 +66,10 @@ def gather(x: Tensor, y: Tensor) -> Gathered:
         means.index_add_(0, labels, rows.to(torch.float64))
     means /= counts[:, None]
     scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
-    near = means.to(torch.float32)
+    dtype = torch.float64 if exact else torch.float32
+    near = means.to(dtype)
     for rows, labels in zip(x.split(_ROWS_AT_ONCE), y.split(_ROWS_AT_ONCE), strict=True):
-        apart = rows.to(torch.float32) - near[labels]
+        apart = rows.to(dtype) - near[labels]
         scatter += (apart.T @ apart).to(torch.float64)
     return Gathered(means, counts, scatter)
 

@@ -1,0 +1,105 @@
+"""Hariharan and Girshick's protocol on the features of a trained backbone: base and novel classes in one label space.
+
+    python benchmarks/low_shot.py /work/runs/cifar-sup --task cifar-fs --views
+
+FOLDER is what train_representation.py left. Of every class 100 rows are queries and the others support: all of a base
+class's, n = 1, 2, 5, 10, 20 of a novel one's, in five fixed draws. The prior that is added to the scores of novel
+classes is tuned in the same way on the validation classes. Base rows were seen by the backbone, queries among them too.
+Appends to benchmarks/results/low_shot.jsonl: means over draws, in percent.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from beds import RESULTS, append, open_bed
+from torch import Tensor
+
+from augforge import catalog
+from augforge.chance import row_keys
+from augforge.data.banks import FeatureBank
+from augforge.generators.predictive import predictive_scores
+from augforge.imagine import fill_to
+from augforge.low_shot import LowShot, draw_low_shot, held_out, joined, mean_priors, measure
+from augforge.types import Examples
+
+Scores = Callable[[Examples, Tensor], Tensor]
+_QUERIES_AT_ONCE = 1000
+
+
+def main() -> None:
+    """Measure and append."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--views", action="store_true")
+    parser.add_argument("--data-root", type=Path)
+    options = parser.parse_args()
+    task = open_bed(options.folder, options.task, options.data_root, options.views)
+    assert isinstance(task.base, FeatureBank)
+    assert isinstance(task.val, FeatureBank)
+    assert isinstance(task.novel, FeatureBank)
+    tuning, judged = (_low_shot(task.base, bank) for bank in (task.val, task.novel))
+    rows = []
+    for name, scores in _methods(task.base, task.val).items():
+        priors = mean_priors(measure(tuning, scores))
+        found = measure(judged, scores, priors=priors)
+        for shot in dict.fromkeys(result.shot for result in found):
+            row: dict[str, Any] = {"method": name, "shot": shot}
+            for k, told in ((1, "top1"), (5, "top5")):
+                of_shot = [getattr(result, told) for result in found if result.shot == shot]
+                for column in ("novel", "base", "all", "all_prior"):
+                    row[f"{told}_{column}"] = round(100 * mean(getattr(one, column) for one in of_shot), 2)
+                row[f"prior_{told}"] = round(priors[shot, k], 4)
+            rows.append(row)
+            print(name, {key: value for key, value in row.items() if key.startswith("top")}, flush=True)
+    append(RESULTS / "low_shot.jsonl", rows, {"bed": options.folder.name, "views": options.views, "draws": 5})
+
+
+def _low_shot(base: FeatureBank, novel: FeatureBank) -> LowShot:
+    train, test = held_out(joined(base, novel), 100)
+    return draw_low_shot(train, test, novel.classes)
+
+
+def _methods(base: FeatureBank, val: FeatureBank) -> dict[str, Scores]:
+    """Ways to score: nearest means, the posterior's and the hallucinator's densities, and made rows."""
+    prototype = catalog.make("prototype", {}, "classifier")
+    simpleshot = catalog.make("simpleshot", {}, "classifier").fit(base, torch.Generator().manual_seed(0))
+    posterior = catalog.make("posterior", {"gated": False}).fit(base, torch.Generator().manual_seed(0), val)
+    ours = catalog.make("hallucinator").fit(base, torch.Generator().manual_seed(0), val)
+    wang = catalog.make("wang-hallucinator").fit(base, torch.Generator().manual_seed(0), val)
+    return {
+        "prototype": prototype.scores,
+        "simpleshot": simpleshot.scores,
+        "posterior, exact": _in_parts(posterior.scores),
+        "hallucinator, exact, no vote": _in_parts(lambda s, q: predictive_scores(list(ours.models_), s, q)),
+        "wang-hallucinator, prototype": lambda s, q: prototype.scores(_filled(wang, s), q),
+        "hallucinator rows, prototype": lambda s, q: prototype.scores(_filled(ours, s), q),
+    }
+
+
+def _in_parts(scores: Scores) -> Scores:
+    def of_all(support: Examples, query: Tensor) -> Tensor:
+        return torch.cat([scores(support, part) for part in query.split(_QUERIES_AT_ONCE)])
+
+    return of_all
+
+
+def _filled(part: Any, support: Examples) -> Examples:
+    """The support with classes of fewer than 20 rows filled up to 20."""
+    want = fill_to(support.y, 20)
+    if not len(want):
+        return support
+    few = torch.isin(support.y, want)
+    with torch.no_grad():
+        made = part.synthesize(support.take(few), want, row_keys(0, "made", torch.arange(len(want))))
+    return support + made
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from torch import Tensor
+
+from augforge.classifiers.logistic import Logistic
+from augforge.classifiers.prototype import Prototype
+from augforge.classifiers.simpleshot import SimpleShot
+from augforge.generators.gate import PLAIN, VOTES, gated, plain_scores, settle
+from augforge.generators.lessons import SHOTS, Lesson, draw_lessons
+from augforge.types import Examples
+
+CENTRE = torch.full((6,), 0.3)
+
+
+def clouds(classes: int = 12, each: int = 12, apart: float = 1.5) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(classes).repeat_interleave(each)
+    means = torch.randn(classes, 6, generator=generator) * apart
+    return means[y] + torch.randn(len(y), 6, generator=generator), y
+
+
+def episode(x: Tensor, y: Tensor, shot: int) -> tuple[Examples, Tensor]:
+    rows = torch.cat([(y == k).nonzero()[:shot, 0] for k in range(4)])
+    query = torch.cat([(y == k).nonzero()[shot : shot + 3, 0] for k in range(4)])
+    return Examples(x[rows], y[rows]), x[query]
+
+
+def right_for_certain(lesson: Lesson, episodes: Tensor) -> Tensor:
+    target = torch.nn.functional.one_hot(lesson.target(lesson.way), lesson.way).float()
+    return target.expand(len(episodes), -1, -1)
+
+
+def test_plain_scores_are_those_of_the_plain_classifiers() -> None:
+    support, query = episode(*clouds(), 2)
+    wanted = SimpleShot()
+    wanted.mean_ = CENTRE
+    references = (Prototype(), wanted, Logistic(C=5.0, normalise="spread"))
+    for which, reference in enumerate(references):
+        found = plain_scores(which, support, query, CENTRE)
+        torch.testing.assert_close(found, reference.scores(support, query), rtol=1e-4, atol=1e-4)
+    assert len(PLAIN) == len(references)
+
+
+def test_the_gate_opens_for_what_is_always_right() -> None:
+    x, y = clouds()
+    lessons = draw_lessons(y, 5, 40, 0)
+    judged = [(x, lesson, lambda e, lesson=lesson: 1000 * right_for_certain(lesson, e)) for lesson in lessons]
+    gate, seen = settle(judged, CENTRE, with_votes=True)
+    shots = [lesson.shot for lesson in lessons]
+    assert all(gate[SHOTS.index(shot), 0] == 1 for shot in shots)
+    assert [found["shot"] for found in seen] == shots
+    assert all(found["gain"] > 0 for found in seen)
+
+
+@pytest.mark.parametrize("with_votes", [True, False])
+def test_the_gate_closes_for_noise_and_for_shots_that_were_not_seen(with_votes: bool) -> None:
+    x, y = clouds()
+    generator = torch.Generator().manual_seed(1)
+    lessons = draw_lessons(y, 5, 40, 0)
+
+    def noise(lesson: Lesson, episodes: Tensor) -> Tensor:
+        return 1e4 * torch.randn(right_for_certain(lesson, episodes).shape, generator=generator)
+
+    judged = [(x, lesson, lambda e, lesson=lesson: noise(lesson, e)) for lesson in lessons]
+    gate, _ = settle(judged, CENTRE, with_votes=with_votes)
+    assert gate[:, 0].sum() == 0
+
+
+def test_a_vote_repairs_a_judge_that_says_nothing() -> None:
+    x, y = clouds()
+    lessons = draw_lessons(y, 5, 40, 0)
+    judged = [(x, lesson, lambda e, lesson=lesson: torch.zeros_like(right_for_certain(lesson, e)))
+              for lesson in lessons]  # fmt: skip
+    gate, _ = settle(judged, CENTRE, with_votes=True)
+    assert (gate[[SHOTS.index(lesson.shot) for lesson in lessons], 2] > 0).all()
+    assert set(gate[:, 2].tolist()) <= set(VOTES)
+
+
+def test_closed_is_exactly_the_plain_classifier_and_open_adds_the_vote() -> None:
+    support, query = episode(*clouds(), 2)
+    own = torch.randn(12, 4, generator=torch.Generator().manual_seed(2))
+    for which in range(len(PLAIN)):
+        gate = torch.tensor([[0.0, which, 8.0]] * len(SHOTS))
+        assert torch.equal(gated(gate, CENTRE, own, support, query), plain_scores(which, support, query, CENTRE))
+    gate = torch.tensor([[1.0, 0.0, 0.0]] * len(SHOTS))
+    assert torch.equal(gated(gate, CENTRE, own, support, query), own)
+    gate = torch.tensor([[1.0, 0.0, 4.0]] * len(SHOTS))
+    wanted = own + 4 * plain_scores(2, support, query, CENTRE)
+    torch.testing.assert_close(gated(gate, CENTRE, own, support, query), wanted)
+
+
+def test_episodes_of_a_batch_with_unequal_shots_go_by_their_own_gate() -> None:
+    x, y = clouds()
+    support, query = episode(x, y, 2)
+    first = torch.tensor([1.0, 0, 1, 0, 1, 0, 1, 0])  # one shot in one episode, two in the other
+    batch = Examples(torch.stack([support.x, support.x]), torch.stack([support.y] * 2),
+                     weight=torch.stack([first, torch.ones(8)]))  # fmt: skip
+    own = torch.zeros(2, 12, 4)
+    gate = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [1.0, 0, 0], [1.0, 0, 0], [1.0, 0, 0]])
+    found = gated(gate, CENTRE, own, batch, torch.stack([query, query]))
+    one = Examples(support.x[first > 0], support.y[first > 0])
+    torch.testing.assert_close(found[0], plain_scores(0, one, query, CENTRE))
+    assert torch.equal(found[1], own[1])

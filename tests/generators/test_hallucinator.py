@@ -1,0 +1,257 @@
+import math
+
+import pytest
+import torch
+
+from augforge import chance
+from augforge.classifiers.feature_transforms import TRANSFORMS
+from augforge.classifiers.two_covariance import NO_SPREAD, SPREAD, WEIGHT, WEIGHT_SLOPE
+from augforge.data.banks import FeatureBank
+from augforge.generators import hallucinator as module
+from augforge.generators.gate import plain_scores
+from augforge.generators.hallucinator import Hallucinator
+from augforge.generators.lessons import SHOTS
+from augforge.generators.posterior import Posterior
+from augforge.saving import load_part, part_digest, save_part
+from augforge.types import Examples, InputError
+
+BRIEF = {"steps": 20, "way": 5, "made": 4}
+
+
+def bank(classes=24, each=12, d=6, seed=0):
+    """Classes of one two-covariance model; `seed` says which."""
+    rng = torch.Generator().manual_seed(7)
+    width = torch.exp(torch.randn(d, generator=rng))
+    between, turn = torch.randn(d, d, generator=rng), torch.linalg.qr(torch.randn(d, d, generator=rng))[0]
+    rng = torch.Generator().manual_seed(seed)
+    y = torch.arange(classes).repeat_interleave(each)
+    x = torch.randn(classes, d, generator=rng)[y] @ between + torch.randn(len(y), d, generator=rng) * width @ turn
+    return FeatureBank(x, y, tuple(f"{seed}-{k}" for k in range(classes)))
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def episode(counts=(1, 3, 2), d=6, seed=3, dtype=torch.float32):
+    new = bank(len(counts), 12, d, seed).x.view(len(counts), 12, d).to(dtype)
+    y = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return Examples(torch.cat([new[k, :n] for k, n in enumerate(counts)]), y), new[:, 6:].flatten(0, 1)
+
+
+def keys_of(n):
+    return chance.row_keys(0, "test", torch.arange(n))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return Hallucinator(**BRIEF).fit(bank(), rng(), bank(seed=1))
+
+
+def opened(part):
+    """The part with its gate open and no vote but its own."""
+    part.gate_ = torch.tensor([1.0, 0.0, 0.0]).repeat(len(SHOTS), 1)
+    return part
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_at_the_start_one_transform_alone_is_the_posterior(transform):
+    base, val = bank(), bank(seed=1)
+    part = opened(Hallucinator(**BRIEF, bend=False, trust=0.0, shrinkage=0.4).fit(base, rng(), val))
+    kept = TRANSFORMS.index(transform)
+    for i, model in enumerate(part.models_):
+        model.numbers[WEIGHT] = 0.0 if i == kept else -math.inf
+    # S_w of the hallucinator is that of base classes where it does not trust others, and so the bases alone are alike
+    posterior = Posterior(transform, 0.4, 1.0, "gaussian", gated=False).fit(base, rng(), val)
+    other = posterior.model_
+    for name in ("mean", "centre"):
+        torch.testing.assert_close(getattr(part.models_[kept], name), getattr(other, name), atol=1e-5, rtol=1e-5)
+    other.load_state_dict({**part.models_[kept].state_dict(), "numbers": other.numbers})
+    support, query = episode()
+    torch.testing.assert_close(part.scores(support, query), posterior.scores(support, query))
+    made, expected = (p.synthesize(support, torch.arange(3), keys_of(3)).x for p in (part, posterior))
+    torch.testing.assert_close(made, expected)
+
+
+def test_it_starts_as_posteriors_weighed_alike():
+    part = Hallucinator(**BRIEF, bend=False).fit(bank(), rng(), bank(seed=1))
+    for model in part.models_:
+        expected = torch.zeros(8)
+        expected[SPREAD], expected[WEIGHT] = NO_SPREAD, -math.log(4)
+        assert torch.equal(model.numbers, expected)
+
+
+def test_scores_add_up_the_models_by_their_weights(fitted):
+    part = opened(Hallucinator(**BRIEF).fit(bank(), rng(), bank(seed=1)))
+    support, query = episode((2, 2, 2))
+    total = 0
+    for model in part.models_:
+        x = model.mapped(support.x).view(3, 2, -1)
+        mean, scatter = x.mean(1), (x - x.mean(1, keepdim=True)).square().sum(1)
+        mean, variance = model.predictive(mean, torch.full((3,), 2.0), scatter)
+        weight = torch.exp(model.numbers[WEIGHT] + model.numbers[WEIGHT_SLOPE] * math.log(2))
+        total = total + weight * model.log_density(model.mapped(query)[None], mean[None], variance[None])[0]
+    torch.testing.assert_close(part.scores(support, query), total, atol=1e-3, rtol=1e-4)
+
+
+def test_what_is_judged_is_neither_known_nor_taught(monkeypatch):
+    """Every side's judged classes are in no statistics, and the numbers that judge it come from the other side."""
+    courses, taught, given = [], [], []
+    course, numbers, give = Hallucinator._course, Hallucinator._numbers, module._give
+
+    def spy_course(self, models, judged, generator):
+        courses.append((models, judged, course(self, models, judged, generator)))
+        return courses[-1][2]
+
+    def spy_numbers(self, of, generator):
+        taught.append((of, numbers(self, of, generator)))
+        return taught[-1][1]
+
+    def spy_give(models, number):
+        given.append((models, number))
+        give(models, number)
+
+    monkeypatch.setattr(Hallucinator, "_course", spy_course)
+    monkeypatch.setattr(Hallucinator, "_numbers", spy_numbers)
+    monkeypatch.setattr(module, "_give", spy_give)
+    part = Hallucinator(**BRIEF).fit(bank(), rng(), bank(seed=1))
+    assert len(courses) == 2
+    for models, (x, y), _ in courses:
+        raw = models[0]
+        places = raw.mean + raw.classes @ raw.back  # the class means that this side knows
+        assert len(places) == 24 + 12
+        judged = torch.stack([x[y == k].mean(0) for k in y.unique()])
+        assert float(torch.cdist(judged, places).min()) > 1e-2
+    assert not torch.isin(courses[0][1][1], courses[1][1][1]).any()
+    for i in range(2):  # the numbers given to a side to be judged by were learnt on the other
+        assert [c is courses[1 - i][2] for c in taught[i][0]] == [True]
+        if given[i][1][0, SPREAD] != NO_SPREAD:
+            assert given[i][0] is courses[i][0]
+            assert torch.equal(given[i][1], taught[i][1])
+    assert len(part.models_[0].classes) == 48  # in the end all are known
+
+
+def test_learning_goes_down_the_loss():
+    part = Hallucinator(**BRIEF | {"steps": 60})
+    folds = module.folds_of(bank(), bank(seed=1), rng(), "hallucinator", halves=True)
+    *of_sides, _ = part._models(folds)
+    course = part._course(of_sides[0], folds.sides[0][1], rng())
+    learnt = part._numbers([course], rng())
+
+    def loss(numbers):
+        total = 0.0
+        for lesson in course.lessons:
+            scores = course.scores(numbers, lesson, torch.arange(50))
+            target = lesson.target(lesson.way).repeat(50)
+            total += float(torch.nn.functional.cross_entropy(scores.flatten(0, 1), target))
+        return total
+
+    assert loss(learnt) < 0.9 * loss(part._start())
+
+
+def test_with_no_classes_left_to_judge_by_nothing_is_learnt():
+    part = Hallucinator(**BRIEF).fit(bank(), rng(), bank(classes=8, seed=1))
+    assert all(float(model.numbers[SPREAD]) == pytest.approx(NO_SPREAD) for model in part.models_)
+    assert len(part.models_[0].classes) == 32
+
+
+def test_trust_is_how_much_s_w_listens_to_validation_classes():
+    base, val = bank(), bank(seed=1)
+    wide = FeatureBank(val.x * 3, val.y, val.classes)
+    sizes = []
+    for trust in (0.0, 0.5, 1.0):
+        part = Hallucinator(**BRIEF, trust=trust, shrinkage=0.0, bend=False)
+        model = part._models(module.folds_of(base, wide, rng(), "hallucinator", halves=True))[-1][0]
+        sizes.append(float((model.back.T @ model.back).trace()))
+    spread = [sum(float(torch.cov(b.x[b.y == k].T).trace()) for k in range(24)) / 24 for b in (base, wide)]
+    assert sizes == pytest.approx([spread[0], (spread[0] + spread[1]) / 2, spread[1]], rel=1e-3)
+
+
+def test_validation_classes_of_one_row_say_nothing_of_spread():
+    part = Hallucinator(**BRIEF, bend=False)
+    known = bank(classes=12, each=12, seed=1)
+    single = module.gather(known.x[::12], known.y[::12])
+    base = module.gather(bank().x, bank().y)
+    torch.testing.assert_close(part._within([base], [single]), base.within())
+
+
+def test_where_the_gate_is_closed_a_plain_classifier_speaks(fitted):
+    part = Hallucinator(**BRIEF).fit(bank(), rng(), bank(seed=1))
+    support, query = episode((2, 2, 2))
+    for which in range(3):
+        part.gate_ = torch.tensor([0.0, float(which), 4.0]).repeat(len(SHOTS), 1)
+        torch.testing.assert_close(part.scores(support, query), plain_scores(which, support, query, part.centre_))
+
+
+def test_features_that_tell_nothing_get_no_rows():
+    def noise(seed):
+        y = torch.arange(24).repeat_interleave(12)
+        return FeatureBank(torch.randn(288, 6, generator=rng(seed)), y, tuple(f"{seed}-{k}" for k in range(24)))
+
+    part = Hallucinator(**BRIEF).fit(noise(1), rng(), noise(2))
+    assert not part.row_weights_.any()
+
+
+def test_fitting_is_a_function_of_the_generator_alone():
+    torch.manual_seed(1)
+    digests = [part_digest(Hallucinator(**BRIEF).fit(bank(), rng(seed), bank(seed=1))) for seed in (4, 5)]
+    torch.manual_seed(2)
+    assert part_digest(Hallucinator(**BRIEF).fit(bank(), rng(4), bank(seed=1))) == digests[0]
+    assert digests[0] != digests[1]
+
+
+def test_saved_and_read_it_scores_and_draws_the_same(tmp_path, fitted):
+    save_part(fitted, tmp_path)
+    other, (support, query) = load_part(tmp_path), episode()
+    want = torch.tensor([2, 0, 1, 1, 0, 2])
+    made, again = (p.synthesize(support, want, keys_of(6)) for p in (fitted, other))
+    assert torch.equal(made.x, again.x)
+    assert torch.equal(made.weight, again.weight)
+    assert torch.equal(fitted.scores(support, query), other.scores(support, query))
+
+
+def test_a_batch_of_episodes_is_its_episodes(fitted):
+    pairs = [episode((2, 2, 2), seed=seed) for seed in (3, 4)]
+    batch = Examples(torch.stack([s.x for s, _ in pairs]), torch.stack([s.y for s, _ in pairs]))
+    found = fitted.scores(batch, torch.stack([q for _, q in pairs]))
+    for scores, (support, query) in zip(found, pairs, strict=True):
+        torch.testing.assert_close(scores, fitted.scores(support, query), atol=1e-3, rtol=1e-4)
+
+
+def test_draws_come_from_all_models_as_they_weigh(fitted):
+    support, _ = episode((1,))
+    part = Hallucinator(**BRIEF, noise_scale=0.0, bend=False).fit(bank(), rng(), bank(seed=1))
+    made = part.synthesize(support, torch.zeros(400, dtype=torch.int64), keys_of(400)).x
+    _, counts = made.unique(dim=0, return_counts=True)  # without noise each model says one thing
+    assert len(counts) == 4
+    assert (counts - 100).abs().max() < 40
+
+
+def test_gradients_reach_rows_and_numbers():
+    part = opened(Hallucinator(**BRIEF).fit(bank(d=3), rng(), bank(d=3, seed=1)))
+    support, query = episode((1, 2), d=3, dtype=torch.float64)
+    part.models_.double()
+    for model in part.models_:
+        model.numbers.requires_grad_()
+
+    def run(x):
+        given = Examples(x, support.y)
+        return part.scores(given, query), part.synthesize(given, torch.tensor([0, 1, 1]), keys_of(3)).x
+
+    x = support.x.clone().requires_grad_()
+    assert torch.autograd.gradcheck(run, (x,))
+    sum(out.square().sum() for out in run(x)).backward()
+    for model in part.models_:
+        assert torch.isfinite(model.numbers.grad).all()
+        assert float(model.numbers.grad.abs().sum()) > 0
+
+
+def test_what_it_cannot_use_is_refused(fitted):
+    support, query = episode(d=5)
+    with pytest.raises(InputError, match="hallucinator is not fitted yet"):
+        Hallucinator().scores(support, query)
+    with pytest.raises(InputError, match="fitted on 6 features; these rows have 5"):
+        fitted.scores(support, query)
+    for wrong in ({"trust": 2.0}, {"shrinkage": -0.1}, {"steps": 0}, {"lr": 0.0}, {"made": 0}):
+        with pytest.raises(InputError, match="was given"):
+            Hallucinator(**wrong)
