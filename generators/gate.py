@@ -23,15 +23,17 @@ from augforge.types import Examples
 PLAIN = ("nearest mean", "nearest mean, centred-l2", "logistic")
 VOTES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # times the logits, which are small
 _EPISODES_AT_ONCE = 10
-_ERRORS = 1.0  # standard errors above zero from which on a gain counts
 _LOGISTIC = Logistic(C=5.0, normalise="spread")
 Judged = tuple[Tensor, Lesson, Callable[[Tensor], Tensor]]  # rows [n, d], episodes, and the scores of some of these
 
 
-def settle(judged: Sequence[Judged], centre: Tensor, with_votes: bool) -> tuple[Tensor, list[dict[str, float]]]:
+def settle(
+    judged: Sequence[Judged], centre: Tensor, with_votes: bool, errors: float
+) -> tuple[Tensor, list[dict[str, float]]]:
     """The gate [5, 3] - open, the plain classifier behind it, the vote of logistic regression - and what was seen.
 
-    Each of `judged` gives the scores [e, q, way] of imagination for the episodes [e] of its lesson.
+    Each of `judged` gives the scores [e, q, way] of imagination for the episodes [e] of its lesson. The gate opens for
+    a gain of more than `errors` of its standard errors: fewer are risk enough where a vote stands by.
     """
     gate, seen = torch.zeros(len(SHOTS), 3), []
     gate[:, 1] = 1
@@ -42,7 +44,7 @@ def settle(judged: Sequence[Judged], centre: Tensor, with_votes: bool) -> tuple[
         plain, voted = (torch.cat([pair[k] for pair in found], 1) for k in range(2))  # [3, e], [votes, e]
         behind, best = int(plain.mean(1).argmax()), int(voted.mean(1).argmax())
         gain = voted[best] - plain[behind]
-        sure = bool(gain.mean() > _ERRORS * gain.std() / len(gain) ** 0.5)
+        sure = bool(gain.mean() > errors * gain.std() / len(gain) ** 0.5)
         gate[i] = torch.tensor([float(sure), behind, VOTES[best]])
         seen.append({"shot": shot, "gain": 100 * float(gain.mean()), "open": float(gate[i, 0]),
                      "plain": behind, "vote": VOTES[best]})  # fmt: skip

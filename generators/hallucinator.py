@@ -63,6 +63,7 @@ from augforge.types import Bank, Examples, InputError, Space
 _HEARD = math.log(1000.0)  # rows that the guess of a class's spread counts as when learning begins
 _AT_ONCE = 12  # episodes of a step
 _EPISODES = 200
+_CLASSES_JUDGED = 2000  # in the episodes of a lesson by which the gate is set
 _MOMENTS = (0.9, 0.999)  # of Adam, for whose import from torch one waits longer than for what it does here
 
 
@@ -221,12 +222,13 @@ class Hallucinator:
         for course, number in zip(courses, numbers, strict=True):
             _give(course.models, number)
             for lesson in course.lessons:
-                judged.append((course.rows, lesson, partial(course.scores, number, lesson)))
+                some = lesson.first(_CLASSES_JUDGED)
+                judged.append((course.rows, some, partial(course.scores, number, some)))
                 weight = row_weight(course.models, course.rows, lesson, self.made, self.noise_scale)
                 i = SHOTS.index(lesson.shot)
                 weights[i] = min(float(weights[i]), weight)
         self.row_weights_ = torch.where(weights.isinf(), 0, weights)
-        self.gate_, self.history = settle(judged, centre, with_votes=True)
+        self.gate_, self.history = settle(judged, centre, with_votes=True, errors=1.0)
         self.centre_ = centre
 
     def build(self, facts: dict[str, int]) -> None:

@@ -198,9 +198,10 @@ class Posterior:
             weight = row_weight([model], x, lesson, self.made, self.noise_scale)
             self.row_weights_[SHOTS.index(lesson.shot)] = weight
         if self.gated:
+            lessons = [lesson.first(_CLASSES_TRIED) for lesson in lessons]
             judged = [(x, lesson, partial(_scores, model, x, lesson)) for lesson in lessons]
             self.centre_ = base_centre(folds)
-            self.gate_, seen = settle(judged, self.centre_, with_votes=False)
+            self.gate_, seen = settle(judged, self.centre_, with_votes=False, errors=1.96)
             self.history += seen
 
     def build(self, facts: dict[str, int]) -> None:

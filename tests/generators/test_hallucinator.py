@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -16,6 +17,7 @@ from augforge.saving import load_part, part_digest, save_part
 from augforge.types import Examples, InputError
 
 BRIEF = {"steps": 20, "way": 5, "made": 4}
+GATE = torch.tensor([1.0, 0.0, 0.0]).repeat(len(SHOTS), 1)  # open, with no vote but its own
 
 
 def bank(classes=24, each=12, d=6, seed=0):
@@ -43,34 +45,33 @@ def keys_of(n):
     return chance.row_keys(0, "test", torch.arange(n))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _brief():
+    """Few episodes, and a gate that is open without being asked: tests/generators/test_gate.py asks it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_EPISODES", 40)
+        patch.setattr(module, "settle", lambda judged, centre, with_votes: (GATE.clone(), []))
+        yield
+
+
 @pytest.fixture(scope="module")
-def fitted():
+def fitted(_brief):
     return Hallucinator(**BRIEF).fit(bank(), rng(), bank(seed=1))
-
-
-def opened(part):
-    """The part with its gate open and no vote but its own."""
-    part.gate_ = torch.tensor([1.0, 0.0, 0.0]).repeat(len(SHOTS), 1)
-    return part
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_at_the_start_one_transform_alone_is_the_posterior(transform):
     base, val = bank(), bank(seed=1)
-    part = opened(Hallucinator(**BRIEF, bend=False, trust=0.0, shrinkage=0.4).fit(base, rng(), val))
-    kept = TRANSFORMS.index(transform)
+    # Where there are as many validation rows as base rows, half of S_w from each is S_w of all.
+    part = Hallucinator(**BRIEF, bend=False, trust=0.5, shrinkage=0.4, noise_scale=0.0).fit(base, rng(), val)
     for i, model in enumerate(part.models_):
-        model.numbers[WEIGHT] = 0.0 if i == kept else -math.inf
-    # S_w of the hallucinator is that of base classes where it does not trust others, and so the bases alone are alike
-    posterior = Posterior(transform, 0.4, 1.0, "gaussian", gated=False).fit(base, rng(), val)
-    other = posterior.model_
-    for name in ("mean", "centre"):
-        torch.testing.assert_close(getattr(part.models_[kept], name), getattr(other, name), atol=1e-5, rtol=1e-5)
-    other.load_state_dict({**part.models_[kept].state_dict(), "numbers": other.numbers})
+        model.numbers[WEIGHT] = 0.0 if i == TRANSFORMS.index(transform) else -math.inf
+    other = Posterior(transform, 0.4, 1.0, "gaussian", gated=False, noise_scale=0.0).fit(base, rng(), val)
     support, query = episode()
-    torch.testing.assert_close(part.scores(support, query), posterior.scores(support, query))
-    made, expected = (p.synthesize(support, torch.arange(3), keys_of(3)).x for p in (part, posterior))
-    torch.testing.assert_close(made, expected)
+    found, expected = (p.scores(support, query) for p in (part, other))
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-3)
+    made, expected = (p.synthesize(support, torch.arange(3), keys_of(3)).x for p in (part, other))
+    torch.testing.assert_close(made, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_it_starts_as_posteriors_weighed_alike():
@@ -82,16 +83,15 @@ def test_it_starts_as_posteriors_weighed_alike():
 
 
 def test_scores_add_up_the_models_by_their_weights(fitted):
-    part = opened(Hallucinator(**BRIEF).fit(bank(), rng(), bank(seed=1)))
     support, query = episode((2, 2, 2))
     total = 0
-    for model in part.models_:
+    for model in fitted.models_:
         x = model.mapped(support.x).view(3, 2, -1)
         mean, scatter = x.mean(1), (x - x.mean(1, keepdim=True)).square().sum(1)
         mean, variance = model.predictive(mean, torch.full((3,), 2.0), scatter)
         weight = torch.exp(model.numbers[WEIGHT] + model.numbers[WEIGHT_SLOPE] * math.log(2))
         total = total + weight * model.log_density(model.mapped(query)[None], mean[None], variance[None])[0]
-    torch.testing.assert_close(part.scores(support, query), total, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(fitted.scores(support, query), total, atol=1e-3, rtol=1e-4)
 
 
 def test_what_is_judged_is_neither_known_nor_taught(monkeypatch):
@@ -141,8 +141,8 @@ def test_learning_goes_down_the_loss():
     def loss(numbers):
         total = 0.0
         for lesson in course.lessons:
-            scores = course.scores(numbers, lesson, torch.arange(50))
-            target = lesson.target(lesson.way).repeat(50)
+            scores = course.scores(numbers, lesson, torch.arange(40))
+            target = lesson.target(lesson.way).repeat(40)
             total += float(torch.nn.functional.cross_entropy(scores.flatten(0, 1), target))
         return total
 
@@ -176,7 +176,7 @@ def test_validation_classes_of_one_row_say_nothing_of_spread():
 
 
 def test_where_the_gate_is_closed_a_plain_classifier_speaks(fitted):
-    part = Hallucinator(**BRIEF).fit(bank(), rng(), bank(seed=1))
+    part = copy.copy(fitted)
     support, query = episode((2, 2, 2))
     for which in range(3):
         part.gate_ = torch.tensor([0.0, float(which), 4.0]).repeat(len(SHOTS), 1)
@@ -228,7 +228,7 @@ def test_draws_come_from_all_models_as_they_weigh(fitted):
 
 
 def test_gradients_reach_rows_and_numbers():
-    part = opened(Hallucinator(**BRIEF).fit(bank(d=3), rng(), bank(d=3, seed=1)))
+    part = Hallucinator(**BRIEF).fit(bank(d=3), rng(), bank(d=3, seed=1))
     support, query = episode((1, 2), d=3, dtype=torch.float64)
     part.models_.double()
     for model in part.models_:

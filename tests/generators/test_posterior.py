@@ -7,7 +7,6 @@ from torch.distributions import MultivariateNormal
 from augforge import chance
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import FeatureBank
-from augforge.generators import lessons as lessons_of
 from augforge.generators import posterior as module
 from augforge.generators.posterior import Posterior
 from augforge.saving import load_part, part_digest, save_part
@@ -177,33 +176,6 @@ def test_what_is_judged_is_not_in_the_statistics_meanwhile(monkeypatch):
             assert float(torch.cdist(found.means, kept).min()) > 1e-3
     assert len(last.counts) == 80
     assert part.model_.classes.shape[0] == 80
-
-
-def test_folds_judge_what_their_side_does_not_know():
-    base = bank(classes=23)
-    folds = lessons_of.folds_of(base, None, rng(), "posterior", halves=False)
-    assert len(folds.parts) == folds.of_base == len(folds.sides) == 5
-    assert sum(len(y) for _, y in folds.parts) == len(base.y)
-    for known, (x, y) in folds.sides:
-        others = torch.cat([folds.parts[i][1] for i in known])
-        assert not torch.isin(y, others).any()
-        assert torch.equal(torch.cat([y, others]).unique(), torch.arange(23))
-        for row, label in zip(x[:3], y[:3], strict=True):
-            assert base.y[(base.x == row).all(1)].tolist() == [int(label)]
-
-
-def test_halves_of_validation_classes_judge_each_other():
-    folds = lessons_of.folds_of(bank(), bank(classes=11, seed=1), rng(), "hallucinator", halves=True)
-    assert [known for known, _ in folds.sides] == [[0, 2], [0, 1]]
-    for known, (_, y) in folds.sides:
-        assert not torch.isin(y, folds.parts[known[1]][1]).any()
-
-
-def test_only_some_rows_of_large_classes_are_judged():
-    folds = lessons_of.folds_of(bank(), bank(classes=2, each=9000, seed=1), rng(), "posterior", halves=False)
-    x, y = folds.sides[0][1]
-    assert torch.bincount(y).tolist() == [4096, 4096]
-    assert len(x.unique(dim=0)) == 8192
 
 
 def test_settings_are_chosen_by_what_they_give(chosen):
