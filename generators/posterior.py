@@ -9,6 +9,7 @@ again with them. Where there are no validation classes, fifths of the base class
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Literal, Self
@@ -100,7 +101,7 @@ class Posterior:
     gate_: Tensor | None = field(default=None, init=False, repr=False)
     centre_: Tensor | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] = field(default_factory=dict, init=False, repr=False)
-    history: list[dict[str, float | str]] = field(default_factory=list, init=False, repr=False)
+    history: list[Mapping[str, float | str]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""

@@ -50,7 +50,7 @@ def _brief():
     """Few episodes, and a gate that is open without being asked: tests/generators/test_gate.py asks it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_EPISODES", 40)
-        patch.setattr(module, "settle", lambda judged, centre, with_votes: (GATE.clone(), []))
+        patch.setattr(module, "settle", lambda judged, centre, with_votes, errors: (GATE.clone(), []))
         yield
 
 
@@ -193,9 +193,7 @@ def test_features_that_tell_nothing_get_no_rows():
 
 
 def test_fitting_is_a_function_of_the_generator_alone():
-    torch.manual_seed(1)
     digests = [part_digest(Hallucinator(**BRIEF).fit(bank(), rng(seed), bank(seed=1))) for seed in (4, 5)]
-    torch.manual_seed(2)
     assert part_digest(Hallucinator(**BRIEF).fit(bank(), rng(4), bank(seed=1))) == digests[0]
     assert digests[0] != digests[1]
 
