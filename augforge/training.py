@@ -262,7 +262,9 @@ class Loop:
             number, _, key = name.partition(".")
             states.setdefault(int(number), {})[key] = value
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": states})
-        self.done, self.seconds, self.judged = facts["done"], facts["seconds"], facts["judged"]
+        self.done, self.seconds = facts["done"], facts["seconds"]
+        # A run that goes on for longer than it was begun for has looks before it that its first end had taken.
+        self.judged = min(facts["judged"], math.floor(self.fraction * self.stage.judgements + 1e-9))
         self.best = {key: value.to(self.run.device) for key, value in groups.get("best", {}).items()}
         self.best_score = facts["best_score"] if self.best else -math.inf
         if self.average is not None:

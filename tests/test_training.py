@@ -85,6 +85,21 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, optimiser):
         assert _same(_train(run, judge=judge, optimiser=optimiser), whole)  # nothing is left to do
 
 
+def test_a_finished_run_that_goes_on_for_longer_is_judged_again(tmp_path):
+    looks = []
+
+    def judge(net):
+        looks.append(len(looks))
+        return float(len(looks))  # the last look is the best
+
+    run = Run(folder=tmp_path, checkpoint_every=0.0)
+    _train(run, steps=20, judge=judge)
+    short = len(looks)
+    longer = _train(run, steps=40, judge=judge)
+    assert len(looks) > short
+    assert _same(longer, _train(run, steps=40, judge=judge))
+
+
 def test_the_best_look_is_what_comes_back():
     scores = iter([1.0, 3.0, 2.0, 0.0])
     seen = []
