@@ -45,8 +45,8 @@ def main() -> None:
     assert isinstance(task.val, FeatureBank)
     assert isinstance(task.novel, FeatureBank)
     tuning, judged = (_low_shot(task.base, bank) for bank in (task.val, task.novel))
-    rows = []
     for name, scores in _methods(task.base, task.val).items():
+        rows = []
         priors = mean_priors(measure(tuning, scores))
         found = measure(judged, scores, priors=priors)
         for shot in dict.fromkeys(result.shot for result in found):
@@ -58,7 +58,7 @@ def main() -> None:
                 row[f"prior_{told}"] = round(priors[shot, k], 4)
             rows.append(row)
             print(name, {key: value for key, value in row.items() if key.startswith("top")}, flush=True)
-    append(RESULTS / "low_shot.jsonl", rows, {"bed": options.folder.name, "views": options.views, "draws": 5})
+        append(RESULTS / "low_shot.jsonl", rows, {"bed": options.folder.name, "views": options.views, "draws": 5})
 
 
 def _low_shot(base: FeatureBank, novel: FeatureBank) -> LowShot:
