@@ -18,9 +18,9 @@ from einops import rearrange
 
 from augforge.data.glyphs import open_glyphs
 from augforge.machine import machine, versions
+from augforge.pixels import load_pixels
 from augforge.representations.convnet import ConvNet, embedded
 from augforge.representations.episodic import nearest_mean_score
-from augforge.representations.pictures import load_pixels
 from augforge.saving import save_part
 from augforge.training import Run
 

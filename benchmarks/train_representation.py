@@ -28,10 +28,10 @@ from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank, FilePicture
 from augforge.data.features import write_features
 from augforge.digests import made_by
 from augforge.machine import machine, versions
+from augforge.pixels import Pixels, load_pixels
 from augforge.representations.bank import MADE_BY, BankOptions, embed_bank, normalised_rows
 from augforge.representations.convnet import ConvNet
 from augforge.representations.episodic import nearest_mean_score
-from augforge.representations.pictures import Pixels, load_pixels
 from augforge.saving import save_part
 from augforge.task_sets import rotated
 from augforge.tasks import Task, open_task

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from augforge.losses import prototypical_accuracy, prototypical_loss
 from augforge.nets import set_generator
-from augforge.representations.pictures import Augment, Pixels, batch
+from augforge.pixels import Pixels
+from augforge.representations.pictures import Augment, batch
 from augforge.training import Loop, Run, Stage, fast_arithmetic, step_generator
 
 _JUDGED_EPISODES = 200

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from augforge.nets import CosineHead, built, set_generator
-from augforge.representations.pictures import Augment, Pixels, batch
+from augforge.pixels import Pixels
+from augforge.representations.pictures import Augment, batch
 from augforge.training import Loop, Run, Stage, epoch_batches, fast_arithmetic, step_generator
 
 Head = Literal["linear", "cosine"]

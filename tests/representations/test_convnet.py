@@ -6,9 +6,9 @@ import torch
 from augforge import catalog
 from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.digests import made_by
+from augforge.pixels import load_pixels
 from augforge.representations.convnet import ConvNet
 from augforge.representations.episodic import draw_episodes, nearest_mean_score
-from augforge.representations.pictures import load_pixels
 from augforge.representations.supervised import squared_gradients, turned
 from augforge.saving import load_part, part_digest, save_part
 from augforge.training import Run

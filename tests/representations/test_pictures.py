@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from augforge.data.banks import ArrayPictures, FeatureBank
-from augforge.representations.pictures import batch, load_pixels, prepared, statistics
+from augforge.pixels import load_pixels, prepared
+from augforge.representations.pictures import batch, statistics
 from augforge.types import InputError
 
 

@@ -1,0 +1,94 @@
+"""All pictures of a bank on one device, as one tensor: what networks of pictures learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from augforge.types import Bank, InputError
+
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """A bank's pictures on one device: `x` [n, h, w, c] uint8, `y` [n], and the rows of each class.
+
+    `table` [classes, most] int64 holds the rows of each class, filled up with 0, `counts` [classes] how many there
+    are, `groups` [classes] int64 the group of each class (all 0 where there are none).
+    """
+
+    x: Tensor
+    y: Tensor
+    table: Tensor
+    counts: Tensor
+    groups: Tensor
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.counts)
+
+
+def load_pixels(bank: Bank, size: int, device: str | torch.device, group: str = "") -> Pixels:
+    """All pictures of a bank on a device, made square at `size` px (0: as they are).
+
+    `group` names a column of the bank's `groups`, or several joined with "+", whose entry at the first row of a class
+    is the group of the class. Raises InputError where pictures differ in size and no size is given, or where there is
+    no such column.
+    """
+    if bank.space != "image":
+        raise InputError("this method learns from pictures, and this source holds features")
+    parts = [_levels(prepared(bank.examples(rows).x, size)) for rows in torch.arange(len(bank.y)).split(_ROWS_AT_ONCE)]
+    if len({tuple(part.shape[1:]) for part in parts}) != 1:
+        raise InputError("the pictures differ in size; expected the setting size=PX, which makes them one")
+    x = rearrange(torch.cat([part.to(device) for part in parts]), "n c h w -> n h w c").contiguous()
+    counts = torch.bincount(bank.y, minlength=len(bank.classes))
+    order = torch.argsort(bank.y, stable=True)
+    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[bank.y[order]]  # [n] position within the class
+    table = torch.zeros(len(counts), int(counts.max()), dtype=torch.int64)
+    table[bank.y[order], place] = order
+    groups = _class_groups(bank, table[:, 0], group)
+    return Pixels(x, bank.y.to(device), table.to(device), counts.to(device), groups.to(device))
+
+
+def _class_groups(bank: Bank, first: Tensor, group: str) -> Tensor:
+    """The group [classes] of each class, numbered, from the column at the class's first row `first` [classes]."""
+    if not group:
+        return torch.zeros(len(first), dtype=torch.int64)
+    columns = getattr(bank, "groups", {})
+    missing = [name for name in group.split("+") if name not in columns]
+    if missing:
+        raise InputError(f"within={group!r} was given; the columns are {sorted(columns)}, and may be joined with +")
+    names = [tuple(str(columns[name][row]) for name in group.split("+")) for row in first.tolist()]
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return torch.tensor([numbers[name] for name in names])
+
+
+def prepared(x: Tensor | list[Tensor], size: int) -> Tensor:
+    """Pictures as one tensor [n, c, h, w]: square at `size` px where it is not 0, the middle cut out.
+
+    uint8 stays uint8, floats in [0, 1] stay floats. Raises InputError where sizes differ and `size` is 0.
+    """
+    if isinstance(x, list):
+        if size == 0 and len({tuple(picture.shape) for picture in x}) > 1:
+            raise InputError("the pictures differ in size; expected the setting size=PX, which makes them one")
+        return torch.cat([prepared(picture[None], size) for picture in x]) if x else torch.zeros(0, 3, size, size)
+    height, width = x.shape[2:]
+    if size == 0 or (height, width) == (size, size) or not len(x):
+        return x
+    scale = size / min(height, width)
+    shape = (max(size, round(height * scale)), max(size, round(width * scale)))
+    small = F.interpolate(x.float(), shape, mode="bilinear", antialias=True)
+    top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+    small = small[:, :, top : top + size, left : left + size]
+    return small if x.is_floating_point() else small.round().clamp(0, 255).to(torch.uint8)
+
+
+def _levels(x: Tensor) -> Tensor:
+    """Floats in [0, 1] as 256 levels of uint8; uint8 as it is."""
+    return (x * 255).round().clamp(0, 255).to(torch.uint8) if x.is_floating_point() else x
