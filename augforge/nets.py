@@ -92,8 +92,14 @@ def built(make: Callable[[], nn.Module], rng: torch.Generator | None = None) -> 
 
 
 def _start(module: nn.Module, rng: torch.Generator) -> None:
-    """He's normal start for convolutions (fan out), LeCun's uniform one for linear layers, 1 and 0 for norms."""
+    """He's normal start for convolutions (fan out), LeCun's uniform one for linear layers, 1 and 0 for norms.
+
+    A module with a method `start_(rng)` starts itself.
+    """
     with torch.no_grad():
+        if hasattr(module, "start_"):
+            module.start_(rng)
+            return
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=rng)
         elif isinstance(module, nn.Linear):

@@ -1,0 +1,167 @@
+"""How `image_gan` is trained: batches of a parent and two others of its class, scored by pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from augforge import chance
+from augforge.generators.diff_augment import NUMBERS, diff_augment
+from augforge.generators.gan_discriminators import PairJudge
+from augforge.generators.gan_game import Findings, Made, Part, squared_gradient
+from augforge.generators.gan_looks import findings
+from augforge.generators.gan_networks import PictureGenerator
+from augforge.pixels import Pixels
+
+Symmetry = Literal["none", "mirror", "turns"]
+PER_PARENT = 2  # pictures made of a parent, and real ones beside them, in a step
+_LOOKED_CLASSES, _LOOKED_ROWS, _MADE_EACH = 64, 8, 4
+_TRAIN_ROWS = 1024  # training pictures that a look compares with
+_SHEET = (8, 8)  # parents and made pictures of each
+
+
+@dataclass
+class PairGame:
+    """The game of a parent picture, others of its class, and pictures made of it.
+
+    `data` is trained on, `held_out` looked at; `parents` of them are in a batch, each with so many support pictures of
+    its class as `shots` says, in turn. `symmetry` turns or mirrors all pictures of a parent alike, which makes other
+    classes of them.
+    """
+
+    maker: PictureGenerator
+    judge: PairJudge
+    data: Pixels
+    held_out: Pixels
+    parents: int
+    shots: tuple[int, ...]
+    attend: bool
+    symmetry: Symmetry
+    policy: tuple[str, ...]
+    noise: int
+
+    def __post_init__(self) -> None:
+        """The latents of looks and sheets stay the same."""
+        self.turn = 0
+
+    def draw(self, generator: torch.Generator) -> Part:
+        """Parents [p, s, c, h, w] and others [p, 2, c, h, w] of one class each, noise [p, 2, noise] and chance."""
+        device = self.data.x.device
+        shots = self.shots[int(torch.randint(len(self.shots), (1,), generator=generator, device=device))]
+        each = shots + PER_PARENT
+        classes = torch.randint(self.data.classes, (self.parents,), generator=generator, device=device)
+        x = pictures(self.data, rows_of_classes(self.data, classes, each, generator))
+        x = symmetric(x, self.symmetry, torch.rand(self.parents, 3, generator=generator, device=device))
+        z = torch.randn(self.parents, PER_PARENT, self.noise, generator=generator, device=device)
+        u = torch.rand(self.parents, PER_PARENT, NUMBERS, generator=generator, device=device)
+        return {"support": x[:, :shots], "real": x[:, shots:], "z": z, "u": u}
+
+    def make(self, maker: torch.nn.Module, part: Part) -> Made:
+        """Two pictures [p, 2, c, h, w] of each parent."""
+        assert isinstance(maker, PictureGenerator)
+        return (made_of(maker, part["support"], part["z"], self.attend),)
+
+    def scores(self, part: Part, made: Made) -> tuple[Tensor, Tensor]:
+        """Of real and made pictures [p, 2]."""
+        both = self._scored(part, torch.cat([part["real"], made[0]]), 2)
+        real, fake = both.chunk(2)
+        return real, fake
+
+    def fool(self, part: Part, made: Made) -> Tensor:
+        """Minus the mean score of what is made (Miyato et al., ICLR 2018, equation 17)."""
+        return -self._scored(part, made[0], 1).mean()
+
+    def steepness(self, part: Part) -> Tensor:
+        """The mean squared gradient at real pictures."""
+        x = part["real"].detach().requires_grad_()
+        return squared_gradient(self._scored(part, x, 1), x)
+
+    def _scored(self, part: Part, x: Tensor, times: int) -> Tensor:
+        """Scores [times * p, 2] of x [times * p, 2, c, h, w]; a parent is augmented as the picture beside it is."""
+        k, u = x.shape[1], part["u"].repeat(times, 1, 1).flatten(0, 1)
+        parent = part["support"][:, :1].expand(-1, k, -1, -1, -1).repeat(times, 1, 1, 1, 1)
+        seen = [diff_augment(y.flatten(0, 1), self.policy, u).unflatten(0, (-1, k)) for y in (parent, x)]
+        scores: Tensor = self.judge(seen[0], seen[1])
+        return scores
+
+    def examine(self, maker: torch.nn.Module) -> Findings:
+        """A look at classes that are not trained on (or are, where there are too few to hold any out)."""
+        support, real, y = self._looked(self.held_out, _LOOKED_CLASSES, _LOOKED_ROWS)
+        assert isinstance(maker, PictureGenerator)
+        z = self._latents(len(support), _MADE_EACH, support.device)
+        made = made_of(maker, support[:, None], z, self.attend)
+        trained, others, _ = self._looked(self.data, _LOOKED_CLASSES, _MADE_EACH)
+        scores = (self.judge.alone(trained, others), self.judge.alone(support, real[:, :_MADE_EACH]),
+                  self.judge.alone(support, made))  # fmt: skip
+        rows = torch.linspace(0, len(self.data.y) - 1, min(_TRAIN_ROWS, len(self.data.y))).long()
+        train = pictures(self.data, rows.to(self.data.x.device)[:, None])[:, 0]
+        found = findings((made.flatten(0, 1), y.repeat_interleave(_MADE_EACH)),
+                         (real.flatten(0, 1), y.repeat_interleave(real.shape[1])), train, scores)  # fmt: skip
+        left = (made - support[:, None]).square().mean().sqrt() / (real - support[:, None]).square().mean().sqrt()
+        return Findings(found.score, found.facts | {"distance_from_parent": float(left)}, found.alarms)
+
+    def sheet(self, maker: torch.nn.Module) -> Tensor:
+        """Rows of a held-out parent and seven pictures made of it."""
+        support, _, _ = self._looked(self.held_out, _SHEET[0], 1)
+        assert isinstance(maker, PictureGenerator)
+        made = made_of(maker, support[:, None], self._latents(len(support), _SHEET[1] - 1, support.device), self.attend)
+        return torch.cat([support[:, None], made], 1)
+
+    def _latents(self, n: int, each: int, device: torch.device) -> Tensor:
+        return chance.normal(chance.row_keys(0, "look", torch.arange(n)), (each, self.noise)).to(device)
+
+    def _looked(self, data: Pixels, classes: int, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """First pictures [n, c, h, w] of some classes, other ones [n, rows, c, h, w], and the classes [n]."""
+        enough = (data.counts > 1).nonzero()[:, 0]
+        y = enough[torch.linspace(0, len(enough) - 1, min(classes, len(enough))).long()]
+        rows = min(rows, int(data.counts[y].min()) - 1)
+        x = pictures(data, data.table[y][:, : rows + 1])
+        return x[:, 0], x[:, 1:], y
+
+
+def rows_of_classes(data: Pixels, classes: Tensor, each: int, generator: torch.Generator) -> Tensor:
+    """Rows [p, each] of classes [p], none twice where a class has enough; a smaller class begins again."""
+    most = data.table.shape[1]
+    order = torch.rand(len(classes), most, generator=generator, device=classes.device)
+    order = order - (torch.arange(most, device=classes.device) >= data.counts[classes][:, None]).float()
+    ranked = order.argsort(1, descending=True)  # [p, most], the rows that are there first
+    place = torch.arange(each, device=classes.device)[None, :] % data.counts[classes][:, None]
+    return data.table[classes].gather(1, ranked.gather(1, place))
+
+
+def pictures(data: Pixels, rows: Tensor) -> Tensor:
+    """The pictures of rows [p, k] as floats [p, k, c, h, w] in [0, 1]."""
+    return rearrange(data.x[rows], "p k h w c -> p k c h w").float() / 255
+
+
+def symmetric(x: Tensor, symmetry: Symmetry, u: Tensor) -> Tensor:
+    """Pictures [p, k, c, h, w] by one of the symmetries for each p, by uniform numbers u [p, 3].
+
+    "mirror" turns left to right with probability a half; "turns" is each of the eight symmetries of the square.
+    """
+    chosen = rearrange(u < 0.5, "p three -> three p 1 1 1 1")
+    if symmetry == "none":
+        return x
+    x = torch.where(chosen[0], x.flip(4), x)
+    if symmetry == "turns":
+        x = torch.where(chosen[1], x.flip(3), x)
+        x = torch.where(chosen[2], x.transpose(3, 4), x)
+    return x
+
+
+def made_of(maker: PictureGenerator, support: Tensor, z: Tensor, attend: bool) -> Tensor:
+    """Pictures [p, k, c, h, w] of the first of supports [p, s, c, h, w], with noise [p, k, noise]."""
+    p, k = z.shape[:2]
+    parent = support[:, 0]
+    maps = maker.encode(parent.contiguous(memory_format=torch.channels_last))
+    shots = maps[-1][:, None]
+    if support.shape[1] > 1:
+        others = support[:, 1:].flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        shots = torch.cat([shots, maker.encode(others)[-1].unflatten(0, (p, -1))], 1)
+    code = maker.codes(maps[-1], shots, attend)
+    many = [m.repeat_interleave(k, 0) for m in (parent, *maps, code)]  # each parent's k rows together
+    return maker.decode(many[0], many[1:-1], many[-1], z.flatten(0, 1)).unflatten(0, (p, k))

@@ -1,0 +1,89 @@
+"""The training of `image_gan`: what is held out, the game, the contest, and the scores of real pictures afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from augforge import chance
+from augforge.generators.diff_augment import policy_of
+from augforge.generators.gan_game import Rules
+from augforge.generators.gan_rows import net_facts, score_quantiles
+from augforge.generators.gan_training import Contest
+from augforge.generators.hallucinator_nets import whole_numbers
+from augforge.generators.image_gan import ImageGan
+from augforge.generators.image_gan_game import PER_PARENT, PairGame, pictures
+from augforge.pixels import Pixels, load_pixels
+from augforge.training import Run
+from augforge.types import Bank, InputError
+
+_HELD_OUT = 0.1  # of the base classes, where no validation classes are given
+_FEWEST = 5  # classes of which none is held out
+_SCORED_CLASSES = 200
+
+
+def train_image_gan(part: ImageGan, base: Bank, rng: torch.Generator, val: Bank | None, run: Run | None) -> None:
+    """Train the networks of a part in place; raises what `ImageGan.fit` says."""
+    run = Run() if run is None else run
+    data = load_pixels(base, part.size, run.device)
+    if int(data.counts.max()) < 2:
+        raise InputError("image-gan learns from classes of two pictures or more, and every class here has one")
+    data = only_classes(data, (data.counts > 1).nonzero()[:, 0])
+    maker, judge = part._build(net_facts(data, "image-gan"), rng)
+    seed = int(chance.draw_keys(1, rng))
+    held_out = data if val is None else load_pixels(val, part.size, run.device)
+    if val is None and data.classes >= _FEWEST:
+        data, held_out = split_classes(data, _HELD_OUT, seed)
+    shots = (1,) if part.one_parent else whole_numbers(part, "shots")
+    game = PairGame(
+        maker.to(run.device, memory_format=torch.channels_last).requires_grad_(True),
+        judge.to(run.device, memory_format=torch.channels_last).requires_grad_(True),
+        data, held_out, part.batch // PER_PARENT, shots, part.pool == "attention", part.symmetry,
+        policy_of(part.augment), part.noise,
+    )  # fmt: skip
+    rules = Rules(part.steps, part.rate, part.judge_rate, part.average, part.r1, part.lecam, part.accumulate,
+                  patience=part.patience)  # fmt: skip
+    contest = Contest(game, rules, run, "image-gan", _settings(part), seed)
+    contest.play()
+    part.alarms = contest.alarms
+    part.quantiles_ = score_quantiles(_real_scores(game))
+    for net in (maker, judge):
+        net.cpu().eval().requires_grad_(False)
+    part.generator_, part.judge_ = maker, judge
+
+
+def _settings(part: ImageGan) -> dict[str, object]:
+    """The settings that a checkpoint must agree with: all but what is for synthesis."""
+    return {key.name: getattr(part, key.name) for key in fields(part) if key.init and key.name != "truncation"}
+
+
+def _real_scores(game: PairGame) -> Tensor:
+    """The discriminator's scores of real pictures beside another one of their held-out class."""
+    data = game.held_out
+    classes = (data.counts > 1).nonzero()[:, 0][:_SCORED_CLASSES]
+    most = min(4, int(data.counts[classes].min()))
+    x = pictures(data, data.table[classes][:, :most])
+    with torch.no_grad():
+        game.judge.eval()
+        return torch.cat([game.judge.alone(x[:, 0], x[:, 1:]).flatten(), game.judge.alone(x[:, 1], x[:, :1]).flatten()])
+
+
+def split_classes(data: Pixels, share: float, seed: int) -> tuple[Pixels, Pixels]:
+    """The classes of `data`, and a share of them held out: at least one, drawn by `seed`."""
+    draw = chance.uniform(chance.row_keys(seed, "held-out classes", torch.arange(data.classes)))
+    order = torch.argsort(draw, stable=True).to(data.x.device)
+    out = max(1, round(share * data.classes))
+    return only_classes(data, order[out:].sort().values), only_classes(data, order[:out].sort().values)
+
+
+def only_classes(data: Pixels, classes: Tensor) -> Pixels:
+    """The rows of some classes [k], which are numbered anew in that order."""
+    number = torch.full((data.classes,), -1, device=data.x.device)
+    number[classes] = torch.arange(len(classes), device=data.x.device)
+    kept = (number[data.y] >= 0).nonzero()[:, 0]
+    place = torch.zeros(len(data.y), dtype=torch.int64, device=data.x.device)
+    place[kept] = torch.arange(len(kept), device=data.x.device)
+    return Pixels(data.x[kept], number[data.y[kept]], place[data.table[classes]], data.counts[classes],
+                  data.groups[classes])  # fmt: skip
