@@ -10,6 +10,7 @@ from augforge import __version__
 from augforge.cli.bench import bench
 from augforge.cli.inspect import doctor, list_parts
 from augforge.cli.make import fit, regen, synth
+from augforge.cli.measure import measure
 from augforge.cli.predict import predict
 
 INTERRUPTED = 130
@@ -25,7 +26,7 @@ def cli() -> None:
     """
 
 
-for command in (synth, fit, bench, regen, predict, list_parts, doctor):
+for command in (synth, fit, bench, measure, regen, predict, list_parts, doctor):
     cli.add_command(command)
 
 

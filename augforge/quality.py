@@ -1,0 +1,179 @@
+"""The quality of made rows: every metric of `augforge.metrics`, each beside the same number of held-out real rows.
+
+Numbers that depend on how many rows there are - Fréchet distance, precision, recall, density, coverage - are taken at
+equal count: as many made rows of each class as there are held-out ones. The others take every row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from augforge import chance
+from augforge.metrics.by_class import by_class
+from augforge.metrics.coverage import density_coverage, precision_recall
+from augforge.metrics.diversity import diversity
+from augforge.metrics.frechet import ROWS_PER_DIMENSION, enough_rows, frechet_distance
+from augforge.metrics.kid import kid, kid_over_subsets
+from augforge.metrics.memorisation import memorisation
+from augforge.metrics.rows import TooFewRows
+from augforge.types import Examples
+
+Metric = Callable[[Tensor, Tensor], float]
+
+_SUBSET = 100  # rows of a subset of the kernel distance, where there are as many
+BY_CLASS: dict[str, Metric] = {
+    "kid": kid,
+    "precision": lambda real, made: precision_recall(real, made).precision,
+    "recall": lambda real, made: precision_recall(real, made).recall,
+    "density": lambda real, made: density_coverage(real, made).density,
+    "coverage": lambda real, made: density_coverage(real, made).coverage,
+    "diversity": lambda real, made: diversity(real, made).ratio,
+}
+_AT_EQUAL_COUNT = ("frechet", "precision", "recall", "density", "coverage")
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """Features of `real` rows, of `made` rows and of `held_out` real rows, with labels 0..way-1 of `classes`."""
+
+    real: Examples
+    made: Examples
+    held_out: Examples
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Raise TooFewRows where one of the sets is empty."""
+        for name, rows in (("real", self.real), ("made", self.made), ("held-out", self.held_out)):
+            if not len(rows):
+                raise TooFewRows(f"there are no {name} rows of the classes that are measured; expected at least 1")
+
+
+def measure(sets: Sets, seed: int = 0) -> dict[str, Any]:
+    """Every metric that needs nothing but features, as one object that JSON can hold.
+
+    "rows" counts them; "metrics" is a list of {"metric", "made", "held_out", "note"}, where a number that is not
+    defined is None and the note says why; "memorisation" has ratios with intervals; "per_class" goes by class name.
+    The same `seed` draws the same rows. Raises InputError for features of different width or not finite.
+    """
+    real, made, held_out = (_features(rows) for rows in (sets.real, sets.made, sets.held_out))
+    few_made, few_held_out = _equal(sets.made.y, sets.held_out.y, seed)
+    pairs = dict.fromkeys(BY_CLASS, (made, held_out))
+    pairs |= dict.fromkeys(_AT_EQUAL_COUNT, (made[few_made], held_out[few_held_out]))
+    rows = {"real": len(real), "made": len(made), "held_out": len(held_out), "equal_count": len(few_made)}
+    metrics = [_compared("frechet", frechet_distance, real, *pairs["frechet"])]
+    metrics[0]["note"] = metrics[0]["note"] or _frechet_note(min(len(real), len(few_made)), real.shape[1])
+    metrics += [_compared(name, metric, real, *pairs[name]) for name, metric in BY_CLASS.items()]
+    metrics[1] |= _spreads(real, made, held_out, seed)
+    per_class = _per_class(sets, few_made, few_held_out)
+    metrics.append(_within(per_class, "diversity"))
+    return {
+        "rows": rows, "classes": len(sets.classes), "metrics": metrics, "memorisation": _memorised(sets, seed),
+        "per_class": per_class,
+    }  # fmt: skip
+
+
+def _features(rows: Examples) -> Tensor:
+    assert isinstance(rows.x, Tensor)
+    return rows.x
+
+
+def _equal(made: Tensor, held_out: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows of labels `made` [m] and `held_out` [h]: as many of each class from both, drawn by `seed`."""
+    found: list[list[Tensor]] = [[], []]
+    for label in torch.unique(held_out).tolist():
+        drawn = [_shuffled((y == label).nonzero()[:, 0], seed, f"equal {label}") for y in (made, held_out)]
+        count = min(map(len, drawn))
+        for parts, rows in zip(found, drawn, strict=True):
+            parts.append(rows[:count])
+    return torch.cat(found[0]), torch.cat(found[1])
+
+
+def _shuffled(rows: Tensor, seed: int, purpose: str) -> Tensor:
+    keys = chance.row_keys(seed, purpose, torch.arange(len(rows)))
+    return rows[torch.argsort(chance.uniform64(keys), stable=True)]
+
+
+def _compared(name: str, metric: Metric, real: Tensor, made: Tensor, held_out: Tensor) -> dict[str, Any]:
+    """A line of the table: the metric of made rows and of held-out rows, each against the real ones."""
+    values: dict[str, float | None] = {}
+    notes = []
+    for side, rows in (("made", made), ("held_out", held_out)):
+        try:
+            values[side] = _finite(metric(real, rows))
+        except TooFewRows as error:
+            values[side] = None
+            reason = str(error) if side == "made" else str(error).replace("made", "held-out")
+            notes.append(f"too few rows: {reason}")
+    return {"metric": name, **values, "note": "; ".join(dict.fromkeys(notes))}
+
+
+def _frechet_note(n: int, d: int) -> str:
+    if enough_rows(n, d):
+        return ""
+    needed = ROWS_PER_DIMENSION * d
+    return f"too few rows: {n} for {d} dimensions, where {needed} are needed; it tells their number more than anything"
+
+
+def _spreads(real: Tensor, made: Tensor, held_out: Tensor, seed: int) -> dict[str, Any]:
+    """The spread of the kernel distance over subsets, one size for both sides."""
+    size = min(_SUBSET, len(real), len(made), len(held_out))
+    if size < 2:
+        return {}
+    found = {side: kid_over_subsets(real, x, size, seed=seed) for side, x in (("made", made), ("held_out", held_out))}
+    return {"spread": {side: subsets.spread for side, subsets in found.items()}, "subset_size": size}
+
+
+def _memorised(sets: Sets, seed: int) -> dict[str, Any]:
+    """Ratios of distances to the nearest real row, made over held-out."""
+    try:
+        found = memorisation(_features(sets.real), _features(sets.made), _features(sets.held_out), seed=seed)
+    except TooFewRows as error:
+        return {"note": f"too few rows: {error}"}
+    record = asdict(found)
+    for name in ("mean", "median"):
+        record[name] = {key: _finite(value) for key, value in record[name].items()}
+    return record | {"note": ""}
+
+
+def _per_class(sets: Sets, few_made: Tensor, few_held_out: Tensor) -> dict[str, dict[str, Any]]:
+    """For each class its rows, the metrics of both sides, and in words which of them had too few rows."""
+    counts = [torch.bincount(rows.y, minlength=len(sets.classes)) for rows in (sets.real, sets.made, sets.held_out)]
+    found: dict[str, dict[str, Any]] = {
+        name: {"rows": dict(zip(("real", "made", "held_out"), (int(c[i]) for c in counts), strict=True)), "too_few": {}}
+        for i, name in enumerate(sets.classes)
+    }
+    for name, metric in BY_CLASS.items():
+        sides = {"made": sets.made, "held_out": sets.held_out}
+        if name in _AT_EQUAL_COUNT:
+            sides = {"made": sets.made.take(few_made), "held_out": sets.held_out.take(few_held_out)}
+        for side, rows in sides.items():
+            values = by_class(metric, [(_features(sets.real), sets.real.y), (_features(rows), rows.y)])
+            for i, told in enumerate(sets.classes):
+                found[told].setdefault(name, {})[side] = _finite(values.values.get(i, math.nan))
+                if i in values.too_few:
+                    reason = values.too_few[i].replace("made", "held-out") if side == "held_out" else values.too_few[i]
+                    found[told]["too_few"].setdefault(name, reason)
+    return found
+
+
+def _within(per_class: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """A line of the table: the mean over classes of a metric within each; classes with too few rows are left out."""
+    both = [c[name] for c in per_class.values() if None not in (c[name]["made"], c[name]["held_out"])]
+    note = "" if len(both) == len(per_class) else f"too few rows in {len(per_class) - len(both)} classes"
+    values = {side: _mean([value[side] for value in both]) for side in ("made", "held_out")}
+    return {"metric": f"{name}_within_classes", **values, "note": note}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _finite(value: float) -> float | None:
+    """A number that JSON can hold."""
+    return float(value) if math.isfinite(value) else None
