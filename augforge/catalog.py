@@ -31,6 +31,9 @@ SYNTHESIZERS = {
     "delta-encoder": "augforge.generators.delta_encoder:DeltaEncoder",
     "feature-gan": "augforge.generators.feature_gan:FeatureGan",
     "feature-vae": "augforge.generators.feature_vae:FeatureVae",
+    "conditional-gan": "augforge.generators.conditional_gan:ConditionalGan",
+    "image-gan": "augforge.generators.image_gan:ImageGan",
+    "translation": "augforge.generators.translation:Translation",
 }
 CLASSIFIERS = {
     "prototype": "augforge.classifiers.prototype:Prototype",

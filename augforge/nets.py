@@ -97,8 +97,9 @@ def _start(module: nn.Module, rng: torch.Generator) -> None:
     A module with a method `start_(rng)` starts itself.
     """
     with torch.no_grad():
-        if hasattr(module, "start_"):
-            module.start_(rng)
+        own = getattr(module, "start_", None)
+        if callable(own):
+            own(rng)
             return
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=rng)

@@ -94,9 +94,9 @@ class Trunk(nn.Module):
         super().__init__()
         levels = len(sides_of(side))
         widths = widths_of(width, levels)
-        pairs = list(zip((channels, *widths[:-2]), widths[:-1], strict=True))
-        blocks = [JudgeBlock(a, b, True, i == 0) for i, (a, b) in enumerate(pairs)]
-        blocks.append(JudgeBlock(widths[-2], widths[-1], False))
+        inward = (channels, *widths[:-1])
+        blocks = [JudgeBlock(a, b, True, i == 0) for i, (a, b) in enumerate(itertools.pairwise(inward))]
+        blocks.append(JudgeBlock(inward[-1], widths[-1], False, first=levels == 1))
         self.blocks = nn.ModuleList(blocks)
         self.out = widths[-1]
 

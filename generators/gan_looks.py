@@ -49,14 +49,9 @@ def findings(
     mean, deviation = real.mean(0), real.std(0).clamp(min=1e-2)
     features = [(cells(x) - mean) / deviation for x in (made[0], held_out[0], train)]
     distance = kid(features[1], features[0])
-    facts, alarms = {"kernel_distance": distance}, []
-    spread = [each.ratio for each in by_class(diversity, [(features[1], held_out[1]), (features[0], made[1])])
-              .values.values()]  # fmt: skip
-    if spread:
-        facts["diversity"] = statistics.median(spread)
-        poor = sum(ratio < _POOR for ratio in spread) / len(spread)
-        if poor > _MANY:
-            alarms.append(f"collapse: in {poor:.0%} of the classes made pictures are within {_POOR} of real distances")
+    facts = {"kernel_distance": distance}
+    told, alarms = collapse((features[1], held_out[1]), (features[0], made[1]))
+    facts |= told
     try:
         near = memorisation(features[2], features[0], features[1], resamples=_RESAMPLES).median
         facts["memorisation"] = near.value
@@ -71,6 +66,19 @@ def findings(
     if lost > _FITTED and on_train > on_made:
         alarms.append(f"discriminator overfitting: held-out pictures lose {lost:.0%} of the way from real to made")
     return Findings(-distance, facts, alarms)
+
+
+def collapse(real: tuple[Tensor, Tensor], made: tuple[Tensor, Tensor]) -> tuple[dict[str, float], list[str]]:
+    """How far apart made rows are within classes against real ones, the median, and an alarm where many are not.
+
+    Both are features [n, d] with class ids [n]. Nothing is said where no class has two rows of each.
+    """
+    spread = [each.ratio for each in by_class(diversity, [real, made]).values.values()]
+    if not spread:
+        return {}, []
+    poor = sum(ratio < _POOR for ratio in spread) / len(spread)
+    alarm = f"collapse: in {poor:.0%} of the classes made pictures are within {_POOR} of real distances"
+    return {"diversity": statistics.median(spread)}, [alarm] if poor > _MANY else []
 
 
 def write_sheet(pictures: Tensor, path: str) -> None:

@@ -1,4 +1,4 @@
-"""Networks that make pictures: residual blocks with FiLM, an encoder, and the two generators that share them.
+"""Networks that make pictures: residual blocks with FiLM, an encoder, and the generators that share them.
 
 Residual blocks as in SNGAN (Miyato, Kataoka, Koyama & Yoshida, "Spectral normalization for generative adversarial
 networks", ICLR 2018, appendix B); a code goes into every block as a scale and a shift of each channel (FiLM: Perez et
@@ -174,7 +174,8 @@ class PictureGenerator(nn.Module):
         pairs = zip(widths[:0:-1], widths[-2::-1], strict=True)
         self.blocks = nn.ModuleList([UpBlock(a, b, both, True) for a, b in pairs])
         self.joints = nn.ModuleList([nn.Conv2d(w, w, 1) for w in widths[-2::-1]])
-        self.heads = _Heads(widths[0], (3 + channels) * _PATCH**2, 3, 1, 1)
+        self.flow = _Heads(widths[0], 2, 3, 1, 1)
+        self.paint = _Heads(widths[0], (1 + channels) * _PATCH**2, 3, 1, 1)
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """The maps of pictures [n, c, side, side], largest first."""
@@ -200,8 +201,11 @@ class PictureGenerator(nn.Module):
         x = self.middle(maps[-1], both)
         for block, joint, skip in zip(self.blocks, self.joints, maps[-2::-1], strict=True):
             x = block(x, both) + joint(skip)
-        heads = F.pixel_shuffle(self.heads(F.leaky_relu(x, 0.2)).float(), _PATCH)
-        flow, shown, painted = heads[:, :2], heads[:, 2:3], heads[:, 3:]
+        x = F.leaky_relu(x, 0.2)
+        # A flow of half of the resolution is smooth: one number for each pixel made dotted lines of strokes.
+        flow = F.interpolate(self.flow(x).float(), scale_factor=_PATCH, mode="bilinear", align_corners=False)
+        paint = F.pixel_shuffle(self.paint(x).float(), _PATCH)
+        shown, painted = paint[:, :1], paint[:, 1:]
         bent = self._bent(parent, self.reach * torch.tanh(flow))
         return torch.lerp(bent, torch.sigmoid(painted), torch.sigmoid(shown - 2))
 
@@ -220,3 +224,28 @@ class PictureGenerator(nn.Module):
         grid = torch.stack(torch.meshgrid(place, place, indexing="xy"), 2)  # [h, w, 2]
         grid = grid + rearrange(flow, "n two h w -> n h w two")
         return F.grid_sample(x.float(), grid, padding_mode="border", align_corners=False)
+
+
+class Translator(nn.Module):
+    """G(x, z): pictures of one domain, and noise, to pictures of another one: the U-Net of Isola et al., CVPR 2017.
+
+    The maps of every level go to the decoder's, and the noise enters every block of it by FiLM.
+    """
+
+    def __init__(self, channels: int, side: int, width: int, noise: int) -> None:
+        super().__init__()
+        widths = widths_of(width, len(sides_of(side // _PATCH)))
+        self.encoder = Encoder(channels, side, width)
+        self.middle = UpBlock(widths[-1], widths[-1], noise, False)
+        pairs = zip(widths[:0:-1], widths[-2::-1], strict=True)
+        self.blocks = nn.ModuleList([UpBlock(a, b, noise, True) for a, b in pairs])
+        self.joints = nn.ModuleList([nn.Conv2d(w, w, 1) for w in widths[-2::-1]])
+        self.heads = _Heads(widths[0], channels * _PATCH**2, 3, 1, 1)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """Pictures [n, c, side, side] in [0, 1] of pictures x of that shape and noise z [n, noise]."""
+        maps = self.encoder(x.contiguous(memory_format=torch.channels_last))
+        h = self.middle(maps[-1], z)
+        for block, joint, skip in zip(self.blocks, self.joints, maps[-2::-1], strict=True):
+            h = block(h, z) + joint(skip)
+        return torch.sigmoid(F.pixel_shuffle(self.heads(F.leaky_relu(h, 0.2)).float(), _PATCH))

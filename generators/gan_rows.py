@@ -45,7 +45,7 @@ def net_facts(data: Pixels, who: str) -> dict[str, int]:
 
 def as_given(made: Tensor, support: Examples) -> Tensor | list[Tensor]:
     """Pictures [n, c, h, w] in [0, 1] as the support's are: of its type, and a list where it is one."""
-    like = support.x[0] if len(support.x) else torch.empty(0)
+    like = support.x if isinstance(support.x, Tensor) else next(iter(support.x), torch.empty(0))
     made = (made * 255).round().to(torch.uint8) if like.dtype == torch.uint8 else made.to(like.dtype)
     return list(made) if isinstance(support.x, list) else made
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from augforge.classifiers.base_statistics import check_positive, check_range
+from augforge.generators.gan_discriminators import PairJudge
 from augforge.generators.gan_networks import PictureGenerator
 from augforge.generators.gan_rows import as_given, in_tiles, latents, net_pictures, share_below
 from augforge.generators.hallucinator_nets import whole_numbers
@@ -20,7 +21,6 @@ from augforge.nets import built
 from augforge.types import Bank, Examples, InputError, Space
 
 if TYPE_CHECKING:
-    from augforge.generators.gan_discriminators import PairJudge
     from augforge.training import Run
 
 _WHO = "image-gan"
@@ -107,8 +107,6 @@ class ImageGan:
         self._build(facts, None)
 
     def _build(self, facts: dict[str, int], rng: torch.Generator | None) -> tuple[PictureGenerator, PairJudge]:
-        from augforge.generators.gan_discriminators import PairJudge
-
         self.facts_ = dict(facts)
         shape = (facts["channels"], facts["side"])
         maker = built(lambda: PictureGenerator(*shape, self.width, self.noise, self.code, self.reach), rng)

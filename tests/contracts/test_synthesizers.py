@@ -36,6 +36,27 @@ SETTINGS: dict[str, Callable[[], dict]] = {
     "delta-encoder": lambda: {"steps": 2, "batch": 8, "codes": 16},
     "feature-gan": lambda: {"steps": 2, "way": 3, "shots": "1,2", "episodes": 2},
     "feature-vae": lambda: {"steps": 2, "batch": 8},
+    "conditional-gan": lambda: {
+        "size": 16,
+        "width": 8,
+        "judge_width": 4,
+        "noise": 4,
+        "code": 4,
+        "steps": 2,
+        "batch": 8,
+    },
+    "image-gan": lambda: {"steps": 2, "batch": 4, "size": 16, "width": 8, "judge_width": 8, "noise": 4, "code": 4},
+    "translation": lambda: {
+        "domain": "half",
+        "source": "left",
+        "target": "right",
+        "size": SIZE,
+        "steps": 2,
+        "batch": 4,
+        "width": 4,
+        "judge_width": 4,
+        "noise": 4,
+    },
 }
 MAKES_NO_ROWS = {"nothing"}  # the documented exception to "exactly what is wanted"
 N, DIMENSIONS, SIZE = 12, 16, 16
@@ -105,7 +126,8 @@ def _base(space, channels):
     if space == "feature":
         x = torch.from_numpy(rng.normal(size=(48, DIMENSIONS)).astype(np.float32)) + y[:, None] / 3
         return FeatureBank(x.relu(), y, classes)
-    return ArrayPictures(y, classes, rng.integers(0, 256, (48, SIZE, SIZE, channels), dtype=np.uint8), "base")
+    pixels = rng.integers(0, 256, (48, SIZE, SIZE, channels), dtype=np.uint8)
+    return ArrayPictures(y, classes, pixels, "base", groups={"half": ("left", "right") * 24})
 
 
 @functools.cache
