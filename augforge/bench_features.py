@@ -27,6 +27,7 @@ from augforge.representations.bank import (
     normalised,
     normalised_rows,
 )
+from augforge.training import Run
 from augforge.types import InputError, Representation
 
 
@@ -141,7 +142,9 @@ def _given(representation: Representation | None, banks: Sequence[AnyBank], opti
 
 def _as_bank(pictures: Tensor | list[Tensor]) -> ArrayPictures:
     """Made pictures as a bank of one class; floats in [0, 1] become uint8."""
-    from_float = [p if p.dtype == torch.uint8 else (p.clamp(0, 1) * 255).round().to(torch.uint8) for p in pictures]
+    from_float = [
+        p.cpu() if p.dtype == torch.uint8 else (p.clamp(0, 1) * 255).round().to(torch.uint8).cpu() for p in pictures
+    ]
     return ArrayPictures(
         y=torch.zeros(len(from_float), dtype=torch.int64),
         classes=("made",),
@@ -169,21 +172,32 @@ def _digest(banks: list[FeatureBank], options: BankOptions) -> str:
     return hashed.hexdigest()[:16]
 
 
-def fitted(part: Any, kind: str, base: AnyBank, seed: int, cache: Path | None, val: AnyBank | None = None) -> Any:
+def fitted(
+    part: Any,
+    kind: str,
+    base: AnyBank,
+    seed: int,
+    cache: Path | None,
+    val: AnyBank | None = None,
+    run: Run | None = None,
+) -> Any:
     """`part` as it is if it has learnt anything, else a copy that was fitted on `base` with `seed`.
 
-    A part that `chooses` is given `val` too. With a file name `cache`, a folder, the fitted part is kept there if
-    there is something to keep.
+    A part that chooses is given `val` too, and one that trains `val` and `run`, whose checkpoints go when it is done.
+    With a file name `cache`, a folder, the fitted part is kept there if there is something to keep.
     """
     if fitted_tensors(part):
         return part
     if cache is not None and (cache / "part.json").exists():
         return saving.load_part(cache, kind)
-    learnt = learn(copy.deepcopy(part), base, torch.Generator().manual_seed(seed), val)
+    learnt = learn(copy.deepcopy(part), base, torch.Generator().manual_seed(seed), val, run)
     if cache is not None and fitted_tensors(learnt):
         try:
             saving.save_part(learnt, cache, kind)
         except InputError:
             if type(part).__module__.startswith("augforge."):
                 raise  # a part of the user's own is simply fitted again
+    if run is not None and run.folder is not None:
+        for path in run.folder.glob("*.safetensors"):
+            path.unlink()
     return learnt

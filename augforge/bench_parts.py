@@ -9,7 +9,7 @@ from typing import Any
 from augforge import __version__
 from augforge.bench_features import Features, features_of, fitted
 from augforge.bench_plan import Plan
-from augforge.choosing import chooses
+from augforge.choosing import sees_validation, trains
 from augforge.data.banks import AnyBank
 from augforge.digests import fitted_tensors, made_by
 from augforge.imagine import check_space
@@ -19,6 +19,7 @@ from augforge.measuring import Outcome, is_fast, load_outcome, predict, predict_
 from augforge.recipes import Recipe, part_name
 from augforge.representations.bank import data_digest
 from augforge.tasks import Task
+from augforge.training import Run
 from augforge.trials import Trials
 from augforge.types import Examples
 
@@ -53,7 +54,7 @@ def recipe_features(bench: Bench, recipes: list[Recipe]) -> Features:
         if bench.cache is not None and not fitted_tensors(representation):
             kept = bench.folder(f"fitted/{digest([made_by(representation), seed, data_digest(task.base)])}")
         representation = fitted(representation, "representation", task.base, seed, kept)
-    choosing = any(chooses(part) for r in recipes for part in (r.synthesizer, r.classifier))
+    choosing = any(sees_validation(part) for r in recipes for part in (r.synthesizer, r.classifier))
     return features_of(representation, task.base, bench.bank, recipe.options, bench.folder("features"), bench.device,
                        bench.val if choosing else None)  # fmt: skip
 
@@ -69,7 +70,7 @@ def outcome_digest(bench: Bench, recipe: Recipe, features: Features, trials: Tri
 
 def _seen(features: Features, *parts: Any) -> list[str]:
     """The digest of the validation features where one of the parts learns from them."""
-    return [features.val_digest] if features.val_digest and any(map(chooses, parts)) else []
+    return [features.val_digest] if features.val_digest and any(map(sees_validation, parts)) else []
 
 
 def kept_outcome(bench: Bench, name: str, trials: Trials) -> Outcome | None:
@@ -120,9 +121,10 @@ def _rows(bench: Bench, recipe: Recipe, features: Features, trials: Trials) -> R
         )
     assert features.embed is not None
     part = _fit(bench, synthesizer, "synthesizer", features, pictures=True)
+    device = bench.device if trains(part) else "cpu"  # a network is worth the way there; what is not stays here
     if part.one_parent:
-        return from_parents(part, bench.bank, features.embed, trials, recipe.made, seed)
-    return from_pictures(part, bench.bank, features.embed, recipe.made, seed)
+        return from_parents(part, bench.bank, features.embed, trials, recipe.made, seed, device)
+    return from_pictures(part, bench.bank, features.embed, recipe.made, seed, device)
 
 
 def _fit(bench: Bench, part: Any, kind: str, features: Features, pictures: bool = False) -> Any:
@@ -131,5 +133,6 @@ def _fit(bench: Bench, part: Any, kind: str, features: Features, pictures: bool 
     name = digest([made_by(part), bench.plan.training_seed, features.digest, *_seen(features, part)])
     if name not in bench.ready:
         folder = bench.folder(f"fitted/{name}")
-        bench.ready[name] = fitted(part, kind, base, bench.plan.training_seed, folder, val)
+        run = Run(bench.device, None if folder is None else folder / "training")
+        bench.ready[name] = fitted(part, kind, base, bench.plan.training_seed, folder, val, run)
     return bench.ready[name]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -20,6 +21,7 @@ from augforge.data.banks import ArrayPictures, FilePictures
 from augforge.data.decode import UnreadablePicture
 from augforge.manifest import REAL, Row
 from augforge.plan import ClassPlan, Plan, Segment
+from augforge.rejecting import Implausible, Judge, synthesize_plausible, told_failure
 from augforge.types import Examples, InputError, QuotaError
 
 PictureBank = FilePictures | ArrayPictures
@@ -29,7 +31,10 @@ _LONGEST_STEM = 180  # bytes of a parent's name that its children keep; a file s
 
 @dataclass(frozen=True)
 class Making:
-    """All that the rows of a run depend on; `settings` is the digest of the part's settings."""
+    """All that the rows of a run depend on; `settings` is the digest of the part's settings.
+
+    A made row that one of the `judges` rejects is made again, `tries` times in all.
+    """
 
     bank: PictureBank
     part: Any
@@ -40,6 +45,16 @@ class Making:
     size: int | None = None
     batch_size: int = 64
     device: str = "cpu"
+    judges: tuple[Judge, ...] = ()
+    tries: int = 10
+
+
+@dataclass
+class Notes:
+    """What came up while rows were made: (name, reason) of what cannot be read, and rejected tries by reason."""
+
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -58,10 +73,13 @@ class Made:
         return Row(file=file, member=member, cls=self.cls, version=__version__, **self.row)
 
 
-def rows_of_unit(making: Making, unit: int, skipped: list[tuple[str, str]]) -> Iterator[Made]:
-    """The pictures of a unit, in order. What cannot be read is appended to `skipped` as (name, reason)."""
+def rows_of_unit(making: Making, unit: int, notes: Notes) -> Iterator[Made]:
+    """The pictures of a unit, in order; what comes up is added to `notes`.
+
+    Raises QuotaError where a method makes too few rows, or one of them is rejected in all tries.
+    """
     for segment in making.plan.segments(unit):
-        yield from _real(making, segment) if segment.real else _made(making, segment, skipped)
+        yield from _real(making, segment) if segment.real else _made(making, segment, notes)
 
 
 def load(making: Making, row: int) -> tuple[np.ndarray, str]:
@@ -92,19 +110,23 @@ def _real(making: Making, segment: Segment) -> Iterator[Made]:
         yield Made(picture, plan.name, plan.label, segment.first + place - segment.start, f"{stem(name)}-r", facts)
 
 
-def _made(making: Making, segment: Segment, skipped: list[tuple[str, str]]) -> Iterator[Made]:
+def _made(making: Making, segment: Segment, notes: Notes) -> Iterator[Made]:
     """Batches of made rows; the parents of a batch stay under a limit of bytes, at least one each."""
     plan = segment.plan
     places, indices = plan.items(segment.start, segment.stop)
     keys = chance.row_keys(making.seed, plan.name, torch.from_numpy(indices))
-    parents = Parents(making, plan, skipped)
-    start = 0
+    parents = Parents(making, plan, notes)
+    start, alone = 0, needs_no_support(making.part)
     while start < len(places):
         stop, held = start, 0
         while stop < len(places) and stop - start < making.batch_size and held < _BYTES_AT_ONCE:
-            held += parents.picture(int(places[stop])).nbytes
+            held += 0 if alone else parents.picture(int(places[stop])).nbytes
             stop += 1
-        pictures = synthesized(making, plan, parents, places[start:stop], keys[start:stop])
+        try:
+            pictures = synthesized(making, plan, parents, places[start:stop], keys[start:stop])
+        except Implausible as error:
+            told = f"row {indices[start + error.row]} of class {plan.name!r} was "
+            raise Implausible(told + told_failure(error.counts, making.tries), error.row, error.counts) from error
         for i, picture in enumerate(pictures, start):
             name, sha256 = parents.facts(int(places[i])) if making.part.one_parent else ("", "")
             facts = _facts(making.method, making.settings, (name, sha256), making.seed, int(indices[i]))
@@ -119,21 +141,54 @@ def synthesized(
 ) -> list[np.ndarray]:
     """One call of the method for rows of one class: n pictures [h, w, c] uint8.
 
-    A method that needs one parent gets the parents as classes of their own, so that the plan chooses them.
+    A method that needs one parent gets the parents as classes of their own, so that the plan chooses them; one that
+    makes classes by name gets the name, and no pictures where it needs none. Raises Implausible for the first row that
+    is rejected in all its tries, by its place among these, and QuotaError where the method makes too few.
     """
-    if making.part.one_parent:
-        chosen, want = np.unique(places, return_inverse=True)
+    support, want = _support(making, plan, parents, places)
+    names = [plan.name] * (len(support) if making.part.one_parent else 1)
+    part = making.part.named(names) if hasattr(making.part, "named") else making.part
+    if making.judges:
+        judges = [judge.for_class(plan.name) for judge in making.judges]
+        made, rejected = synthesize_plausible(part, support, want, keys, judges, making.tries)
+        parents.notes.rejected.update(rejected)
     else:
-        chosen, want = np.arange(len(plan.rows)), np.zeros(len(places), dtype=np.int64)
-    x = _stacked([parents.picture(int(place)) for place in chosen])
-    x = [p.to(making.device) for p in x] if isinstance(x, list) else x.to(making.device)
-    y = torch.arange(len(chosen)) if making.part.one_parent else torch.zeros(len(chosen), dtype=torch.int64)
-    made = making.part.synthesize(Examples(x, y), torch.from_numpy(want), keys)
+        made = part.synthesize(support, want, keys)
     if len(made) != len(places):
         raise QuotaError(f"{making.method} made {len(made)} of the {len(places)} rows wanted of class {plan.name!r}")
     if isinstance(made.x, Tensor):
         return list(made.x.permute(0, 2, 3, 1).cpu().contiguous().numpy())  # [n, c, h, w] -> n times [h, w, c]
     return [picture.permute(1, 2, 0).cpu().contiguous().numpy() for picture in made.x]
+
+
+def _support(making: Making, plan: ClassPlan, parents: Parents, places: np.ndarray) -> tuple[Examples, Tensor]:
+    """What a method is shown for rows of one class at places [n], and the labels [n] that are wanted of it."""
+    if making.part.one_parent:
+        chosen, want = np.unique(places, return_inverse=True)
+    else:
+        chosen, want = np.arange(len(plan.rows)), np.zeros(len(places), dtype=np.int64)
+    x: Tensor | list[Tensor]
+    if needs_no_support(making.part):
+        x = _nothing_like(parents)
+    else:
+        x = _stacked([parents.picture(int(place)) for place in chosen])
+    x = [p.to(making.device) for p in x] if isinstance(x, list) else x.to(making.device)
+    y = torch.arange(len(x)) if making.part.one_parent else torch.zeros(len(x), dtype=torch.int64)
+    return Examples(x, y), torch.from_numpy(want)
+
+
+def needs_no_support(part: Any) -> bool:
+    """Whether a method makes classes by their names alone."""
+    return hasattr(part, "named") and part.support_needed == 0
+
+
+def _nothing_like(parents: Parents) -> Tensor:
+    """No pictures [0, c, h, w] of the form that the first of the class has; grey ones where it has none to read."""
+    try:
+        first = parents.picture(0)
+    except InputError:
+        first = np.zeros((1, 1, 1), np.uint8)
+    return torch.from_numpy(first).permute(2, 0, 1)[None][:0]
 
 
 class Parents:
@@ -143,8 +198,8 @@ class Parents:
     finds, and the rows of all other parents stay the same.
     """
 
-    def __init__(self, making: Making, plan: ClassPlan, skipped: list[tuple[str, str]]) -> None:
-        self.making, self.plan, self.skipped = making, plan, skipped
+    def __init__(self, making: Making, plan: ClassPlan, notes: Notes) -> None:
+        self.making, self.plan, self.notes = making, plan, notes
         self.loaded: dict[int, tuple[np.ndarray, str, str]] = {}
 
     def picture(self, place: int) -> np.ndarray:
@@ -172,7 +227,7 @@ class Parents:
             try:
                 picture, sha256 = load(self.making, row)
             except UnreadablePicture as error:
-                self.skipped.append((error.name, error.reason))
+                self.notes.skipped.append((error.name, error.reason))
                 continue
             return picture, self.making.bank.name(row), sha256
         raise InputError(f"class {self.plan.name!r} has no picture that can be read; the method needs at least 1")

@@ -91,7 +91,7 @@ def _support(x: Tensor, rows: Tensor) -> Examples:
 
 def _made(synthesizer: Synthesizer, support: Examples, want: Tensor, keys: Tensor) -> Examples:
     """Rows as wanted; labels and keys go to where the features are."""
-    place = support.x.device if isinstance(support.x, Tensor) else torch.device("cpu")
+    place = support.x.device if isinstance(support.x, Tensor) else support.x[0].device if support.x else keys.device
     known, want = Examples(support.x, support.y.to(place)), want.to(place)
     found = synthesizer.synthesize(known, want, keys.reshape(-1).to(place))
     if len(found) != len(want) or not torch.equal(found.y, want):
@@ -107,33 +107,55 @@ def _weights(parts: list[Examples], shape: tuple[int, ...]) -> Tensor | None:
     return torch.cat(each).view(shape)
 
 
-def from_pictures(synthesizer: Synthesizer, bank: AnyBank, embed: Embed, made: int, seed: int) -> Rows:
-    """Rows made from the pictures of an episode together, and embedded by `embed`."""
+def from_pictures(
+    synthesizer: Synthesizer, bank: AnyBank, embed: Embed, made: int, seed: int, device: str = "cpu"
+) -> Rows:
+    """Rows made from the pictures of an episode together, on `device`, and embedded by `embed`.
+
+    A row is a function of its episode's number, its class and its index; where it depends on the support of its own
+    class alone (`one_class`), one call of the method serves several episodes. So many pictures are held at once.
+    """
 
     def rows(start: int, trials: Trials) -> Made:
         b, way, _ = trials.rows.support.shape
-        keys, want, parts = made_keys(seed, start, (b, way, made)), more_of_each(way, made), []
-        for i in range(b):
-            real = trials.rows.support[i]
-            used = real >= 0
-            labels = torch.arange(way)[:, None].expand_as(real)[used]
-            support = Examples(bank.examples(real[used]).x, labels)
-            parts.append(_made(synthesizer, support, want, keys[i]))
-        pictures = [picture for part in parts for picture in part.x]
-        return embed(pictures).view(b, way, made, -1), _weights(parts, (b, way, made))
+        keys, parts = made_keys(seed, start, (b, way, made)), []
+        step = max(1, _PICTURES_AT_ONCE // (way * made))
+        for first in range(0, b, step):
+            some = range(first, min(first + step, b))
+            groups = [list(some)] if getattr(synthesizer, "one_class", False) else [[i] for i in some]
+            new = [_of_episodes(synthesizer, bank, trials, group, keys[group].to(device)) for group in groups]
+            pictures = [picture for part in new for picture in part.x]
+            parts.append(Examples(embed(pictures), torch.cat([part.y for part in new]), weight=_weights(new, (-1,))))
+        return _joined(parts).view(b, way, made, -1), _weights(parts, (b, way, made))
 
     return rows
 
 
-def from_parents(synthesizer: Synthesizer, bank: AnyBank, embed: Embed, trials: Trials, made: int, seed: int) -> Rows:
-    """Rows made from one picture each: every one that any of `trials` needs is made and embedded once, here."""
+def _of_episodes(synthesizer: Synthesizer, bank: AnyBank, trials: Trials, group: list[int], keys: Tensor) -> Examples:
+    """Pictures by keys [e, way, made] for each class of e episodes, every one of which has labels of its own."""
+    rows = trials.rows.support[group].flatten(0, 1)  # [e * way, shot]
+    used = rows >= 0
+    labels = torch.arange(len(rows))[:, None].expand_as(rows)[used]
+    support = Examples(_on(bank.examples(rows[used]).x, keys.device), labels)
+    return _made(synthesizer, support, more_of_each(len(rows), keys.shape[2]), keys)
+
+
+def _on(x: Tensor | list[Tensor], device: torch.device | str) -> Tensor | list[Tensor]:
+    """Pictures on a device."""
+    return [picture.to(device) for picture in x] if isinstance(x, list) else x.to(device)
+
+
+def from_parents(
+    synthesizer: Synthesizer, bank: AnyBank, embed: Embed, trials: Trials, made: int, seed: int, device: str = "cpu"
+) -> Rows:
+    """Rows made from one picture each, on `device`: every one that any of `trials` needs is made and embedded once."""
     slots, index = parent_slots(trials, made)
     parents = trials.rows.support.gather(2, slots)  # [n, way, made]
     each = int(index.max()) + 1
     known = torch.unique(parents)
     parts = []
     for some in known.split(max(1, _PICTURES_AT_ONCE // each)):
-        children = _children(synthesizer, bank, some, each, seed)
+        children = _children(synthesizer, bank, some, each, (seed, device))
         parts.append(replace(children, x=embed(children.x)))
     x, weight = _joined(parts), _weights(parts, (len(known) * each,))  # [parents * each, d]
     place = torch.zeros(len(bank.y), dtype=torch.int64)
@@ -148,8 +170,9 @@ def from_parents(synthesizer: Synthesizer, bank: AnyBank, embed: Embed, trials: 
     return rows
 
 
-def _children(synthesizer: Synthesizer, bank: AnyBank, parents: Tensor, each: int, seed: int) -> Examples:
-    """`each` pictures made from each of the rows `parents` [m], parent by parent."""
+def _children(synthesizer: Synthesizer, bank: AnyBank, parents: Tensor, each: int, how: tuple[int, str]) -> Examples:
+    """`each` pictures made from each of the rows `parents` [m], parent by parent, by a seed and on a device."""
+    seed, device = how
     keys = torch.cat([chance.row_keys(seed, bank.name(row), torch.arange(each)) for row in parents.tolist()])
-    support = Examples(bank.examples(parents).x, torch.arange(len(parents)))
-    return synthesizer.synthesize(support, more_of_each(len(parents), each), keys)
+    support = Examples(_on(bank.examples(parents).x, device), torch.arange(len(parents)))
+    return _made(synthesizer, support, more_of_each(len(parents), each), keys)

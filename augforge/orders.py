@@ -1,27 +1,23 @@
-"""What a run was asked for, and everything made ready for it: bank, part, plan and sink, checked before any write."""
+"""What a run was asked for, and how it is carried out; and the source and the method that an order names, opened."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from augforge import __version__, catalog, saving
-from augforge.choosing import chooses, learn
+from augforge import catalog, saving
+from augforge.choosing import learn, sees_validation
 from augforge.data.banks import FeatureBank
-from augforge.data.source import SOURCE_NAMES, open_source
-from augforge.encode import PNG_WRITER, SUFFIXES, Encoding
-from augforge.export import UNITS, Format, Sink, check_folder_names
-from augforge.machine import cores, machine, versions
-from augforge.making import Making, PictureBank
+from augforge.data.source import open_source
+from augforge.encode import SUFFIXES, Encoding
+from augforge.export import UNITS, Format
+from augforge.making import PictureBank
 from augforge.picture_features import embed_pictures
-from augforge.plan import Plan, Quota, make_plan
-from augforge.readable import check_pictures, first_readable
+from augforge.training import Run
 from augforge.types import InputError, LackError
 
 
@@ -34,6 +30,9 @@ class Order:
     given; `classes` limits the run to some. `quality` is that of JPEG and WebP; `size` in pixels makes every
     picture square first; `include_real` writes the real pictures too. With a `representation`, a name or a folder,
     pictures are embedded, and features are made.
+
+    `reject` names what rejects made pictures: "discriminator" (that of the method, under the share `plausible` of real
+    pictures that look less real) and representations by name or folder; a row gets `tries` tries.
     """
 
     source: str
@@ -51,9 +50,12 @@ class Order:
     size: int | None = None
     include_real: bool = False
     representation: str | None = None
+    reject: tuple[str, ...] = ()
+    tries: int = 10
+    plausible: float = 0.05
 
     def __post_init__(self) -> None:
-        """Raise InputError for an unknown format or encoding, or a quality or size out of range."""
+        """Raise InputError for an unknown format or encoding, numbers out of range, or rejection of features."""
         for name, value, allowed in (("--format", self.format, UNITS), ("--encoding", self.encoding, SUFFIXES)):
             if value not in allowed:
                 raise InputError(f"{name} {value!r} was given; expected one of {', '.join(allowed)}")
@@ -63,6 +65,19 @@ class Order:
             raise InputError(f"--quality {self.quality} was given; expected 1 to 100")
         if self.size is not None and not 1 <= self.size <= 16384:
             raise InputError(f"--size {self.size} was given; expected 1 to 16384 pixels")
+        self._check_rejection()
+
+    def _check_rejection(self) -> None:
+        if not 1 <= self.tries <= 10_000:
+            raise InputError(f"--tries {self.tries} was given; expected 1 to 10000")
+        if not 0 <= self.plausible <= 1:
+            raise InputError(f"--plausible {self.plausible} was given; expected a share, 0 to 1")
+        if not self.reject and (self.tries, self.plausible) != (Order.tries, Order.plausible):
+            raise InputError("--tries or --plausible was given without --reject, which they belong to")
+        if len(set(self.reject)) < len(self.reject):
+            raise InputError(f"--reject names something twice: {', '.join(map(repr, self.reject))}")
+        if self.reject and self.representation is not None:
+            raise InputError("--reject judges pictures, and --representation makes features; expected one of them")
 
 
 @dataclass(frozen=True)
@@ -97,29 +112,18 @@ class Options:
                              "each other")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A run that can start: everything was opened, checked and planned, and nothing was written.
-
-    `record` is what `run.json` holds, `skipped` the (name, reason) of pictures found unreadable so far, `folder`
-    the source's folder or file on disk, if it is one.
-    """
-
-    making: Making
-    sink: Sink
-    record: dict[str, Any]
-    skipped: list[tuple[str, str]]
-    folder: Path | None
-    workers: int
-
-
-def open_bank(order: Order, data_root: Path | None) -> PictureBank | FeatureBank:
-    """The split and the classes of the source that the order names; raises InputError."""
+def open_split(order: Order, data_root: Path | None) -> PictureBank | FeatureBank:
+    """The split of the source that the order names, with all its classes; raises InputError."""
     banks = open_source(order.source, data_root)
     split = order.split or (next(iter(banks)) if len(banks) == 1 else "train")
     if split not in banks:
         raise InputError(f"--split {split!r}: {order.source!r} has {', '.join(map(repr, banks))}")
-    bank = banks[split]
+    return banks[split]
+
+
+def open_bank(order: Order, data_root: Path | None) -> PictureBank | FeatureBank:
+    """The split and the classes of the source that the order names; raises InputError."""
+    bank = open_split(order, data_root)
     return bank.only(order.classes) if order.classes else bank
 
 
@@ -135,13 +139,15 @@ def validation_bank(order: Order, data_root: Path | None) -> PictureBank | Featu
     return bank if bank is None or order.representation is None else embed_pictures(bank, order.representation)[0]
 
 
-def open_part(order: Order, bank: PictureBank | FeatureBank, data_root: Path | None = None) -> Any:
+def open_part(
+    order: Order, bank: PictureBank | FeatureBank, data_root: Path | None = None, run: Run | None = None
+) -> Any:
     """The order's method: loaded from a folder, or made by name and fitted on the bank where that is its way.
 
-    One that chooses by validation classes is shown those of the source. Raises InputError for an unknown name or
-    setting, and where the method does not work on such a source.
+    One that chooses by validation classes or trains is shown those of the source, and trains as `run` says. Raises
+    InputError for an unknown name or setting, and where the method does not work on such a source.
     """
-    if _is_folder(order.method):
+    if is_folder(order.method):
         if order.settings:
             raise InputError(f"--set was given for {order.method!r}, which was fitted with settings of its own")
         part = saving.load_part(Path(order.method))
@@ -150,8 +156,8 @@ def open_part(order: Order, bank: PictureBank | FeatureBank, data_root: Path | N
     else:
         part = catalog.make(order.method, dict(order.settings))
         _check_space(order, part, bank)
-        val = validation_bank(order, data_root) if chooses(part) else None
-        part = learn(part, bank, torch.Generator().manual_seed(order.seed), val)
+        val = validation_bank(order, data_root) if sees_validation(part) else None
+        part = learn(part, bank, torch.Generator().manual_seed(order.seed), val, run)
     _check_space(order, part, bank)
     return part
 
@@ -164,64 +170,6 @@ def _check_space(order: Order, part: Any, bank: PictureBank | FeatureBank) -> No
         raise InputError(f"--representation makes features, and {order.method} makes {part.space}s")
     hint = "; --representation makes features of them" if bank.space == "image" else ""
     raise InputError(f"{order.method} makes {part.space}s, and {order.source!r} holds {bank.space}s{hint}")
-
-
-def prepare(order: Order, bank: PictureBank, out: Path, options: Options) -> Ready:
-    """Check and plan a run of pictures; raises InputError or LackError, and writes nothing."""
-    quota = Quota(order.per_class, order.to, order.counts)
-    check_folder_names(bank.classes)
-    part = open_part(order, bank, options.data_root)
-    described = catalog.describe(part)
-    device = device_of(options.device, best="cpu")
-    workers = (options.workers or cores()) if device == "cpu" else 1
-    making = Making(bank, part, described["name"], saving.part_digest(part), order.seed, Plan((), 1), order.size,
-                    options.batch_size, device)  # fmt: skip
-    rows, skipped, shapes = _readable_rows(order, making, quota, options.strict, workers)
-    plan = make_plan(rows, quota, part.support_needed, order.include_real, UNITS[order.format])
-    if described["name"] == "nothing":
-        plan = Plan(tuple(replace(c, make=0) for c in plan.classes), plan.unit)
-    making = replace(making, plan=plan)
-    sink = Sink(out, order.format, order.encoding, order.quality, _npz_shape(order, shapes), plan.total)
-    origin = Path(bank.origin)
-    record = run_record(order, bank, part, plan)
-    return Ready(making, sink, record, skipped, origin if origin.exists() else None, workers)
-
-
-def _readable_rows(
-    order: Order, making: Making, quota: Quota, strict: bool, workers: int
-) -> tuple[dict[str, np.ndarray], list[tuple[str, str]], set[tuple[int, int, int]]]:
-    """The rows of each class that a plan may count on, the (name, reason) of others, and the shapes seen.
-
-    Every picture is read beforehand only where counts, sizes or all of them matter; else one of each class.
-    Raises InputError for a class that has none, and with `strict` for any that cannot be read.
-    """
-    bank, part = making.bank, making.part
-    skipped, shapes = list(bank.skipped), set[tuple[int, int, int]]()
-    rows = {name: bank.rows_of(label).numpy() for label, name in enumerate(bank.classes)}
-    quota.check_names(bank.classes)
-    exact = order.to is not None or order.include_real or order.format == "npz"
-    if exact or strict or not part.one_parent or part.support_needed > 1:
-        bad, shapes = check_pictures(making, np.concatenate([*rows.values(), np.zeros(0, np.int64)]), workers)
-        skipped += [(bank.name(row), reason) for row, reason in bad.items()]
-        rows = {name: members[~np.isin(members, list(bad))] for name, members in rows.items()}
-    elif part.support_needed:
-        wanted = [name for name, members in rows.items() if quota.to_make(name, len(members))]
-        first_readable(making, {name: rows[name] for name in wanted})
-    if strict and skipped:
-        more = f", and {len(skipped) - 1} more cannot be used" if len(skipped) > 1 else ""
-        raise InputError(f"{skipped[0][0]!r} {skipped[0][1]}{more} (--strict)")
-    return rows, skipped, shapes
-
-
-def _npz_shape(order: Order, shapes: set[tuple[int, int, int]]) -> tuple[int, int, int] | None:
-    """The one shape [h, w, c] of an `.npz`; grey pictures become colour where both occur. Raises InputError."""
-    if order.format != "npz":
-        return None
-    sizes = sorted({shape[:2] for shape in shapes})
-    if len(sizes) > 1:
-        found = " and ".join(f"{width}x{height}" for height, width in sizes[:2])
-        raise InputError(f"--format npz needs pictures of one size, and there are {found}; --size PX makes them one")
-    return (*sizes[0], max(shape[2] for shape in shapes)) if sizes else (0, 0, 1)
 
 
 def device_of(name: str, best: str | None = None) -> str:
@@ -237,37 +185,6 @@ def device_of(name: str, best: str | None = None) -> str:
     raise LackError(f"--device {name}: this machine has none; expected auto or cpu")
 
 
-def run_record(order: Order, bank: PictureBank | FeatureBank, part: Any, plan: Plan) -> dict[str, Any]:
-    """What `run.json` says: all that a later `--resume` or `regen` has to agree with, versions and the machine."""
-    names = hashlib.sha256()
-    for row in range(len(bank.y)):
-        names.update(bank.name(row).encode("utf-8", "surrogateescape") + b"\0")
-    names.update(bank.y.numpy().tobytes())
-    asked = asdict(order)
-    source = order.source if order.source in SOURCE_NAMES else _absolute(order.source)
-    method = _absolute(order.method) if _is_folder(order.method) else order.method
-    asked |= {"source": source, "method": method, "classes": list(order.classes)}
-    if order.representation is None:
-        del asked["representation"]  # as in the records of runs without one
-    elif order.representation not in catalog.SHIPPED:
-        asked["representation"] = _absolute(order.representation)
-    return {
-        "augforge": __version__,
-        "order": asked,
-        "method": catalog.describe(part) | {"digest": saving.part_digest(part)},
-        "rows": {"count": len(bank.y), "digest": names.hexdigest()[:16]},
-        "classes": [{"name": c.name, "real": len(c.rows), "make": c.make} for c in plan.classes],
-        "png_writer": PNG_WRITER,
-        "versions": versions(),
-        "machine": machine(),
-    }
-
-
-def _is_folder(method: str) -> bool:
+def is_folder(method: str) -> bool:
     """Whether a method is a folder that `fit` made; one that is called like a method is given as "./name"."""
     return method not in catalog.SYNTHESIZERS and Path(method).is_dir()
-
-
-def _absolute(name: str) -> str:
-    """A path as an absolute one, so that a run is understood from any folder; what is no path as it is."""
-    return str(Path(name).resolve()) if Path(name).exists() else name

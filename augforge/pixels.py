@@ -47,13 +47,20 @@ def load_pixels(bank: Bank, size: int, device: str | torch.device, group: str = 
     if len({tuple(part.shape[1:]) for part in parts}) != 1:
         raise InputError("the pictures differ in size; expected the setting size=PX, which makes them one")
     x = rearrange(torch.cat([part.to(device) for part in parts]), "n c h w -> n h w c").contiguous()
-    counts = torch.bincount(bank.y, minlength=len(bank.classes))
-    order = torch.argsort(bank.y, stable=True)
-    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[bank.y[order]]  # [n] position within the class
-    table = torch.zeros(len(counts), int(counts.max()), dtype=torch.int64)
-    table[bank.y[order], place] = order
+    table, counts = class_table(bank.y, len(bank.classes))
     groups = _class_groups(bank, table[:, 0], group)
     return Pixels(x, bank.y.to(device), table.to(device), counts.to(device), groups.to(device))
+
+
+def class_table(y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """The rows [classes, most] of each class of labels `y` [n], filled up with 0, and how many there are [classes]."""
+    counts = torch.bincount(y, minlength=classes)
+    order = torch.argsort(y, stable=True)
+    starts = counts.cumsum(0) - counts
+    place = torch.arange(len(order), device=y.device) - starts[y[order]]  # [n] position within the class
+    table = torch.zeros(classes, int(counts.max()), dtype=torch.int64, device=y.device)
+    table[y[order], place] = order
+    return table, counts
 
 
 def _class_groups(bank: Bank, first: Tensor, group: str) -> Tensor:

@@ -65,9 +65,9 @@ class ClassPlan:
         """The parents (places in `rows`) and the indices of made rows start..stop-1 of this class, parent by parent.
 
         Index i comes from parent i modulo n, so all parents are used alike, and a larger quota keeps what a smaller
-        one made.
+        one made. Where there are no rows, index i is row i.
         """
-        number, parents = np.arange(start, stop), len(self.rows)
+        number, parents = np.arange(start, stop), max(1, len(self.rows))
         each, extra = divmod(self.make, parents)
         edge = extra * (each + 1)  # the first `extra` parents have one row more
         early = number < edge

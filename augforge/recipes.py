@@ -42,7 +42,15 @@ class Recipe:
     names: tuple[str | None, str | None, str | None] = (None, None, None)
 
     def __post_init__(self) -> None:
-        """Raise InputError for a negative number of made rows, or none for a method that makes some."""
+        """Raise InputError for a negative number of made rows, or none for a method that makes some.
+
+        And for a method that knows classes by name alone: those of an episode are new to it.
+        """
+        if hasattr(self.synthesizer, "named") and self.synthesizer.support_needed == 0:
+            raise InputError(
+                f"{self.shown()['synthesizer']} makes pictures of the classes that it was trained on and of no other, "
+                f"and a benchmark judges novel classes; expected a method that makes them from their support"
+            )
         if self.made < 0 or self.weights not in ("constant", "each"):
             raise InputError(
                 f"made={self.made}, weights={self.weights!r} was given; expected at least 0, constant or each"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from augforge.catalog import nearest
 from augforge.data.banks import FeatureBank
 from augforge.data.decode import UnreadablePicture
 from augforge.encode import PNG_WRITER, encode
-from augforge.making import Making, Parents, load, synthesized
+from augforge.making import Making, Notes, Parents, load, needs_no_support, synthesized
 from augforge.manifest import REAL, Row, read_rows
 from augforge.orders import Order, open_bank, open_part
 from augforge.output import read_run
 from augforge.plan import ClassPlan, Plan
+from augforge.preparing import judges_of
 from augforge.readable import check_pictures
 from augforge.types import InputError
 
@@ -77,11 +79,13 @@ def _encoded(row: Row, record: dict[str, Any], data_root: Path | None) -> bytes:
     label = bank.classes.index(row.cls)
     rows = bank.rows_of(label).numpy()
     making = Making(bank, part, row.method, settings, row.seed, Plan((), 1), order.size)
+    if row.method != REAL:
+        making = _judged(making, order, record, data_root)
     if row.parent:
         rows = rows[[bank.name(int(r)) == row.parent for r in rows]]
     else:  # made of the whole class, without what cannot be read
         rows = rows[~np.isin(rows, list(check_pictures(making, rows, 1)[0]))]
-    if not len(rows):
+    if not len(rows) and not needs_no_support(part):
         raise InputError(f"the parent {row.parent or row.cls!r} is no longer in {order.source!r}")
     picture = _picture(making, ClassPlan(row.cls, label, rows, 1, 0), row)
     if order.format == "npz":
@@ -91,6 +95,14 @@ def _encoded(row: Row, record: dict[str, Any], data_root: Path | None) -> bytes:
             f"the run wrote PNG files with {record.get('png_writer')}; this is {PNG_WRITER} (extra `fast`)"
         )
     return encode(picture, order.encoding, order.quality)
+
+
+def _judged(making: Making, order: Order, record: dict[str, Any], data_root: Path | None) -> Making:
+    """With the judges of the run; raises InputError where one of them is no longer the same."""
+    judges, digests = judges_of(order, making, data_root)
+    if digests != record.get("judges", []):
+        raise InputError(f"what the run rejected by, {', '.join(map(repr, order.reject))}, is no longer the same")
+    return replace(making, judges=judges, tries=order.tries)
 
 
 def _picture(making: Making, plan: ClassPlan, row: Row) -> np.ndarray:
@@ -103,13 +115,14 @@ def _picture(making: Making, plan: ClassPlan, row: Row) -> np.ndarray:
             if row.method == REAL:
                 return first
         keys = chance.row_keys(row.seed, row.cls, torch.tensor([row.index]))
-        return synthesized(making, plan, Parents(making, plan, []), np.zeros(1, np.int64), keys)[0]
+        return synthesized(making, plan, Parents(making, plan, Notes()), np.zeros(1, np.int64), keys)[0]
     except UnreadablePicture as error:
         raise InputError(f"the parent {row.parent!r} {error.reason}") from error
 
 
 def _order(record: dict[str, Any]) -> Order:
     try:
-        return Order(**record["order"] | {"classes": tuple(record["order"]["classes"])})
+        lists = {name: tuple(record["order"].get(name, ())) for name in ("classes", "reject")}
+        return Order(**record["order"] | lists)
     except (TypeError, KeyError) as error:
         raise InputError(f"run.json was written by another version of augforge ({error})") from error

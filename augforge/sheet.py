@@ -12,8 +12,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from augforge import chance
-from augforge.making import Making, Parents, synthesized
+from augforge.making import Making, Notes, Parents, needs_no_support, synthesized
 from augforge.plan import ClassPlan
+from augforge.types import InputError
 
 ROWS, COLUMNS = 12, 8  # at most so many parents; the made pictures of each
 _CELL, _GAP, _LABEL, _TITLE = 96, 6, 170, 30  # pixels
@@ -62,10 +63,16 @@ def _chosen(classes: tuple[ClassPlan, ...]) -> list[tuple[ClassPlan, int]]:
 def _line(making: Making, plan: ClassPlan, place: int) -> tuple[str, list[np.ndarray]]:
     """The class name, and the parent followed by what was made of it."""
     indices = np.arange(place, plan.make, len(plan.rows))[:COLUMNS]
-    parents = Parents(making, plan, [])
+    parents = Parents(making, plan, Notes())
     keys = chance.row_keys(making.seed, plan.name, torch.from_numpy(indices))
     made = synthesized(making, plan, parents, np.full(len(indices), place), keys)
-    return plan.name, [parents.picture(place), *made]
+    try:
+        parent = parents.picture(place)
+    except InputError:
+        if not needs_no_support(making.part):
+            raise
+        parent = np.full((1, 1, 1), 255, np.uint8)
+    return plan.name, [parent, *made]
 
 
 def _tile(picture: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +14,11 @@ import numpy as np
 from augforge import output
 from augforge.data.banks import FeatureBank
 from augforge.export import Sink, pack_npz, write_all
-from augforge.making import Making, PictureBank, rows_of_unit
-from augforge.orders import Options, Order, Ready, device_of, open_bank, prepare
+from augforge.making import Making, Notes, PictureBank, rows_of_unit
+from augforge.orders import Options, Order, device_of, open_bank
 from augforge.picture_features import Skipped, embed_pictures
+from augforge.preparing import Ready, prepare
+from augforge.rejecting import Implausible
 from augforge.sheet import draw_sheet
 from augforge.synth_features import plan_features, synth_features
 from augforge.types import InputError
@@ -29,7 +32,7 @@ _SAMPLED_ROWS = 2  # at each
 @dataclass
 class Report:
     """What a run did: `made` and `real` rows by this call (`already` had been), `per_class` of the whole plan,
-    `skipped` (name, reason) of what could not be read, `rejected` rows by reason, `size` in bytes (of a dry run:
+    `skipped` (name, reason) of what could not be read, `rejected` tries by reason, `size` in bytes (of a dry run:
     an estimate), `seconds` of making, and where the `contact_sheet` is, if one was drawn.
     """
 
@@ -72,13 +75,17 @@ def _synth_pictures(order: Order, bank: PictureBank, out: Path, options: Options
     ready = prepare(order, bank, out, options)
     report = _report(ready, out)
     output.claim(out, ready.record, ready.folder, options)
+    sheet = output.sheet_path(out, order.format)
     if not output.finished(out, options.shard):
         ready.sink.prepare([c.name for c in ready.making.plan.classes if c.make + c.real])
-        _make(ready, options, report)
+        try:
+            _make(ready, options, report)
+        except Implausible:
+            draw_sheet(replace(ready.making, judges=()), sheet)  # what the method makes, to see why it is rejected
+            raise
     else:
         report.already = _rows_of_shard(ready, options.shard)
     report.finished = _finish(ready, out, options.shard)
-    sheet = output.sheet_path(out, order.format)
     report.contact_sheet = str(sheet) if sheet.exists() else None
     return report
 
@@ -96,10 +103,10 @@ def dry_run(order: Order, out: str | Path, options: Options = DEFAULTS) -> Repor
     plan = ready.making.plan
     report.made, report.real = sum(c.make for c in plan.classes), sum(c.real for c in plan.classes)
     sampled = replace(plan, unit=max(1, -(-plan.total // _SAMPLED_PLACES)))
-    making = replace(ready.making, plan=sampled, batch_size=_SAMPLED_ROWS)
+    making = replace(ready.making, plan=sampled, batch_size=_SAMPLED_ROWS, judges=())  # sizes are the same unjudged
     sizes = []
     for unit in range(sampled.units):
-        for made in itertools.islice(rows_of_unit(making, unit, []), _SAMPLED_ROWS):
+        for made in itertools.islice(rows_of_unit(making, unit, Notes()), _SAMPLED_ROWS):
             sizes.append(ready.sink.size_of(made.picture))
     report.size = round(float(np.mean(sizes)) * plan.total) if sizes else 0
     return report
@@ -124,35 +131,36 @@ def _report(ready: Ready, out: Path) -> Report:
 def _make(ready: Ready, options: Options, report: Report) -> None:
     """Make what is left of this shard, unit by unit, and write each unit's lines when its files are in place."""
     plan, shard = ready.making.plan, options.shard
-    skipped = dict(report.skipped)
+    skipped, rejected = dict(report.skipped), Counter[str]()
     with output.growing_manifest(ready.sink.out, plan, shard) as (manifest, done):
         units = range(shard[0], plan.units, shard[1])
         report.already = sum(plan.rows_in(unit) for unit in units[:done])
         total, rows = sum(map(plan.rows_in, units)), report.already
         results = in_order(_make_unit, (ready.making, ready.sink), units[done:], min(ready.workers, len(units) - done))
-        for lines, made, size, found in results:
+        for lines, made, size, notes in results:
             try:
                 write_all(manifest.fileno(), lines)
             except OSError as error:
                 raise InputError(f"{str(ready.sink.out)!r} cannot be written ({error.strerror})") from error
-            skipped |= dict(found)
+            skipped |= dict(notes.skipped)
+            rejected.update(notes.rejected)
             count = lines.count(b"\n")
             report.made, report.real, report.size = report.made + made, report.real + count - made, report.size + size
             rows += count
             if options.progress:
                 options.progress(rows, total)
-    report.skipped = sorted(skipped.items())
+    report.skipped, report.rejected = sorted(skipped.items()), dict(rejected)
     if options.strict and report.skipped:
         raise InputError(f"{report.skipped[0][0]!r} {report.skipped[0][1]} (--strict)")
 
 
-def _make_unit(job: tuple[Making, Sink], unit: int) -> tuple[bytes, int, int, list[tuple[str, str]]]:
-    """In a worker: the manifest lines of a unit, how many rows were made, their bytes, and what was unreadable."""
+def _make_unit(job: tuple[Making, Sink], unit: int) -> tuple[bytes, int, int, Notes]:
+    """In a worker: the manifest lines of a unit, how many rows were made, their bytes, and what came up."""
     making, sink = job
-    skipped: list[tuple[str, str]] = []
-    rows, size = sink.write(unit, rows_of_unit(making, unit, skipped))
+    notes = Notes()
+    rows, size = sink.write(unit, rows_of_unit(making, unit, notes))
     made = sum(row.method == making.method for row in rows)
-    return b"".join(row.to_line() for row in rows), made, size, skipped
+    return b"".join(row.to_line() for row in rows), made, size, notes
 
 
 def _finish(ready: Ready, out: Path, shard: tuple[int, int]) -> bool:

@@ -18,8 +18,9 @@ from augforge.data.features import write_features
 from augforge.export import PARTIAL
 from augforge.imagine import joined
 from augforge.manifest import REAL, Row
-from augforge.orders import Options, Order, open_part, run_record
+from augforge.orders import Options, Order, open_part
 from augforge.plan import ClassPlan, Plan, Quota, make_plan
+from augforge.preparing import run_record
 from augforge.representations.bank import MADE_BY
 from augforge.types import Examples, InputError
 
@@ -32,6 +33,8 @@ def plan_features(order: Order, bank: FeatureBank, options: Options) -> tuple[An
     if order.format != "folder" or order.size is not None:
         made = "--representation makes" if order.representation else f"{order.source!r} holds"
         raise InputError(f"{made} features, which go to one {FILE}; --format and --size are for images")
+    if order.reject:
+        raise InputError(f"--reject judges pictures, and {order.source!r} holds features")
     part = open_part(order, bank, options.data_root)
     of_class = torch.argsort(bank.y, stable=True).split(bank.counts().tolist())
     rows = {name: members.numpy() for name, members in zip(bank.classes, of_class, strict=True)}

@@ -238,10 +238,7 @@ class Loop:
     def save(self) -> None:
         """Write the checkpoint."""
         assert self.file is not None
-        optimiser = {f"{i}.{key}": torch.as_tensor(value)
-                     for i, state in self.optimiser.state_dict()["state"].items()
-                     for key, value in state.items() if value is not None}  # fmt: skip
-        groups = {"net": self.net.state_dict(), "best": self.best, "optimiser": optimiser}
+        groups = {"net": self.net.state_dict(), "best": self.best, "optimiser": optimiser_state(self.optimiser)}
         groups["average"] = {} if self.average is None else self.average.state()
         facts = {
             "settings": self.stage.settings,
@@ -257,11 +254,7 @@ class Loop:
     def _restore(self, facts: dict[str, Any], groups: Groups) -> None:
         """Go to where a checkpoint was written."""
         self.net.load_state_dict(groups["net"])
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, value in groups.get("optimiser", {}).items():
-            number, _, key = name.partition(".")
-            states.setdefault(int(number), {})[key] = value
-        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": states})
+        restore_optimiser(self.optimiser, groups.get("optimiser", {}))
         self.done, self.seconds = facts["done"], facts["seconds"]
         # A run that goes on for longer than it was begun for has looks before it that its first end had taken.
         self.judged = min(facts["judged"], math.floor(self.fraction * self.stage.judgements + 1e-9))
@@ -271,6 +264,28 @@ class Loop:
             self.average.steps = facts["average_steps"]
             for name, value in self.average.state().items():
                 value.copy_(groups["average"][name])
+
+
+def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """All that an optimiser remembers, as tensors by "NUMBER.name" of its parameters; to be copied, not kept."""
+    return {f"{i}.{key}": torch.as_tensor(value) for i, state in optimiser.state_dict()["state"].items()
+            for key, value in state.items() if value is not None}  # fmt: skip
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimiser back what `optimiser_state` told.
+
+    What belongs to a parameter is laid out in memory as it is: fused optimisers walk both in the order of memory, and
+    a file keeps rows first where a network has its channels last.
+    """
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, _, key = name.partition(".")
+        like = parameters[int(number)]
+        laid = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value.clone()
+        states.setdefault(int(number), {})[key] = laid
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": states})
 
 
 def write_line(file: TextIO, record: dict[str, Any]) -> None:

@@ -39,6 +39,13 @@ _seed = click.option("--seed", type=int, default=0, show_default=True, help="The
 @click.option("--representation", metavar="R|DIR",
               help="Embed pictures by it, as conv4-glyphs or a folder of `fit`: makes features.")  # fmt: skip
 @click.option("--size", type=int, metavar="PX", help="Make every picture square first: short side PX, middle cut out.")
+# What is kept
+@click.option("--reject", multiple=True, metavar="discriminator|R|DIR",
+              help="Make a picture again that the method's discriminator finds implausible, or that lies off its "
+                   "class in a representation, as conv4-glyphs; may be given again.")  # fmt: skip
+@click.option("--tries", type=int, default=10, show_default=True, help="How often a picture may be made with --reject.")
+@click.option("--plausible", type=float, default=0.05, show_default=True, metavar="SHARE",
+              help="Least share of real pictures that look less real to the discriminator.")  # fmt: skip
 # Where to
 @click.option("--format", "sink", type=click.Choice(["folder", "webdataset", "npz"]), default="folder",
               show_default=True, help="What OUT holds.")  # fmt: skip
@@ -80,8 +87,7 @@ def synth(**given: Any) -> None:
         encoding=given["encoding"],
         format=given["sink"],
         **{name: given[name] for name in ("per_class", "to", "classes", "split", "seed", "quality", "size")},
-        include_real=given["include_real"],
-        representation=given["representation"],
+        **{name: given[name] for name in ("include_real", "representation", "reject", "tries", "plausible")},
     )
     bar = _Bar(sys.stderr.isatty())
     options = Options(
@@ -110,6 +116,7 @@ def synth(**given: Any) -> None:
 @_config
 @_seed
 @click.option("--device", default="auto", show_default=True, help="Where to learn: auto, cpu, cuda.")
+@click.option("--minutes", type=float, metavar="M", help="End each stage of a training after M minutes.")
 @click.option("--resume", is_flag=True, help="Go on with a fit that was stopped; one that is finished stays.")
 @_data_root
 @_json
@@ -125,7 +132,8 @@ def fit(**given: Any) -> None:
     out, settings = given["out"], _settings(given["config"], given["assignments"])
     chosen = {name: given[name] for name in ("split", "seed", "representation")}
     order = Order(given["source"], given["name"], settings, per_class=0, **chosen)
-    part, kind = fit_part(order, out, Fitting(given["device"], given["resume"], given["data_root"], _told_loss()))
+    how = [given[name] for name in ("device", "resume", "data_root")]
+    part, kind = fit_part(order, out, Fitting(*how, _told_loss(), given["minutes"]))
     digest = part_digest(part, kind)
     if given["as_json"]:
         found = {"name": given["name"], "kind": kind, "out": str(out), "digest": digest, "seed": given["seed"]}
@@ -215,6 +223,8 @@ def _shard(text: str | None) -> tuple[int, int]:
 
 def _told(report: Any) -> str:
     """A report as a person reads it."""
+    from augforge.rejecting import told_counts
+
     classes = sum(1 for count in report.per_class.values() if count)
     out = click.format_filename(report.out)
     size = f"{report.size / 1e6:.1f} MB" if report.size >= 1e5 else f"{report.size / 1e3:.1f} kB"
@@ -223,6 +233,9 @@ def _told(report: Any) -> str:
         return f"would make {report.made} examples of {classes} classes{real}, about {size}, in {out}"
     lines = [f"made {report.made} examples of {classes} classes{real} in {out}: {size}, {report.seconds:.1f} s, "
              f"{report.images_per_second:,.0f} a second"]  # fmt: skip
+    if report.rejected:
+        count = sum(report.rejected.values())
+        lines.append(f"rejected {count} {'try' if count == 1 else 'tries'}: {told_counts(report.rejected)}")
     if report.already:
         lines.append(f"{report.already} had been made before")
     if report.contact_sheet:

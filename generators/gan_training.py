@@ -22,7 +22,15 @@ from augforge.checkpoint import Groups, read_checkpoint, write_checkpoint
 from augforge.generators.gan_discriminators import advance
 from augforge.generators.gan_game import Game, Made, Part, Rules, hinge, lecam
 from augforge.generators.gan_looks import write_sheet
-from augforge.training import Average, Run, fast_arithmetic, step_generator, write_line
+from augforge.training import (
+    Average,
+    Run,
+    fast_arithmetic,
+    optimiser_state,
+    restore_optimiser,
+    step_generator,
+    write_line,
+)
 from augforge.types import InputError
 
 _KEEP_EVERY = 100  # steps between two states that a run may step back to
@@ -252,9 +260,7 @@ class Contest:
         groups = {"maker": self.game.maker.state_dict(), "judge": self.game.judge.state_dict(), "best": self.best}
         groups["average"] = self.average.state()
         groups["levels"] = {"levels": self.levels}
-        for name, optimiser in (("makers", self.makers), ("judges", self.judges)):
-            states = optimiser.state_dict()["state"]
-            groups[name] = {f"{i}.{key}": value for i, state in states.items() for key, value in state.items()}
+        groups |= {"makers": optimiser_state(self.makers), "judges": optimiser_state(self.judges)}
         groups = {
             group: {key: value.detach().clone() for key, value in named.items()} for group, named in groups.items()
         }
@@ -270,11 +276,7 @@ class Contest:
         self.game.maker.load_state_dict(groups["maker"])
         self.game.judge.load_state_dict(groups["judge"])
         for name, optimiser in (("makers", self.makers), ("judges", self.judges)):
-            states: dict[int, dict[str, Tensor]] = {}
-            for key, value in groups.get(name, {}).items():
-                number, _, inner = key.partition(".")
-                states.setdefault(int(number), {})[inner] = value.clone()
-            optimiser.load_state_dict(optimiser.state_dict() | {"state": states})
+            restore_optimiser(optimiser, groups.get(name, {}))
         for key in ("done", "seconds", "worse", "retries"):
             setattr(self, key, facts[key])
         self.alarms = list(facts["alarms"])

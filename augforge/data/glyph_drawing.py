@@ -105,12 +105,13 @@ def _frame(ink: NDArray[np.float32], aside: NDArray[np.float32]) -> NDArray[np.f
     return window
 
 
-def draw(code_point: int, keys: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def draw(code_point: int, keys: Tensor, face: str = "") -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Pictures [n, 28, 28, 1] of one letter for keys [n], paper 255 and ink near 0, and each one's face [n].
 
-    A face is a position in FACES. Picture i depends on keys[i] alone.
+    A face is a position in FACES, drawn by the key, or `face` for all: the same hand in another face. Picture i depends
+    on keys[i] alone.
     """
-    faces = faces_of(code_point)
+    faces = (face,) if face else faces_of(code_point)
     chosen = chance.choice(chance.fork(keys, "face"), len(faces)).tolist()
     specimens = {j: specimen(code_point, faces[j]) for j in sorted(set(chosen))}
     pictures = np.empty((len(keys), SIZE, SIZE, 1), np.uint8)

@@ -23,10 +23,11 @@ from PIL import features
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from augforge import chance
 from augforge.data.banks import ArrayPictures
 from augforge.data.glyph_classes import TABLE, GlyphClass, glyph_classes
-from augforge.data.glyph_drawing import SIZE, draw_class
-from augforge.data.glyph_faces import FACES, fonts_digest
+from augforge.data.glyph_drawing import SIZE, draw, draw_class
+from augforge.data.glyph_faces import FACES, faces_of, fonts_digest
 from augforge.types import InputError
 
 RECIPE = 1  # raised with every change of the pictures, so that no cache of an older recipe is read
@@ -66,6 +67,32 @@ def draw_classes(
     """Pictures [n, 28, 28, 1], class after class, and the face of each [n], a position in FACES."""
     drawn = [draw_class(c.code_point, c.name, seed, per_class) for c in classes]
     return np.concatenate([p for p, _ in drawn]), np.concatenate([f for _, f in drawn])
+
+
+def glyph_pairs(split: str, faces: tuple[str, str], hands: int = 20, seed: int = 0) -> ArrayPictures:
+    """The letters of a split that both of two `faces` have, each in `hands` hands: pictures [28, 28, 1] uint8.
+
+    The column "face" says which of the two a row is, "hand" which of a class's hands drew it: rows of one class and one
+    hand differ by their face alone. Rows are named as in "latin-capital-a/DejaVuSerif/07". Nothing is cached. Raises
+    InputError for an unknown face, twice the same, or no hands.
+    """
+    if hands < 1 or faces[0] == faces[1] or not set(faces) <= set(FACES):
+        raise InputError(f"glyphs in {hands} hands of {faces!r} were asked for; expected two of {', '.join(FACES)}")
+    classes = [c for c in glyph_classes(split) if set(faces) <= set(faces_of(c.code_point))]
+    keys = {c: chance.row_keys(seed, c.name, torch.arange(hands)) for c in classes}
+    pixels = np.concatenate([draw(c.code_point, keys[c], face)[0] for c in classes for face in faces])
+    return ArrayPictures(
+        y=torch.arange(len(classes)).repeat_interleave(2 * hands),  # [n_classes] -> [n_classes * 2 * hands]
+        classes=tuple(c.name for c in classes),
+        pixels=pixels,
+        origin=f"glyphs/{split}",
+        names=tuple(f"{c.name}/{face}/{i:02d}" for c in classes for face in faces for i in range(hands)),
+        groups={
+            "face": tuple(face for _ in classes for face in faces for _ in range(hands)),
+            "hand": torch.arange(hands).repeat(2 * len(classes)),
+            "script": tuple(c.script for c in classes for _ in range(2 * hands)),
+        },
+    )
 
 
 def _bank(

@@ -11,7 +11,7 @@ from augforge.data.glyph_classes import TABLE, GlyphClass, class_name, glyph_cla
 from augforge.data.glyph_drawing import draw, draw_class
 from augforge.data.glyph_faces import FACES, MARGIN, SIDE, face_characters, faces_of, letter_mask, specimen
 from augforge.data.glyph_shapes import ACROSS, WITHIN, distinct, likeness, thin
-from augforge.data.glyphs import draw_classes, open_glyphs
+from augforge.data.glyphs import draw_classes, glyph_pairs, open_glyphs
 from augforge.types import Bank, InputError, LackError
 
 CLASSES = {split: glyph_classes(split) for split in TABLE}
@@ -242,3 +242,30 @@ def test_errors_say_what_was_found(tmp_path, monkeypatch):
 
     with pytest.raises(LackError, match="is missing"):
         face_path("DejaVuSans")
+
+
+def test_pairs_are_the_same_hand_in_two_faces(few):
+    faces = ("DejaVuSans", "DejaVuSans-Bold")
+    bank = glyph_pairs("test", faces, hands=3, seed=5)
+    assert isinstance(bank, Bank)
+    assert len(bank) == 2 * 2 * 3
+    assert len(set(bank.names)) == len(bank)
+    for row, name in enumerate(bank.names):
+        letter, face, hand = name.split("/")
+        assert bank.classes[bank.y[row]] == letter
+        assert bank.groups["face"][row] == face
+        assert int(bank.groups["hand"][row]) == int(hand)
+        drawn = glyphs.glyph_classes("test")[bank.y[row]]
+        keys = chance.row_keys(5, letter, torch.arange(3))
+        alone, number = draw(drawn.code_point, keys[int(hand) : int(hand) + 1], face)
+        assert np.array_equal(bank.pixels[row], alone[0])
+        assert FACES[number[0]] == face
+    pixels = bank.pixels.reshape(2, 2, 3, -1).astype(float)  # [class, face, hand, px]
+    same = np.abs(pixels[:, 0] - pixels[:, 1]).mean()
+    assert same < 0.6 * np.abs(pixels[:, 0] - np.roll(pixels[:, 1], 1, 1)).mean()
+
+
+@pytest.mark.parametrize("faces", [("DejaVuSans", "DejaVuSans"), ("DejaVuSans", "Times")])
+def test_pairs_of_no_two_faces_are_refused(faces):
+    with pytest.raises(InputError, match="expected two of DejaVuSans, "):
+        glyph_pairs("test", faces)
