@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 _PATH = click.Path(path_type=Path)
+_ALARMS_TOLD = 2  # of a fit: the last ones count, and all are in its log
 _data_root = click.option(
     "--data-root", type=_PATH, metavar="DIR", help="Where the data of named sources lies [default: $AUGFORGE_DATA]."
 )
@@ -127,6 +128,7 @@ def fit(**given: Any) -> None:
     """
     from augforge.fitting import Fitting, fit_part
     from augforge.orders import Order
+    from augforge.processes import is_first
     from augforge.saving import part_digest
 
     out, settings = given["out"], _settings(given["config"], given["assignments"])
@@ -134,10 +136,16 @@ def fit(**given: Any) -> None:
     order = Order(given["source"], given["name"], settings, per_class=0, **chosen)
     how = [given[name] for name in ("device", "resume", "data_root")]
     part, kind = fit_part(order, out, Fitting(*how, _told_loss(), given["minutes"]))
-    digest = part_digest(part, kind)
+    if not is_first():
+        return
+    digest, alarms = part_digest(part, kind), list(getattr(part, "alarms", []))
+    for alarm in alarms[-_ALARMS_TOLD:]:
+        click.echo(f"alarm: {alarm}", err=True)
+    if len(alarms) > _ALARMS_TOLD:
+        click.echo(f"{len(alarms) - _ALARMS_TOLD} earlier alarms are in {out / 'training' / 'log.jsonl'}", err=True)
     if given["as_json"]:
         found = {"name": given["name"], "kind": kind, "out": str(out), "digest": digest, "seed": given["seed"]}
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(found | {"alarms": alarms} if alarms else found))
     else:
         click.echo(f"fitted {given['name']} ({digest}) is in {out}")
 

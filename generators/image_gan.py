@@ -55,6 +55,8 @@ class ImageGan:
     support_needed: ClassVar[int] = 1
     chooses: ClassVar[bool] = True
     trains: ClassVar[bool] = True
+    shares: ClassVar[bool] = True
+    one_class: ClassVar[bool] = True
 
     size: int = 0
     pool: Literal["parent", "mean", "attention"] = "parent"

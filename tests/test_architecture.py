@@ -32,7 +32,7 @@ FLOORS = (
         "shot_worth",
         "statistics",
     },
-    {"data", "group_episodes", "training", "nets", "losses", "pixels"},
+    {"data", "group_episodes", "training", "nets", "losses", "pixels", "processes"},
     {"choosing", "classifiers", "metrics", "task_sets"},
     {"generators", "representations", "tasks"},
     {
