@@ -83,7 +83,11 @@ class Contest:
         return min(1.0, max(self.done / self.rules.steps, by_time))
 
     def play(self) -> nn.Module:
-        """Go through the steps that are left; the generator with its best averaged weights, in eval mode."""
+        """Go through the steps that are left; the generator in eval mode, with its averaged weights.
+
+        These are the last ones, or with `patience` the best look's: looks at pixels are too coarse to choose by unless
+        a run is to be ended by them.
+        """
         self.game.maker.train()
         self.game.judge.train()
         while self.fraction < 1 and not self._given_up:
@@ -103,7 +107,7 @@ class Contest:
             if time.monotonic() - self.saved > self.run.checkpoint_every:
                 self.save()
         self.save()
-        self._load(self.best or self.average.state())
+        self._load(self.best if self.rules.patience and self.best else self.average.state())
         return self.game.maker.eval()
 
     @property

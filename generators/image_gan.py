@@ -43,7 +43,8 @@ class ImageGan:
     average. `augment` names what of DiffAugment the discriminator sees through ("none": nothing). `symmetry` makes
     other classes by turning ("turns": eight ways) or mirroring all pictures of a parent alike. `r1` and `lecam` are
     weights of those regularisers, `accumulate` the parts a batch is worked off in. Every tenth of the training is
-    looked at on held-out classes; after `patience` looks without a better one it ends (0: never).
+    looked at on held-out classes; after `patience` looks without a better one it ends with the weights of the best (0:
+    it does not, and the last weights are kept).
 
     At synthesis latents are cut off at `truncation` (0: not), in standard deviations.
 

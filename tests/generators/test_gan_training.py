@@ -107,16 +107,18 @@ def test_losses_against_their_formulas():
     assert float(squared_gradient((x**2).sum(1), x).detach()) == pytest.approx((4 + 16 + 0 + 4) / 2)
 
 
-def test_the_judge_learns_and_the_best_look_is_kept():
+@pytest.mark.parametrize("patience", [0, 3])
+def test_the_last_weights_are_kept_or_those_of_the_best_look(patience):
     game = _game()
-    contest = _contest(game)
+    contest = _contest(game, rules=replace(RULES, patience=patience))
     made = contest.play()
     assert contest.done == RULES.steps
     assert game.looks == RULES.judgements
     assert contest.alarms == ["a look"]
     assert not made.training
-    assert torch.equal(_weights(made), torch.cat([value.flatten() for value in contest.best.values()]))
-    assert contest.best_score == pytest.approx(float(made.state_dict()["0.weight"].sum()))
+    kept = contest.best if patience else contest.average.state()
+    assert torch.equal(_weights(made), torch.cat([value.flatten() for value in kept.values()]))
+    assert contest.best_score == pytest.approx(float(contest.best["0.weight"].sum()))
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path):
