@@ -24,7 +24,7 @@ class Rules:
     `average` is the decay of the generator's moving average; `r1` the weight of the discriminator's squared gradient at
     real pictures (Mescheder, Geiger & Nowozin, ICML 2018, equation 9), `lecam` that of equation 3 of Tseng et al., CVPR
     2021; `accumulate` the parts that a batch is cut into; `judgements` how many looks are taken, and after `patience`
-    looks without a better score the run ends (0: never).
+    looks without a better score the run ends with the best look's weights (0: it never does, and the last are kept).
     """
 
     steps: int
@@ -50,8 +50,15 @@ class Findings:
 class Game(Protocol):
     """What is played. `draw` gives tensors with one first axis, along which they may be cut."""
 
-    maker: nn.Module
-    judge: nn.Module
+    @property
+    def maker(self) -> nn.Module:
+        """The generator, or several in one module."""
+        ...
+
+    @property
+    def judge(self) -> nn.Module:
+        """The discriminator, or several in one module."""
+        ...
 
     def draw(self, generator: torch.Generator) -> Part:
         """The batch of a step, all of whose chance comes from the generator."""
