@@ -41,7 +41,9 @@ class ImageGan:
     goes, in halves of the side. Each of `steps` steps sees `batch` made and real pictures, two of each parent, from
     classes drawn with equal chance; `rate` and `judge_rate` are Adam's, `average` the decay of the weights' moving
     average. `augment` names what of DiffAugment the discriminator sees through ("none": nothing). `symmetry` makes
-    other classes by turning ("turns": eight ways) or mirroring all pictures of a parent alike. `r1` and `lecam` are
+    other classes by turning ("turns": eight ways) or mirroring all pictures of a parent alike. With `mismatched` half
+    of what the discriminator learns to turn down are real pictures of another class (GAN-CLS: Reed et al., ICML 2016,
+    algorithm 1); without it G drew strokes that every made picture of a class had and no real one. `r1` and `lecam` are
     weights of those regularisers, `accumulate` the parts a batch is worked off in. Every tenth of the training is
     looked at on held-out classes; after `patience` looks without a better one it ends with the weights of the best (0:
     it does not, and the last weights are kept).
@@ -70,10 +72,11 @@ class ImageGan:
     steps: int = 20000
     batch: int = 64
     rate: float = 2e-4
-    judge_rate: float = 4e-4
+    judge_rate: float = 2e-4
     average: float = 0.999
     augment: str = "colour,translation,cutout"
     symmetry: Literal["none", "mirror", "turns"] = "none"
+    mismatched: bool = True
     r1: float = 0.0
     lecam: float = 0.0
     accumulate: int = 1

@@ -29,8 +29,8 @@ class PairGame:
     """The game of a parent picture, others of its class, and pictures made of it.
 
     `data` is trained on, `held_out` looked at; `parents` of them are in a batch, each with so many support pictures of
-    its class as `shots` says, in turn. `symmetry` turns or mirrors all pictures of a parent alike, which makes other
-    classes of them.
+    its class as `shots` says, by chance. `symmetry` turns or mirrors all pictures of a parent alike, which makes other
+    classes of them. With `mismatched` the discriminator learns that real pictures of another class are wrong too.
     """
 
     maker: PictureGenerator
@@ -43,10 +43,7 @@ class PairGame:
     symmetry: Symmetry
     policy: tuple[str, ...]
     noise: int
-
-    def __post_init__(self) -> None:
-        """The latents of looks and sheets stay the same."""
-        self.turn = 0
+    mismatched: bool
 
     def draw(self, generator: torch.Generator) -> Part:
         """Parents [p, s, c, h, w] and others [p, 2, c, h, w] of one class each, noise [p, 2, noise] and chance."""
@@ -66,10 +63,10 @@ class PairGame:
         return (made_of(maker, part["support"], part["z"], self.attend),)
 
     def scores(self, part: Part, made: Made) -> tuple[Tensor, Tensor]:
-        """Of real and made pictures [p, 2]."""
-        both = self._scored(part, torch.cat([part["real"], made[0]]), 2)
-        real, fake = both.chunk(2)
-        return real, fake
+        """Of real pictures [p, 2], and of what is not: made ones, and with `mismatched` real ones of other classes."""
+        wrong = [part["real"].roll(1, 0)] if self.mismatched and len(part["real"]) > 1 else []
+        scores = self._scored(part, torch.cat([part["real"], made[0], *wrong]), 2 + len(wrong))
+        return scores[: len(made[0])], scores[len(made[0]) :]
 
     def fool(self, part: Part, made: Made) -> Tensor:
         """Minus the mean score of what is made (Miyato et al., ICLR 2018, equation 17)."""

@@ -41,7 +41,7 @@ def train_image_gan(part: ImageGan, base: Bank, rng: torch.Generator, val: Bank 
         maker.to(run.device, memory_format=torch.channels_last).requires_grad_(True),
         judge.to(run.device, memory_format=torch.channels_last).requires_grad_(True),
         data, held_out, part.batch // PER_PARENT, shots, part.pool == "attention", part.symmetry,
-        policy_of(part.augment), part.noise,
+        policy_of(part.augment), part.noise, part.mismatched,
     )  # fmt: skip
     rules = Rules(part.steps, part.rate, part.judge_rate, part.average, part.r1, part.lecam, part.accumulate,
                   patience=part.patience)  # fmt: skip
@@ -49,9 +49,10 @@ def train_image_gan(part: ImageGan, base: Bank, rng: torch.Generator, val: Bank 
     contest.play()
     part.alarms = contest.alarms
     part.quantiles_ = score_quantiles(_real_scores(game))
-    for net in (maker, judge):
-        net.cpu().eval().requires_grad_(False)
-    part.generator_, part.judge_ = maker, judge
+    trained = [net.cpu().state_dict() for net in (maker, judge)]
+    # Fresh networks have rows first in memory, as those that are read from a file: the same bits are made by both.
+    for net, state in zip(part._build(net_facts(data, "image-gan"), None), trained, strict=True):
+        net.load_state_dict(state)
 
 
 def _settings(part: ImageGan) -> dict[str, object]:

@@ -50,7 +50,7 @@ def stepper(layout: torch.memory_format, batch: int) -> Callable[[], object]:
         net.to(memory_format=layout).requires_grad_(True).train()
     data, held_out = load_pixels(banks["train"], 0, "cpu"), load_pixels(banks["val"], 0, "cpu")
     policy = tuple(part.augment.split(","))
-    game = PairGame(maker, judge, data, held_out, batch // 2, (1,), False, "turns", policy, part.noise)
+    game = PairGame(maker, judge, data, held_out, batch // 2, (1,), False, "turns", policy, part.noise, part.mismatched)
     contest = Contest(game, Rules(1000, part.rate, part.judge_rate, part.average), Run(), "speed", {}, 0)
     return contest._step
 

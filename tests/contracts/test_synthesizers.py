@@ -36,15 +36,7 @@ SETTINGS: dict[str, Callable[[], dict]] = {
     "delta-encoder": lambda: {"steps": 2, "batch": 8, "codes": 16},
     "feature-gan": lambda: {"steps": 2, "way": 3, "shots": "1,2", "episodes": 2},
     "feature-vae": lambda: {"steps": 2, "batch": 8},
-    "conditional-gan": lambda: {
-        "size": 16,
-        "width": 8,
-        "judge_width": 4,
-        "noise": 4,
-        "code": 4,
-        "steps": 2,
-        "batch": 8,
-    },
+    "conditional-gan": lambda: {"size": 16, "width": 8, "judge_width": 4, "steps": 2, "batch": 8},
     "image-gan": lambda: {"steps": 2, "batch": 4, "size": 16, "width": 8, "judge_width": 8, "noise": 4, "code": 4},
     "translation": lambda: {
         "domain": "half",
