@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,51 +70,53 @@ def made_of(part: Any, support: Examples, each: int, seed: int) -> Examples:
     return part.synthesize(support, want, keys)
 
 
+def cnn_arms(part: Any, support: Examples, options: argparse.Namespace, seed: int) -> dict[str, Arm]:
+    """What the CNN is trained on. Made rows of a class weigh `--share` times what its real ones do together."""
+    made = made_of(part, support, options.made, seed)
+    plain, fake = Examples(support.x, support.y), Examples(made.x, made.y)
+    shot = len(plain) // (int(plain.y.max()) + 1)
+    weight = torch.cat([torch.full((len(plain),), 1 / shot), torch.full((len(fake),), options.share / options.made)])
+    return {
+        REAL: Arm(plain),
+        REAL_CLASSICAL: Arm(plain, "strokes"),
+        ALL: Arm(replace(plain + fake, weight=weight), "strokes"),
+        MADE: Arm(balanced(fake, plain), "strokes"),
+    }
+
+
 def by_cnn(part: Any, bank: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Accuracies and paired gains of a CNN trained from scratch, over draws of classes and support rows."""
     rows = []
+    judge = cnn_judge(CnnOptions(steps=options.steps, batch_size=options.batch))
+    facts = {name: getattr(options, name) for name in ("classes", "draws", "steps", "batch", "made", "share")}
     for shot in map(int, options.shot.split(",")):
-        right: dict[str, list[Tensor]] = {}
+        right: dict[str, list[Tensor]] = {name: [] for name in options.arms.split(",")}
         clusters = []
         for draw in range(options.draws):
             support, query, ids = drawn(bank, options.classes, shot, draw)
-            made = made_of(part, support, options.made, draw)
-            plain = Examples(support.x, support.y)
-            both = plain + Examples(made.x, made.y)
-            # real rows keep half of each class's weight: made ones add to them and do not drown them
-            weights = torch.cat(
-                [torch.full((len(plain),), 1 / shot), torch.full((len(made),), options.share / options.made)]
-            )
-            arms = {
-                REAL: Arm(plain),
-                REAL_CLASSICAL: Arm(plain, "strokes"),
-                ALL: Arm(replace(both, weight=weights), "strokes"),
-                MADE: Arm(balanced(Examples(made.x, made.y), plain), "strokes"),
-            }
-            judge = cnn_judge(CnnOptions(steps=options.steps, batch_size=options.batch))
-            for name in options.arms.split(","):
-                start = time.time()
-                hits = 100.0 * (judge(arms[name], query.x, draw).argmax(1) == query.y)
-                right.setdefault(name, []).append(hits)
-                print(
-                    f"draw {draw}, {shot} shots, {name}: {float(hits.mean()):.2f} ({time.time() - start:.0f} s)",
-                    flush=True,
-                )
+            arms = cnn_arms(part, support, options, draw)
+            for name, found in right.items():
+                found.append(100.0 * (judge(arms[name], query.x, draw).argmax(1) == query.y))
+                print(f"draw {draw}, {shot} shots, {name}: {float(found[-1].mean()):.2f}", flush=True)
             clusters.append(ids[query.y])
-        groups = torch.cat(clusters)[:, None].numpy()
-        hits = {name: torch.cat(found) for name, found in right.items()}
-        by_draw = {name: [round(float(found.mean()), 2) for found in right[name]] for name in right}
-        for name, found in hits.items():
-            row = {"judge": "cnn", "shot": shot, "arm": name, "accuracy": round(float(found.mean()), 2),
-                   "accuracy_by_draw": by_draw[name], "classes": options.classes, "draws": options.draws,
-                   "steps": options.steps, "batch": options.batch, "made": options.made,
-                   "share": options.share}  # fmt: skip
-            if REAL_CLASSICAL in hits and name != REAL_CLASSICAL:
-                gain = class_interval((found - hits[REAL_CLASSICAL])[:, None].numpy(), groups)
-                row |= {"gain_over_real_classical": round(gain.value, 2),
-                        "gain_ci95": [round(gain.low, 2), round(gain.high, 2)]}  # fmt: skip
-            rows.append(row)
-            print(row)
+        rows += cnn_rows(right, torch.cat(clusters), {"judge": "cnn", "shot": shot, **facts})
+    return rows
+
+
+def cnn_rows(right: dict[str, list[Tensor]], clusters: Tensor, facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each arm: accuracy, and the paired gain over real + classical with its interval over classes."""
+    hits, rows = {name: torch.cat(found) for name, found in right.items()}, []
+    for name, found in hits.items():
+        by_draw = [round(float(each.mean()), 2) for each in right[name]]
+        row = facts | {"arm": name, "accuracy": round(float(found.mean()), 2), "accuracy_by_draw": by_draw}
+        if REAL_CLASSICAL in hits and name != REAL_CLASSICAL:
+            gain = class_interval((found - hits[REAL_CLASSICAL])[:, None].numpy(), clusters[:, None].numpy())
+            row |= {
+                "gain_over_real_classical": round(gain.value, 2),
+                "gain_ci95": [round(gain.low, 2), round(gain.high, 2)],
+            }
+        rows.append(row)
+        print(row, flush=True)
     return rows
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from augforge import chance
 from augforge.generators.conditional_gan_nets import Judge, Maker
 from augforge.generators.diff_augment import NUMBERS, diff_augment
+from augforge.generators.gan_data import Symmetry, pictures, rows_of_classes, symmetric
 from augforge.generators.gan_game import Findings, Made, Part, squared_gradient
 from augforge.generators.gan_looks import cells, collapse, findings
-from augforge.generators.image_gan_game import Symmetry, pictures, rows_of_classes, symmetric
 from augforge.metrics.by_class import by_class
 from augforge.metrics.kid import kid
 from augforge.pixels import Pixels

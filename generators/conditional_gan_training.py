@@ -17,11 +17,11 @@ from augforge.generators.conditional_gan import ConditionalGan
 from augforge.generators.conditional_gan_game import PER_SUPPORT, ConditionalGame
 from augforge.generators.conditional_gan_nets import Judge, Maker
 from augforge.generators.diff_augment import POLICIES, policy_of
+from augforge.generators.gan_data import only_classes, split_classes
 from augforge.generators.gan_game import Rules
 from augforge.generators.gan_rows import net_facts, score_quantiles
 from augforge.generators.gan_training import Contest
 from augforge.generators.hallucinator_nets import whole_numbers
-from augforge.generators.image_gan_training import only_classes, split_classes
 from augforge.pixels import Pixels, class_table, load_pixels
 from augforge.training import Run
 from augforge.types import Bank, InputError

@@ -77,5 +77,5 @@ def _holed(x: Tensor, u: Tensor) -> Tensor:
         first = (u[:, 5 + i] * (side + 1)).floor() - hole // 2  # the middle lies anywhere, so holes may be cut off
         place = torch.arange(side, device=x.device)[None, :]
         inside.append((place >= first[:, None]) & (place < first[:, None] + hole))  # [n, side]
-    hole = inside[0][:, :, None] & inside[1][:, None, :]
-    return x * (~hole)[:, None].to(x.dtype)
+    covered = inside[0][:, :, None] & inside[1][:, None, :]
+    return x * (~covered)[:, None].to(x.dtype)

@@ -31,8 +31,8 @@ _FITTED = 0.5  # share of the way from real to made that held-out real rows may 
 
 def cells(x: Tensor) -> Tensor:
     """Features [n, d] of pictures [n, c, h, w]: the means of at most 8 x 8 cells of each channel."""
-    sides = [min(_CELLS, side) for side in x.shape[2:]]
-    return F.adaptive_avg_pool2d(x.float(), sides).flatten(1)
+    height, width = (min(_CELLS, side) for side in x.shape[2:])
+    return F.adaptive_avg_pool2d(x.float(), (height, width)).flatten(1)
 
 
 def findings(

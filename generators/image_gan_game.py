@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from augforge import chance
 from augforge.generators.diff_augment import NUMBERS, diff_augment
+from augforge.generators.gan_data import Symmetry, pictures, rows_of_classes, symmetric
 from augforge.generators.gan_discriminators import PairJudge
 from augforge.generators.gan_game import Findings, Made, Part, squared_gradient
 from augforge.generators.gan_looks import findings
 from augforge.generators.gan_networks import PictureGenerator
 from augforge.pixels import Pixels
 
-Symmetry = Literal["none", "mirror", "turns"]
 PER_PARENT = 2  # pictures made of a parent, and real ones beside them, in a step
 _LOOKED_CLASSES, _LOOKED_ROWS, _MADE_EACH = 64, 8, 4
 _TRAIN_ROWS = 1024  # training pictures that a look compares with
@@ -118,36 +116,6 @@ class PairGame:
         rows = min(rows, int(data.counts[y].min()) - 1)
         x = pictures(data, data.table[y][:, : rows + 1])
         return x[:, 0], x[:, 1:], y
-
-
-def rows_of_classes(data: Pixels, classes: Tensor, each: int, generator: torch.Generator) -> Tensor:
-    """Rows [p, each] of classes [p], none twice where a class has enough; a smaller class begins again."""
-    most = data.table.shape[1]
-    order = torch.rand(len(classes), most, generator=generator, device=classes.device)
-    order = order - (torch.arange(most, device=classes.device) >= data.counts[classes][:, None]).float()
-    ranked = order.argsort(1, descending=True)  # [p, most], the rows that are there first
-    place = torch.arange(each, device=classes.device)[None, :] % data.counts[classes][:, None]
-    return data.table[classes].gather(1, ranked.gather(1, place))
-
-
-def pictures(data: Pixels, rows: Tensor) -> Tensor:
-    """The pictures of rows [p, k] as floats [p, k, c, h, w] in [0, 1]."""
-    return rearrange(data.x[rows], "p k h w c -> p k c h w").float() / 255
-
-
-def symmetric(x: Tensor, symmetry: Symmetry, u: Tensor) -> Tensor:
-    """Pictures [p, k, c, h, w] by one of the symmetries for each p, by uniform numbers u [p, 3].
-
-    "mirror" turns left to right with probability a half; "turns" is each of the eight symmetries of the square.
-    """
-    chosen = rearrange(u < 0.5, "p three -> three p 1 1 1 1")
-    if symmetry == "none":
-        return x
-    x = torch.where(chosen[0], x.flip(4), x)
-    if symmetry == "turns":
-        x = torch.where(chosen[1], x.flip(3), x)
-        x = torch.where(chosen[2], x.transpose(3, 4), x)
-    return x
 
 
 def made_of(maker: PictureGenerator, support: Tensor, z: Tensor, attend: bool) -> Tensor:

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.generators.diff_augment import policy_of
+from augforge.generators.gan_data import only_classes, pictures, split_classes
 from augforge.generators.gan_game import Rules
 from augforge.generators.gan_rows import net_facts, score_quantiles
 from augforge.generators.gan_training import Contest
 from augforge.generators.hallucinator_nets import whole_numbers
 from augforge.generators.image_gan import ImageGan
-from augforge.generators.image_gan_game import PER_PARENT, PairGame, pictures
-from augforge.pixels import Pixels, load_pixels
+from augforge.generators.image_gan_game import PER_PARENT, PairGame
+from augforge.pixels import load_pixels
 from augforge.training import Run
 from augforge.types import Bank, InputError
 
@@ -38,8 +39,8 @@ def train_image_gan(part: ImageGan, base: Bank, rng: torch.Generator, val: Bank 
         data, held_out = split_classes(data, _HELD_OUT, seed)
     shots = (1,) if part.one_parent else whole_numbers(part, "shots")
     game = PairGame(
-        maker.to(run.device, memory_format=torch.channels_last).requires_grad_(True),
-        judge.to(run.device, memory_format=torch.channels_last).requires_grad_(True),
+        maker.to(run.device).to(memory_format=torch.channels_last).requires_grad_(True),
+        judge.to(run.device).to(memory_format=torch.channels_last).requires_grad_(True),
         data, held_out, part.batch // PER_PARENT, shots, part.pool == "attention", part.symmetry,
         policy_of(part.augment), part.noise, part.mismatched,
     )  # fmt: skip
@@ -69,22 +70,3 @@ def _real_scores(game: PairGame) -> Tensor:
     with torch.no_grad():
         game.judge.eval()
         return torch.cat([game.judge.alone(x[:, 0], x[:, 1:]).flatten(), game.judge.alone(x[:, 1], x[:, :1]).flatten()])
-
-
-def split_classes(data: Pixels, share: float, seed: int) -> tuple[Pixels, Pixels]:
-    """The classes of `data`, and a share of them held out: at least one, drawn by `seed`."""
-    draw = chance.uniform(chance.row_keys(seed, "held-out classes", torch.arange(data.classes)))
-    order = torch.argsort(draw, stable=True).to(data.x.device)
-    out = max(1, round(share * data.classes))
-    return only_classes(data, order[out:].sort().values), only_classes(data, order[:out].sort().values)
-
-
-def only_classes(data: Pixels, classes: Tensor) -> Pixels:
-    """The rows of some classes [k], which are numbered anew in that order."""
-    number = torch.full((data.classes,), -1, device=data.x.device)
-    number[classes] = torch.arange(len(classes), device=data.x.device)
-    kept = (number[data.y] >= 0).nonzero()[:, 0]
-    place = torch.zeros(len(data.y), dtype=torch.int64, device=data.x.device)
-    place[kept] = torch.arange(len(kept), device=data.x.device)
-    return Pixels(data.x[kept], number[data.y[kept]], place[data.table[classes]], data.counts[classes],
-                  data.groups[classes])  # fmt: skip

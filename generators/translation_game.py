@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from augforge import chance
 from augforge.generators.diff_augment import NUMBERS, diff_augment
+from augforge.generators.gan_data import pictures, rows_of_classes
 from augforge.generators.gan_game import Findings, Made, Part, squared_gradient
 from augforge.generators.gan_looks import findings
-from augforge.generators.image_gan_game import pictures, rows_of_classes
 from augforge.generators.translation_domains import Domains
 from augforge.pixels import Pixels
 

@@ -36,20 +36,12 @@ SETTINGS: dict[str, Callable[[], dict]] = {
     "delta-encoder": lambda: {"steps": 2, "batch": 8, "codes": 16},
     "feature-gan": lambda: {"steps": 2, "way": 3, "shots": "1,2", "episodes": 2},
     "feature-vae": lambda: {"steps": 2, "batch": 8},
-    "conditional-gan": lambda: {"size": 16, "width": 8, "judge_width": 4, "steps": 2, "batch": 8},
-    "image-gan": lambda: {"steps": 2, "batch": 4, "size": 16, "width": 8, "judge_width": 8, "noise": 4, "code": 4},
-    "translation": lambda: {
-        "domain": "half",
-        "source": "left",
-        "target": "right",
-        "size": SIZE,
-        "steps": 2,
-        "batch": 4,
-        "width": 4,
-        "judge_width": 4,
-        "noise": 4,
-    },
+    "conditional-gan": lambda: {**NETS, "judge_width": 4, "batch": 8},
+    "image-gan": lambda: {**NETS, "judge_width": 8, "batch": 4, "noise": 4, "code": 4},
+    "translation": lambda: {**NETS, "judge_width": 4, "batch": 4, "noise": 4, **HALVES},
 }
+NETS = {"size": 16, "width": 8, "steps": 2}
+HALVES = {"domain": "half", "source": "left", "target": "right"}
 MAKES_NO_ROWS = {"nothing"}  # the documented exception to "exactly what is wanted"
 N, DIMENSIONS, SIZE = 12, 16, 16
 Y = torch.tensor([0, 2, 1, 2, 0, 2])

@@ -10,10 +10,9 @@ import torch
 
 from augforge import chance
 from augforge.data.banks import ArrayPictures, FeatureBank
+from augforge.generators.gan_data import only_classes, rows_of_classes, split_classes, symmetric
 from augforge.generators.gan_rows import latents, score_quantiles, share_below
 from augforge.generators.image_gan import ImageGan
-from augforge.generators.image_gan_game import rows_of_classes, symmetric
-from augforge.generators.image_gan_training import only_classes, split_classes
 from augforge.pixels import load_pixels
 from augforge.saving import load_part, save_part
 from augforge.training import Run
