@@ -134,8 +134,8 @@ def fit(**given: Any) -> None:
     out, settings = given["out"], _settings(given["config"], given["assignments"])
     chosen = {name: given[name] for name in ("split", "seed", "representation")}
     order = Order(given["source"], given["name"], settings, per_class=0, **chosen)
-    how = [given[name] for name in ("device", "resume", "data_root")]
-    part, kind = fit_part(order, out, Fitting(*how, _told_loss(), given["minutes"]))
+    device, resume, data_root, minutes = (given[name] for name in ("device", "resume", "data_root", "minutes"))
+    part, kind = fit_part(order, out, Fitting(device, resume, data_root, _told_loss(), minutes))
     if not is_first():
         return
     digest, alarms = part_digest(part, kind), list(getattr(part, "alarms", []))

@@ -61,6 +61,7 @@ class ConditionalGan:
     one_parent: ClassVar[bool] = False
     chooses: ClassVar[bool] = True
     trains: ClassVar[bool] = True
+    shares: ClassVar[bool] = True
 
     size: int = 0
     condition: Literal["class", "support"] = "class"

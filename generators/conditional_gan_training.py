@@ -123,8 +123,8 @@ def _keep(part: ConditionalGan, game: ConditionalGame, contest: Contest) -> None
     with torch.no_grad():
         part.quantiles_ = score_quantiles(game.scores_of(game.looked(game.held_out, *_SCORED)))
     nets: tuple[nn.Module, nn.Module] = (game.maker, game.critic)
-    for net in nets:
-        net.cpu().eval().requires_grad_(False)
+    for net in nets:  # with rows first in memory, as those that are read from a file: both make the same bits
+        net.cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
     part.generator_, part.judge_ = game.maker, game.critic
 
 

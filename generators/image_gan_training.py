@@ -50,10 +50,8 @@ def train_image_gan(part: ImageGan, base: Bank, rng: torch.Generator, val: Bank 
     contest.play()
     part.alarms = contest.alarms
     part.quantiles_ = score_quantiles(_real_scores(game))
-    trained = [net.cpu().state_dict() for net in (maker, judge)]
-    # Fresh networks have rows first in memory, as those that are read from a file: the same bits are made by both.
-    for net, state in zip(part._build(net_facts(data, "image-gan"), None), trained, strict=True):
-        net.load_state_dict(state)
+    for net in (maker, judge):  # with rows first in memory, as those that are read from a file: both make the same bits
+        net.cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
 
 
 def _settings(part: ImageGan) -> dict[str, object]:
