@@ -1,6 +1,6 @@
 """A class-conditional GAN on base classes: trained for some minutes, and what its pictures are like.
 
-    python benchmarks/conditional_gan.py --task cifar-fs --minutes 15 --folder /tmp/runs/gan --representation DIR --record
+    python benchmarks/conditional_gan.py --task cifar-fs --minutes 15 --folder FOLDER --representation DIR --record
 
 A second call with the same folder and settings goes on, or only measures. The measures compare, in the features of a
 representation, made pictures with real ones of the same classes, beside other real pictures of them: Fréchet and kernel
