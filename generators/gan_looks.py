@@ -61,10 +61,10 @@ def findings(
     except InputError:
         pass  # too few rows, or all held-out rows among the training ones: nothing can be said
     on_train, on_held_out, on_made = (float(score.float().mean()) for score in scores)
-    lost = (on_train - on_held_out) / max(1e-6, on_train - on_made)
-    facts["discriminator_gap"] = lost
-    if lost > _FITTED and on_train > on_made:
-        alarms.append(f"discriminator overfitting: held-out pictures lose {lost:.0%} of the way from real to made")
+    if on_train > on_made:  # else it does not even tell its training pictures from made ones
+        lost = facts["discriminator_gap"] = (on_train - on_held_out) / (on_train - on_made)
+        if lost > _FITTED:
+            alarms.append(f"discriminator overfitting: held-out pictures lose {lost:.0%} of the way from real to made")
     return Findings(-distance, facts, alarms)
 
 
