@@ -62,7 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 # Names that begin so are one class each, and the rest of the name is the setting "name".
 PREFIXES = {"representation": {"torchvision:": "augforge.representations.pretrained:Pretrained"}}
 # Fitted parts that are shipped in augforge/weights.
-SHIPPED = {"conv4-glyphs": "representation", "hallucinator-glyphs": "synthesizer"}
+SHIPPED = {"conv4-glyphs": "representation", "hallucinator-glyphs": "synthesizer", "image-gan-glyphs": "synthesizer"}
 TABLES = {"synthesizer": SYNTHESIZERS, "classifier": CLASSIFIERS, "representation": REPRESENTATIONS}
 
 

@@ -4,7 +4,7 @@
 
 It learns from the scripts of "train", turned and mirrored into eight classes each, and is looked at on the Cyrillic
 letters of "val"; the novel scripts of "test" are not looked at. The same command goes on where it stopped. part.json
-tells the command, the seed and the best look.
+tells the command, the seed and what was measured on val, beside classical augmentation.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import sys
 from pathlib import Path
 
 import torch
+from image_gan import by_quality
 
 from augforge.generators.image_gan import ImageGan
 from augforge.machine import machine, versions
-from augforge.saving import save_part
+from augforge.saving import open_part, save_part
 from augforge.tasks import open_task
 from augforge.training import Run
 
 WEIGHTS = Path(__file__).parent.parent / "augforge" / "weights" / "image-gan-glyphs"
-_TOLD = ("step", "kernel_distance", "diversity", "memorisation", "seconds")
+_TOLD = ("frechet", "kid", "coverage", "diversity_within_class", "memorisation")
 
 
 def main() -> None:
@@ -42,11 +43,12 @@ def main() -> None:
     part = ImageGan(symmetry="turns", steps=options.steps)
     part.fit(task.base, torch.Generator().manual_seed(options.seed), task.val, run)
     save_part(part, options.out)
-    looks = [line for line in map(json.loads, (options.run / "log.jsonl").read_text().splitlines()) if "score" in line]
-    best = max(looks, key=lambda line: line["score"])
+    representation = open_part("conv4-glyphs", None, "representation")
+    made, classical, _ = by_quality(part, task, task.val, representation)
     record = json.loads((options.out / "part.json").read_text())
     record["made_by"] = {"command": " ".join(["python", *sys.argv]), "seed": options.seed,
-                         "score": {"on": "val", **{name: best[name] for name in _TOLD}},
+                         "score": {"on": "val, in conv4-glyphs", **{name: made[name] for name in _TOLD},
+                                   "classical": {name: classical[name] for name in _TOLD}},
                          "machine": machine(), "versions": versions()}  # fmt: skip
     (options.out / "part.json").write_text(json.dumps(record, indent=2) + "\n")
     print(record["made_by"]["score"])

@@ -14,7 +14,7 @@ from augforge.generators.conditional_gan_nets import Judge, Maker
 from augforge.generators.diff_augment import NUMBERS, diff_augment
 from augforge.generators.gan_data import Symmetry, pictures, rows_of_classes, symmetric
 from augforge.generators.gan_game import Findings, Made, Part, squared_gradient
-from augforge.generators.gan_looks import cells, collapse, findings
+from augforge.generators.gan_looks import collapse, findings, standardised
 from augforge.metrics.by_class import by_class
 from augforge.metrics.kid import kid
 from augforge.pixels import Pixels
@@ -157,10 +157,10 @@ class ConditionalGame:
         train = pictures(self.data, rows.to(self.data.x.device)[:, None])[:, 0]
         found = findings((made.flatten(0, 1), y), (real.x, real.y), train, scores)
         facts, alarms, score = dict(found.facts), list(found.alarms), found.score
-        mean, deviation = cells(real.x).mean(0), cells(real.x).std(0).clamp(min=1e-2)
-        sets = [((cells(x) - mean) / deviation, y) for x, y in ((real.x, real.y), (made.flatten(0, 1), y))]
+        seen = standardised(real.x, real.x, made.flatten(0, 1), trained.x)
+        sets = [(seen[0], real.y), (seen[1], y)]
         if "diversity" not in facts and not self.shots:  # too few are held out: training rows tell how far apart
-            told, more = collapse(((cells(trained.x) - mean) / deviation, trained.y), sets[1])
+            told, more = collapse((seen[2], trained.y), sets[1])
             facts, alarms = facts | told, alarms + more
         within = list(by_class(kid, sets).values.values())
         if within:

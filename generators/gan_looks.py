@@ -35,6 +35,18 @@ def cells(x: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(x.float(), (height, width)).flatten(1)
 
 
+def standardised(real: Tensor, *sets: Tensor) -> list[Tensor]:
+    """The cells [n, d] of sets of pictures, by the mean and deviation of those of real ones.
+
+    No deviation is taken to be under a tenth of the largest: at the border, where real pictures are blank, a made
+    stroke would else outweigh all others.
+    """
+    like = cells(real)
+    deviation = like.std(0)
+    deviation = deviation.clamp(min=max(1e-3, 0.1 * float(deviation.max())))
+    return [(cells(x) - like.mean(0)) / deviation for x in sets]
+
+
 def findings(
     made: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], train: Tensor, scores: tuple[Tensor, Tensor, Tensor]
 ) -> Findings:
@@ -45,9 +57,7 @@ def findings(
     alike, made pictures nearer to the training ones than held-out ones are, a discriminator that finds held-out
     pictures more than half as false as made ones.
     """
-    real = cells(held_out[0])
-    mean, deviation = real.mean(0), real.std(0).clamp(min=1e-2)
-    features = [(cells(x) - mean) / deviation for x in (made[0], held_out[0], train)]
+    features = standardised(held_out[0], made[0], held_out[0], train)
     distance = kid(features[1], features[0])
     facts = {"kernel_distance": distance}
     told, alarms = collapse((features[1], held_out[1]), (features[0], made[1]))
