@@ -34,3 +34,5 @@ def test_commands_and_code_run_in_order(tmp_path, monkeypatch, capsys):
             main(arguments)
             assert _masked(capsys.readouterr().out) == _masked(expected), command
     assert len(list((tmp_path / "more/georgian-an").glob("*.png"))) == 50
+    assert names["more"].x.shape == (60, 1, 28, 28)
+    assert names["way"].shape == (7, 1, 28, 28)

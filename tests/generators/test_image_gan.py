@@ -10,11 +10,13 @@ import torch
 
 from augforge import chance
 from augforge.data.banks import ArrayPictures, FeatureBank
+from augforge.data.glyphs import open_glyphs
 from augforge.generators.gan_data import only_classes, rows_of_classes, split_classes, symmetric
 from augforge.generators.gan_rows import latents, score_quantiles, share_below
 from augforge.generators.image_gan import ImageGan
 from augforge.pixels import load_pixels
-from augforge.saving import load_part, save_part
+from augforge.saving import _WEIGHTS as WEIGHTS
+from augforge.saving import load_part, open_part, save_part
 from augforge.training import Run
 from augforge.types import Examples, InputError
 
@@ -195,6 +197,22 @@ def test_what_is_refused():
             ImageGan(**bad)
     with pytest.raises(InputError, match="augment='blur'"):
         ImageGan(**SMALL, augment="blur").fit(_bank(), rng)
+
+
+def test_the_shipped_part_makes_letters_that_it_never_saw():
+    letters, gan = open_glyphs()["test"], open_part("image-gan-glyphs")
+    representation = open_part("conv4-glyphs", None, "representation")
+    classes = torch.arange(20)
+    rows = torch.stack([(letters.y == label).nonzero()[:, 0] for label in classes])  # [20 letters, 20 pictures]
+    support = Examples(letters.examples(rows[:, 0]).x, classes)
+    want = classes.repeat_interleave(5)
+    made = gan.synthesize(support, want, chance.row_keys(0, "shipped", torch.arange(len(want))))
+    means = representation.embed(letters.examples(rows[:, 1:].flatten()).x).unflatten(0, (20, -1)).mean(1)
+    nearest = [torch.cdist(representation.embed(x), means).argmin(1) for x in (made.x, support.x)]
+    assert float((nearest[0] == want).float().mean()) > 0.8 * float((nearest[1] == classes).float().mean())
+    again = gan.synthesize(support, want, chance.row_keys(1, "shipped", torch.arange(len(want))))
+    assert not torch.equal(made.x, again.x)
+    assert sum(path.stat().st_size for path in (WEIGHTS / "image-gan-glyphs").iterdir()) < 8_000_000
 
 
 def test_a_saved_part_keeps_its_discriminator(tmp_path):
