@@ -72,7 +72,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=100000, help="of training, at most")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=1e-3, help="Adam's, of both networks")
+    parser.add_argument("--rate", type=float, default=2e-4, help="Adam's, of both networks")
     parser.add_argument("--augment", default="translation", help="what of DiffAugment is used")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)

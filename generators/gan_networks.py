@@ -11,6 +11,7 @@ file alone.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -226,12 +227,33 @@ class PictureGenerator(nn.Module):
         return F.grid_sample(x.float(), grid, padding_mode="border", align_corners=False)
 
 
+class _Cut(torch.autograd.Function):
+    """Numbers cut off at 0 and 1. The slope is 1, but 0 where a step down it would lead further out.
+
+    With a slope of 1 everywhere a discriminator pushed pixels ever further out, where nobody saw it, and training came
+    apart; with 0 outside they never came back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Cut off."""
+        ctx.save_for_backward(x)
+        return x.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        """Keep the slopes that lead inside or stay there."""
+        (x,) = ctx.saved_tensors
+        outward = ((x < 0) & (slopes[0] > 0)) | ((x > 1) & (slopes[0] < 0))
+        return slopes[0].masked_fill(outward, 0)
+
+
 class Translator(nn.Module):
     """G(x, z): pictures of one domain, and noise, to pictures of another one: the U-Net of Isola et al., CVPR 2017.
 
     The maps of every level go to the decoder's, and the noise enters every block of it by FiLM. Differs from the paper:
-    what comes out is added to the picture and cut off at 0 and 1, where slopes go on as if it were not: behind a
-    sigmoid letters on white paper were soon painted over with paper, and hardly found again.
+    what comes out is added to the picture and cut off at 0 and 1, beyond which slopes only lead back: behind a sigmoid
+    letters on white paper were soon painted over with paper, and hardly found again.
     """
 
     def __init__(self, channels: int, side: int, width: int, noise: int) -> None:
@@ -251,4 +273,5 @@ class Translator(nn.Module):
         for block, joint, skip in zip(self.blocks, self.joints, maps[-2::-1], strict=True):
             h = block(h, z) + joint(skip)
         y = x.float() + F.pixel_shuffle(self.change(F.leaky_relu(h, 0.2)).float(), _PATCH)
-        return torch.clamp(y.detach(), 0, 1) + (y - y.detach())
+        cut: Tensor = _Cut.apply(y)
+        return cut

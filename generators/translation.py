@@ -83,7 +83,7 @@ class Translation:
     steps: int = 20000
     batch: int = 32
     rate: float = 2e-4
-    judge_rate: float = 4e-4
+    judge_rate: float = 2e-4
     average: float = 0.999
     augment: str = "colour,translation,cutout"
     r1: float = 0.0

@@ -165,3 +165,14 @@ def test_encoders_give_the_maps_of_every_level():
     with torch.no_grad():
         maps = net(_pictures(1, 3, 96))
     assert [(m.shape[1], m.shape[2]) for m in maps] == [(4, 48), (8, 24), (16, 12), (16, 6)]
+
+
+def test_slopes_beyond_black_and_white_lead_back():
+    from augforge.generators.gan_networks import _Cut
+
+    x = torch.tensor([-0.5, -0.5, 0.5, 0.5, 1.5, 1.5], requires_grad=True)
+    slopes = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
+    y = _Cut.apply(x)
+    (y * slopes).sum().backward()
+    assert y.tolist() == [0, 0, 0.5, 0.5, 1, 1]
+    assert x.grad.tolist() == [0, -1, 1, -1, 1, 0]  # a step goes against the slope
