@@ -3,9 +3,9 @@
     python benchmarks/image_gan_episodes.py FOLDER --task omniglot-alphabet --representation DIR --record
 
 The episodes are of one shot, within one alphabet. Every support row has `--made` rows made of it, embedded, which
-together weigh `--share` times what the real one does; in `augforge bench` twenty rows weigh as twenty, and drown it. The
-share was chosen on validation classes (`--part val`). Arms: nothing, classical augmentation, the GAN, and half of the
-share for each of both; gains over nothing and over classical, with intervals over classes drawn anew. Rows go to
+together weigh `--share` times what the real one does; in `augforge bench` twenty rows weigh as twenty and drown it.
+The share was chosen on validation classes (`--part val`). Arms: nothing, classical augmentation, the GAN, and half of
+the share for each of both; gains over nothing and over classical, with intervals over classes drawn anew. Rows go to
 results/image_gan_episodes.jsonl.
 """
 
