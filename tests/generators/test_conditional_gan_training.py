@@ -177,7 +177,7 @@ def test_a_look_says_how_pictures_lie_within_classes():
     with torch.no_grad():
         found = game.examine(game.maker)
     assert found.score == -found.facts["kernel_distance_within"]
-    assert {"diversity", "kernel_distance", "discriminator_gap"} <= found.facts.keys()
+    assert {"diversity", "kernel_distance"} <= found.facts.keys()
     assert any(alarm.startswith("collapse") for alarm in found.alarms)  # so it begins: grey for every noise
     assert game.sheet(game.maker).shape == (3, 8, 1, 16, 16)
 

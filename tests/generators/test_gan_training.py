@@ -228,6 +228,10 @@ def test_a_look_at_good_pictures_finds_nothing_wrong():
     assert found.score == -found.facts["kernel_distance"]
 
 
+def test_a_discriminator_that_tells_nothing_apart_has_no_gap():
+    assert "discriminator_gap" not in _found(_pictures(32, 4), scores=(-1.0, 2.0, 0.5)).facts
+
+
 @pytest.mark.parametrize("kind", ["collapse", "memorisation", "discriminator overfitting"])
 def test_a_look_sounds_the_alarm(kind):
     train = _pictures(256, 2)
