@@ -1,6 +1,6 @@
 """Accuracy of plain classifiers on the features of a trained backbone: no example is made.
 
-    python benchmarks/accuracy.py /work/runs/omniglot --task omniglot --way 5,20 --shot 1,5 --trials 1000
+    python benchmarks/accuracy.py FOLDER --task omniglot --way 5,20 --shot 1,5 --trials 1000
 
 FOLDER is what train_representation.py left. Appends to benchmarks/results/accuracy.jsonl.
 """

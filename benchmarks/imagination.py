@@ -1,6 +1,6 @@
 """What imagined rows are worth on the features of a trained backbone: ours, the posterior, every rival, the controls.
 
-    python benchmarks/imagination.py /work/runs/cifar-sup --task cifar-fs --views --trials 2000 --seeds 0,1,2
+    python benchmarks/imagination.py FOLDER --task cifar-fs --views --trials 2000 --seeds 0,1,2
 
 FOLDER is what train_representation.py left. Every gain is over the plain classifier (nearest mean, its cosine form,
 SimpleShot, logistic regression) that was best on the validation classes at that number of shots, on the same

@@ -1,6 +1,6 @@
 """Hariharan and Girshick's protocol on the features of a trained backbone: base and novel classes in one label space.
 
-    python benchmarks/low_shot.py /work/runs/cifar-sup --task cifar-fs --views
+    python benchmarks/low_shot.py FOLDER --task cifar-fs --views
 
 FOLDER is what train_representation.py left. Of every class 100 rows are queries and the others support: all of a base
 class's, n = 1, 2, 5, 10, 20 of a novel one's, in five fixed draws. The prior that is added to the scores of novel

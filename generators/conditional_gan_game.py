@@ -12,7 +12,7 @@ from torch import Tensor
 from augforge import chance
 from augforge.generators.conditional_gan_nets import Judge, Maker
 from augforge.generators.diff_augment import NUMBERS, diff_augment
-from augforge.generators.gan_data import Symmetry, pictures, rows_of_classes, symmetric
+from augforge.generators.gan_data import Symmetry, pictures, rows_of_classes, some_pictures, spread, symmetric
 from augforge.generators.gan_game import Findings, Made, Part, squared_gradient
 from augforge.generators.gan_looks import collapse, findings, standardised
 from augforge.metrics.by_class import by_class
@@ -21,7 +21,6 @@ from augforge.pixels import Pixels
 
 PER_SUPPORT = 2  # pictures made of a support, and real ones beside them, in a step
 _LOOKED_CLASSES, _LOOKED_ROWS = 64, 8  # of a look; as many rows are made of each class
-_TRAIN_ROWS = 1024  # training pictures that a look compares with
 _FOLLOW = 0.1  # how far the middle of codes moves in a step
 _SHEET = (8, 8)  # classes, and pictures of each
 
@@ -153,8 +152,7 @@ class ConditionalGame:
         trained = self.looked(self.data)
         code = self.critic.codes(real.condition)
         scores = (self.scores_of(trained), self.scores_of(real), self.critic.alone(made, code).flatten())
-        rows = torch.linspace(0, len(self.data.y) - 1, min(_TRAIN_ROWS, len(self.data.y))).long()
-        train = pictures(self.data, rows.to(self.data.x.device)[:, None])[:, 0]
+        train = some_pictures(self.data)
         found = findings((made.flatten(0, 1), y), (real.x, real.y), train, scores)
         facts, alarms, score = dict(found.facts), list(found.alarms), found.score
         seen = standardised(real.x, real.x, made.flatten(0, 1), trained.x)
@@ -171,8 +169,7 @@ class ConditionalGame:
     def settle_all_(self, *nets: torch.nn.Module) -> None:
         """Put the codes of supports in the middle of those of the training pictures."""
         if self.settles:
-            rows = torch.linspace(0, len(self.data.y) - 1, min(_TRAIN_ROWS, len(self.data.y))).long()
-            settle_(nets, pictures(self.data, rows.to(self.data.x.device)[:, None])[:, 0], 1.0)
+            settle_(nets, some_pictures(self.data), 1.0)
 
     def sheet(self, maker: torch.nn.Module) -> Tensor:
         """Rows of a held-out picture, or the first of a support, and seven pictures made of its class."""
@@ -194,7 +191,7 @@ class ConditionalGame:
         """
         shots = min(min(self.shots, default=0), int(data.counts.max()) - 1)
         enough = (data.counts > shots).nonzero()[:, 0]
-        y = enough[torch.linspace(0, len(enough) - 1, min(classes, len(enough))).long().to(enough.device)]
+        y = enough[spread(len(enough), classes, enough.device)]
         counts = (data.counts[y] - shots).clamp(max=rows)  # [q]
         inside = torch.arange(rows, device=y.device) < counts[:, None]  # [q, rows]
         place = inside.nonzero()

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from augforge.generators.gan_discriminators import ProjectionJudge, Spectral, Trunk
+from augforge.generators.gan_discriminators import Apart, ProjectionJudge, Spectral, Trunk
 from augforge.generators.gan_networks import ClassGenerator, Encoder
 
 
@@ -143,10 +143,8 @@ class ClassJudge(nn.Module):
 class SupportJudge(nn.Module):
     """D(x, S): scores of pictures [p, k, c, side, side] as others of their supports' classes, by projection.
 
-    Its own trunk sees the support too; the mean of their vectors is projected. Alone, such a judge has nothing
-    against a generator that makes one picture of a support again and again, so to each score is added what the
-    distances of the k pictures' vectors tell (after Lin et al., "PacGAN", NeurIPS 2018), as in
-    `gan_discriminators.PairJudge`.
+    Its own trunk sees the support too; the mean of their vectors is projected. To each score is added what the
+    distances of the k pictures' vectors tell (`gan_discriminators.Apart`).
     """
 
     def __init__(self, shape: tuple[int, int], width: int) -> None:
@@ -156,7 +154,7 @@ class SupportJudge(nn.Module):
         self.score = Spectral(out, 1)
         self.settled = Settled(out)
         self.project = Spectral(out, out, bias=False)
-        self.apart = nn.ModuleList([Spectral(out, out), Spectral(out, 1)])
+        self.apart = Apart(out)
 
     def codes(self, support: Tensor) -> Tensor:
         """Codes [p, width] of supports [p, shots, c, side, side]."""
@@ -169,9 +167,7 @@ class SupportJudge(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Scores [p, k] of the pictures of each code [p, width], together."""
         h = self.trunk(_flat(x)).unflatten(0, x.shape[:2])
-        gaps = (h - h.roll(1, 1)).abs().mean(1)  # [p, width]: 0 where all are alike
-        told = self.apart[1](F.leaky_relu(self.apart[0](gaps), 0.2))
-        return self._scored(h, code) + told
+        return self._scored(h, code) + self.apart(h)
 
     def alone(self, x: Tensor, code: Tensor) -> Tensor:
         """Scores [p, k] of the pictures, each by itself."""

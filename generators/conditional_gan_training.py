@@ -6,19 +6,16 @@ discriminator: a simple baseline for fine-tuning GANs", 2020.
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from augforge import chance
 from augforge.data.banks import ArrayPictures
 from augforge.generators.conditional_gan import ConditionalGan
 from augforge.generators.conditional_gan_game import PER_SUPPORT, ConditionalGame
-from augforge.generators.conditional_gan_nets import Judge, Maker
 from augforge.generators.diff_augment import POLICIES, policy_of
 from augforge.generators.gan_data import only_classes, split_classes
-from augforge.generators.gan_game import Rules
+from augforge.generators.gan_game import Rules, settings_of, to_rest_, to_train_
 from augforge.generators.gan_rows import net_facts, score_quantiles
 from augforge.generators.gan_training import Contest
 from augforge.generators.hallucinator_nets import whole_numbers
@@ -57,14 +54,14 @@ def train_conditional_gan(
     drawn, shots = part.batch, tuple[int, ...]()
     if part.condition == "support":
         drawn, shots = part.batch // PER_SUPPORT, whole_numbers(part, "shots")
-    _to_device(run.device, maker, judge)
+    to_train_(run.device, maker, judge)
     game = ConditionalGame(maker, judge, judge, data, held_out, drawn, shots, part.symmetry, policy_of(part.augment),
                            part.noise, settles=part.condition == "support")  # fmt: skip
     game.settle_all_(maker, judge)
     looks = max(1, min(_MOST_LOOKS, part.steps // _BETWEEN_LOOKS))
     rules = Rules(part.steps, part.rate, part.judge_rate, part.average, part.r1, part.lecam, part.accumulate, looks,
                   part.patience)  # fmt: skip
-    contest = Contest(game, rules, run, _WHO, _settings(part), seed)
+    contest = Contest(game, rules, run, _WHO, settings_of(part), seed)
     game.told = lambda: min(1.0, contest.fraction / part.warmup) if part.warmup > 0 else 1.0
     contest.play()
     _keep(part, game, contest)
@@ -105,26 +102,13 @@ def _only_rows(data: Pixels, rows: Tensor) -> Pixels:
     return Pixels(data.x[rows], data.y[rows], table, counts, data.groups)
 
 
-def _to_device(device: str, maker: Maker, judge: Judge) -> None:
-    nets: tuple[nn.Module, nn.Module] = (maker, judge)
-    for net in nets:
-        net.to(device).to(memory_format=torch.channels_last).requires_grad_(True)
-
-
-def _settings(part: ConditionalGan) -> dict[str, object]:
-    """The settings that a checkpoint must agree with: all but what is for synthesis."""
-    return {key.name: getattr(part, key.name) for key in fields(part) if key.init and key.name != "truncation"}
-
-
 def _keep(part: ConditionalGan, game: ConditionalGame, contest: Contest) -> None:
     """Leave what was learnt in the part."""
     part.alarms = contest.alarms
     game.settle_all_(game.maker, game.critic)
     with torch.no_grad():
         part.quantiles_ = score_quantiles(game.scores_of(game.looked(game.held_out, *_SCORED)))
-    nets: tuple[nn.Module, nn.Module] = (game.maker, game.critic)
-    for net in nets:  # with rows first in memory, as those that are read from a file: both make the same bits
-        net.cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    to_rest_(game.maker, game.critic)
     part.generator_, part.judge_ = game.maker, game.critic
 
 
@@ -147,7 +131,7 @@ def adapt_conditional_gan(
         most = int(data.counts.min())
         drawn = part.batch // PER_SUPPORT
         shots = tuple(n for n in whole_numbers(part, "shots") if n < most) or (1,)
-    _to_device(device, maker, judge)
+    to_train_(device, maker, judge)
     judge.requires_grad_(False)
     last = judge.last_layers().requires_grad_(True)
     policy = policy_of(part.augment) or POLICIES

@@ -12,6 +12,7 @@ from augforge import chance
 from augforge.pixels import Pixels
 
 Symmetry = Literal["none", "mirror", "turns"]
+_LOOKED = 1024
 
 
 def rows_of_classes(data: Pixels, classes: Tensor, each: int, generator: torch.Generator) -> Tensor:
@@ -27,6 +28,16 @@ def rows_of_classes(data: Pixels, classes: Tensor, each: int, generator: torch.G
 def pictures(data: Pixels, rows: Tensor) -> Tensor:
     """The pictures of rows [p, k] as floats [p, k, c, h, w] in [0, 1]."""
     return rearrange(data.x[rows], "p k h w c -> p k c h w").float() / 255
+
+
+def spread(n: int, most: int, device: torch.device) -> Tensor:
+    """At most `most` of the numbers 0..n-1, evenly spread."""
+    return torch.linspace(0, n - 1, min(n, most)).long().to(device)
+
+
+def some_pictures(data: Pixels) -> Tensor:
+    """Up to 1,024 pictures [n, c, h, w] of all there are, with which a look compares."""
+    return pictures(data, spread(len(data.y), _LOOKED, data.x.device)[:, None])[:, 0]
 
 
 def symmetric(x: Tensor, symmetry: Symmetry, u: Tensor) -> Tensor:

@@ -108,27 +108,40 @@ class Trunk(nn.Module):
         return F.leaky_relu(x, 0.2).float().sum((2, 3))
 
 
+class Apart(nn.ModuleList):
+    """What the distances of a parent's pictures tell: vectors [p, k, width] -> [p, 1], to be added to their scores.
+
+    A judge of single pictures has nothing against a generator that makes one and the same picture again and again, so
+    it is shown how far several are apart (after Lin et al., "PacGAN", NeurIPS 2018).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__([Spectral(width, width), Spectral(width, 1)])
+
+    def forward(self, h: Tensor) -> Tensor:
+        """The mean distance of each number, 0 where all are alike, through two layers."""
+        gaps = (h - h.roll(1, 1)).abs().mean(1)  # [p, width]
+        told: Tensor = self[1](F.leaky_relu(self[0](gaps), 0.2))
+        return told
+
+
 class PairJudge(nn.Module):
     """D(parent, x): scores [p, k] of whether pictures x [p, k, c, side, side] are others of their parent's class.
 
-    Parent and picture are seen one on top of the other, as 2c channels (Antoniou et al. 2017, section 3). Alone, such a
-    judge has nothing against a generator that makes one and the same picture of a parent again and again. So to
-    the score of each of the k pictures is added what the distances of their vectors tell, as Lin et al., "PacGAN",
-    NeurIPS 2018, show several pictures at once.
+    Parent and picture are seen one on top of the other, as 2c channels (Antoniou et al. 2017, section 3). To the score
+    of each of the k pictures is added what the distances of their vectors tell (`Apart`).
     """
 
     def __init__(self, channels: int, side: int, width: int) -> None:
         super().__init__()
         self.trunk = Trunk(2 * channels, side, width)
         self.score = Spectral(self.trunk.out, 1)
-        self.apart = nn.ModuleList([Spectral(self.trunk.out, self.trunk.out), Spectral(self.trunk.out, 1)])
+        self.apart = Apart(self.trunk.out)
 
     def forward(self, parent: Tensor, x: Tensor) -> Tensor:
         """Scores of the pictures of each parent [p, c, side, side] or [p, k, c, side, side], together."""
         h = self._vectors(parent, x)
-        gaps = (h - h.roll(1, 1)).abs().mean(1)  # [p, w]: 0 where all are alike
-        told = self.apart[1](F.leaky_relu(self.apart[0](gaps), 0.2))
-        return self.score(h)[..., 0] + told
+        return self.score(h)[..., 0] + self.apart(h)
 
     def alone(self, parent: Tensor, x: Tensor) -> Tensor:
         """Scores [p, k] of the pictures, each by itself."""

@@ -6,8 +6,8 @@ and LeCam's regulariser.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -87,6 +87,28 @@ class Game(Protocol):
     def sheet(self, maker: nn.Module) -> Tensor:
         """Pictures [rows, columns, c, h, w] in [0, 1] of latents that stay the same."""
         ...
+
+
+def settings_of(part: Any, *later: str) -> dict[str, Any]:
+    """The settings of a part that a checkpoint must agree with: all but `truncation` and what is named."""
+    return {
+        key.name: getattr(part, key.name) for key in fields(part) if key.init and key.name not in ("truncation", *later)
+    }
+
+
+def to_train_(device: str, *nets: nn.Module) -> None:
+    """Put networks on a device to be trained, with channels last in memory."""
+    for net in nets:
+        net.to(device).to(memory_format=torch.channels_last).requires_grad_(True)
+
+
+def to_rest_(*nets: nn.Module) -> None:
+    """Put trained networks on the CPU, with rows first in memory as in those that are read from a file.
+
+    The layout decides by which kernel a convolution is done, so that both make the same bits.
+    """
+    for net in nets:
+        net.cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
 
 
 def hinge(real: Tensor, fake: Tensor) -> Tensor:

@@ -199,10 +199,7 @@ class PictureGenerator(nn.Module):
     def decode(self, parent: Tensor, maps: list[Tensor], code: Tensor, z: Tensor) -> Tensor:
         """Pictures [n, c, side, side] in [0, 1] of parents in [0, 1], their maps, codes [n, code], noise [n, noise]."""
         both = torch.cat([z, code.to(z.dtype)], 1)
-        x = self.middle(maps[-1], both)
-        for block, joint, skip in zip(self.blocks, self.joints, maps[-2::-1], strict=True):
-            x = block(x, both) + joint(skip)
-        x = F.leaky_relu(x, 0.2)
+        x = F.leaky_relu(_way_up(self, maps, both), 0.2)
         # A flow of half of the resolution is smooth: one number for each pixel made dotted lines of strokes.
         flow = F.interpolate(self.flow(x).float(), scale_factor=_PATCH, mode="bilinear", align_corners=False)
         paint = F.pixel_shuffle(self.paint(x).float(), _PATCH)
@@ -225,6 +222,14 @@ class PictureGenerator(nn.Module):
         grid = torch.stack(torch.meshgrid(place, place, indexing="xy"), 2)  # [h, w, 2]
         grid = grid + rearrange(flow, "n two h w -> n h w two")
         return F.grid_sample(x.float(), grid, padding_mode="border", align_corners=False)
+
+
+def _way_up(net: PictureGenerator | Translator, maps: list[Tensor], code: Tensor) -> Tensor:
+    """The largest maps of a U-Net, from those of its encoder, largest first, and a code that enters every block."""
+    x: Tensor = net.middle(maps[-1], code)
+    for block, joint, skip in zip(net.blocks, net.joints, maps[-2::-1], strict=True):
+        x = block(x, code) + joint(skip)
+    return x
 
 
 class _Cut(torch.autograd.Function):
@@ -269,9 +274,7 @@ class Translator(nn.Module):
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """Pictures [n, c, side, side] in [0, 1] of pictures x of that shape and noise z [n, noise]."""
         maps = self.encoder(x.contiguous(memory_format=torch.channels_last))
-        h = self.middle(maps[-1], z)
-        for block, joint, skip in zip(self.blocks, self.joints, maps[-2::-1], strict=True):
-            h = block(h, z) + joint(skip)
+        h = _way_up(self, maps, z)
         y = x.float() + F.pixel_shuffle(self.change(F.leaky_relu(h, 0.2)).float(), _PATCH)
         cut: Tensor = _Cut.apply(y)
         return cut

@@ -157,8 +157,14 @@ class ImageGan:
 
     def _maps(self, net: PictureGenerator, x: Tensor, rows: Tensor) -> tuple[list[Tensor], Tensor]:
         """The maps of the rows [k] of x, and where each row of x lies among them [m] (-1: nowhere)."""
-        flat = in_tiles(lambda part: torch.cat([level.flatten(1) for level in net.encode(part)], 1), x[rows])
-        shapes = [level.shape[1:] for level in net.encode(torch.zeros(1, *x.shape[1:], device=x.device))]
+        shapes: list[torch.Size] = []
+
+        def encoded(part: Tensor) -> Tensor:
+            levels = net.encode(part)
+            shapes[:] = [level.shape[1:] for level in levels]
+            return torch.cat([level.flatten(1) for level in levels], 1)
+
+        flat = in_tiles(encoded, x[rows])  # one table of rows, since tiles are cut and joined as such
         parts = flat.split([shape.numel() for shape in shapes], 1)
         where = torch.full((len(x),), -1, device=x.device)
         where[rows] = torch.arange(len(rows), device=x.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.generators.diff_augment import NUMBERS, diff_augment
-from augforge.generators.gan_data import Symmetry, pictures, rows_of_classes, symmetric
+from augforge.generators.gan_data import Symmetry, pictures, rows_of_classes, some_pictures, spread, symmetric
 from augforge.generators.gan_discriminators import PairJudge
 from augforge.generators.gan_game import Findings, Made, Part, squared_gradient
 from augforge.generators.gan_looks import findings
@@ -18,7 +18,6 @@ from augforge.pixels import Pixels
 
 PER_PARENT = 2  # pictures made of a parent, and real ones beside them, in a step
 _LOOKED_CLASSES, _LOOKED_ROWS, _MADE_EACH = 64, 8, 4
-_TRAIN_ROWS = 1024  # training pictures that a look compares with
 _SHEET = (8, 8)  # parents and made pictures of each
 
 
@@ -92,8 +91,7 @@ class PairGame:
         trained, others, _ = self._looked(self.data, _LOOKED_CLASSES, _MADE_EACH)
         scores = (self.judge.alone(trained, others), self.judge.alone(support, real[:, :_MADE_EACH]),
                   self.judge.alone(support, made))  # fmt: skip
-        rows = torch.linspace(0, len(self.data.y) - 1, min(_TRAIN_ROWS, len(self.data.y))).long()
-        train = pictures(self.data, rows.to(self.data.x.device)[:, None])[:, 0]
+        train = some_pictures(self.data)
         found = findings((made.flatten(0, 1), y.repeat_interleave(_MADE_EACH)),
                          (real.flatten(0, 1), y.repeat_interleave(real.shape[1])), train, scores)  # fmt: skip
         left = (made - support[:, None]).square().mean().sqrt() / (real - support[:, None]).square().mean().sqrt()
@@ -112,7 +110,7 @@ class PairGame:
     def _looked(self, data: Pixels, classes: int, rows: int) -> tuple[Tensor, Tensor, Tensor]:
         """First pictures [n, c, h, w] of some classes, other ones [n, rows, c, h, w], and the classes [n]."""
         enough = (data.counts > 1).nonzero()[:, 0]
-        y = enough[torch.linspace(0, len(enough) - 1, min(classes, len(enough))).long()]
+        y = enough[spread(len(enough), classes, enough.device)]
         rows = min(rows, int(data.counts[y].min()) - 1)
         x = pictures(data, data.table[y][:, : rows + 1])
         return x[:, 0], x[:, 1:], y

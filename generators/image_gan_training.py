@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import torch
 from torch import Tensor
 
 from augforge import chance
 from augforge.generators.diff_augment import policy_of
 from augforge.generators.gan_data import only_classes, pictures, split_classes
-from augforge.generators.gan_game import Rules
+from augforge.generators.gan_game import Rules, settings_of, to_rest_, to_train_
 from augforge.generators.gan_rows import net_facts, score_quantiles
 from augforge.generators.gan_training import Contest
 from augforge.generators.hallucinator_nets import whole_numbers
@@ -38,25 +36,18 @@ def train_image_gan(part: ImageGan, base: Bank, rng: torch.Generator, val: Bank 
     if val is None and data.classes >= _FEWEST:
         data, held_out = split_classes(data, _HELD_OUT, seed)
     shots = (1,) if part.one_parent else whole_numbers(part, "shots")
+    to_train_(run.device, maker, judge)
     game = PairGame(
-        maker.to(run.device).to(memory_format=torch.channels_last).requires_grad_(True),
-        judge.to(run.device).to(memory_format=torch.channels_last).requires_grad_(True),
-        data, held_out, part.batch // PER_PARENT, shots, part.pool == "attention", part.symmetry,
+        maker, judge, data, held_out, part.batch // PER_PARENT, shots, part.pool == "attention", part.symmetry,
         policy_of(part.augment), part.noise, part.mismatched,
     )  # fmt: skip
     rules = Rules(part.steps, part.rate, part.judge_rate, part.average, part.r1, part.lecam, part.accumulate,
                   patience=part.patience)  # fmt: skip
-    contest = Contest(game, rules, run, "image-gan", _settings(part), seed)
+    contest = Contest(game, rules, run, "image-gan", settings_of(part), seed)
     contest.play()
     part.alarms = contest.alarms
     part.quantiles_ = score_quantiles(_real_scores(game))
-    for net in (maker, judge):  # with rows first in memory, as those that are read from a file: both make the same bits
-        net.cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
-
-
-def _settings(part: ImageGan) -> dict[str, object]:
-    """The settings that a checkpoint must agree with: all but what is for synthesis."""
-    return {key.name: getattr(part, key.name) for key in fields(part) if key.init and key.name != "truncation"}
+    to_rest_(maker, judge)
 
 
 def _real_scores(game: PairGame) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from augforge import chance
 from augforge.generators.diff_augment import NUMBERS, diff_augment
-from augforge.generators.gan_data import pictures, rows_of_classes
+from augforge.generators.gan_data import pictures, rows_of_classes, spread
 from augforge.generators.gan_game import Findings, Made, Part, squared_gradient
 from augforge.generators.gan_looks import findings
 from augforge.generators.translation_domains import Domains
@@ -209,18 +209,14 @@ def looked_pairs(domains: Domains, most: int = _LOOKED_ROWS) -> tuple[Tensor, Te
 
 
 def _looked(side: Pixels, each: int, named: bool, most: int) -> tuple[Tensor, Tensor]:
-    units = _spread(side.classes, max(1, most // each), side.x.device)
+    units = spread(side.classes, max(1, most // each), side.x.device)
     y = (side.groups if named else torch.zeros_like(side.groups))[units].repeat_interleave(each)
     return pictures(side, side.table[units][:, :each]).flatten(0, 1), y
 
 
 def _some(side: Pixels) -> Tensor:
     """The first pictures [n, c, h, w] of some units."""
-    return pictures(side, side.table[_spread(side.classes, _TRAIN_ROWS, side.x.device)][:, :1])[:, 0]
-
-
-def _spread(n: int, most: int, device: torch.device) -> Tensor:
-    return torch.linspace(0, n - 1, min(n, most)).long().to(device)
+    return pictures(side, side.table[spread(side.classes, _TRAIN_ROWS, side.x.device)][:, :1])[:, 0]
 
 
 def _drawn(side: Pixels, unit: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import torch
 from torch import Tensor
 
 from augforge import chance
 from augforge.generators.diff_augment import policy_of
-from augforge.generators.gan_game import Rules
+from augforge.generators.gan_game import Rules, settings_of, to_rest_, to_train_
 from augforge.generators.gan_rows import in_tiles, net_facts, score_quantiles
 from augforge.generators.gan_training import Contest
 from augforge.generators.translation import Translation
@@ -33,18 +31,15 @@ def train_translation(part: Translation, base: Bank, rng: torch.Generator, val: 
         data, held_out = split_domains(data, _HELD_OUT, seed)
     else:
         held_out = load_domains(val, part, run.device)
-    for net in (maker, judge):
-        net.to(run.device).to(memory_format=torch.channels_last).requires_grad_(True)
+    to_train_(run.device, maker, judge)
     game = _game(part, data, held_out)
     rules = Rules(part.steps, part.rate, part.judge_rate, part.average, part.r1, part.lecam, part.accumulate,
                   patience=part.patience)  # fmt: skip
-    contest = Contest(game, rules, run, "translation", _settings(part), seed)
+    contest = Contest(game, rules, run, "translation", settings_of(part, "direction"), seed)
     contest.play()
     part.alarms = contest.alarms
     part.quantiles_ = torch.stack([score_quantiles(scores) for scores in _real_scores(game)])
-    # Into networks that lie in memory as loaded ones do, because that decides by which kernel a convolution is done.
-    for fresh, net in zip(part._build(facts, None), (maker, judge), strict=True):
-        fresh.load_state_dict(net.state_dict())
+    to_rest_(maker, judge)
 
 
 def _game(part: Translation, data: Domains, held_out: Domains) -> PairedGame | CycleGame:
@@ -55,12 +50,6 @@ def _game(part: Translation, data: Domains, held_out: Domains) -> PairedGame | C
     if part.mode == "paired":
         return PairedGame(maker, judge, data, held_out, part.batch, part.distance, policy, part.noise)
     return CycleGame(maker, judge, data, held_out, part.batch, part.cycle, part.identity, policy, part.noise)
-
-
-def _settings(part: Translation) -> dict[str, object]:
-    """The settings that a checkpoint must agree with: all but what is for synthesis."""
-    later = ("truncation", "direction")
-    return {key.name: getattr(part, key.name) for key in fields(part) if key.init and key.name not in later}
 
 
 def _real_scores(game: PairedGame | CycleGame) -> list[Tensor]:
