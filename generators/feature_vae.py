@@ -19,10 +19,10 @@ from augforge.generators.hallucinator_nets import (
     collapse_on,
     cpu_generator,
     feature_rows,
-    in_tiles,
     typical_size,
 )
 from augforge.generators.parents import choose_parents
+from augforge.nets import in_tiles
 from augforge.training import Loop, Run, Stage, fast_arithmetic
 from augforge.types import Bank, Examples, Space
 

@@ -5,7 +5,6 @@ The networks are plain modules that know nothing of banks or labels, so that the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +18,6 @@ from augforge.episodes import draw_episodes
 from augforge.nets import built
 from augforge.types import Examples, InputError, Synthesizer
 
-_TILE = 256  # rows of a matrix product
 _MOST_CLASSES, _MOST_ROWS, _EACH = 32, 8, 8  # what collapse is measured on
 
 Relus = Literal[2, 3]
@@ -123,19 +121,6 @@ class Pairs:
         start, count = self.start[place], self.count[place]
         step = 1 + (torch.rand(n, generator=generator, dtype=torch.float64) * (count - 1)).long()
         return self.rows[place], self.rows[start + (place - start + step) % count]
-
-
-def in_tiles(network: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-    """`network` on rows [n, ...], always 256 at a time, so that a row's last bit does not depend on the others.
-
-    A matrix library adds up in another order for another number of rows, though not for another row of the same
-    number. The last tile is filled with zeros.
-    """
-    n = len(rows[0])
-    short = -n % _TILE if n else _TILE
-    padded = [torch.cat([part, part.new_zeros(short, *part.shape[1:])]) if short else part for part in rows]
-    tiles = zip(*(part.split(_TILE) for part in padded), strict=True)
-    return torch.cat([network(*tile) for tile in tiles])[:n]
 
 
 def feature_rows(support: Examples, features: int | None, who: str) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 from augforge import chance
@@ -126,5 +127,12 @@ def made_of(maker: PictureGenerator, support: Tensor, z: Tensor, attend: bool) -
         others = support[:, 1:].flatten(0, 1).contiguous(memory_format=torch.channels_last)
         shots = torch.cat([shots, maker.encode(others)[-1].unflatten(0, (p, -1))], 1)
     code = maker.codes(maps[-1], shots, attend)
-    many = [m.repeat_interleave(k, 0) for m in (parent, *maps, code)]  # each parent's k rows together
+    many = [_repeated(m, k) for m in (parent, *maps, code)]  # each parent's k rows together
     return maker.decode(many[0], many[1:-1], many[-1], z.flatten(0, 1)).unflatten(0, (p, k))
+
+
+def _repeated(x: Tensor, k: int) -> Tensor:
+    """Every row k times; maps keep their channels last, which `repeat_interleave` would move."""
+    if x.ndim == 2:
+        return x.repeat_interleave(k, 0)
+    return rearrange(repeat(x, "p c h w -> (p k) h w c", k=k), "n h w c -> n c h w")

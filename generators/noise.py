@@ -14,6 +14,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.generators.parents import choose_parents
+from augforge.nets import in_tiles
 from augforge.types import Bank, Examples, InputError, Space
 
 _ROWS_AT_ONCE = 8192
@@ -90,11 +91,12 @@ class Noise:
         return (noisy.round() if whole == 255 else noisy).to(pictures.dtype)
 
     def _features(self, x: Tensor, keys: Tensor) -> Tensor:
-        """Noise of the pooled covariance on [n, d]; in float64, so that no row depends on its batch's size."""
+        """Noise of the pooled covariance on [n, d]; no row depends on its batch."""
         if self.factor_ is None:
             raise InputError("noise on features is not fitted yet; expected fit(base, rng) or a folder from `fit`")
         if self.factor_.shape[0] != x.shape[1]:
             raise InputError(f"noise was fitted on {self.factor_.shape[0]} features; these rows have {x.shape[1]}")
-        normal = chance.normal(keys, (x.shape[1],)).to(x.device, torch.float64)
-        noise = normal @ self.factor_.to(x.device, torch.float64).T
-        return (x.to(torch.float64) + self.scale * noise).to(x.dtype)
+        normal = chance.normal(keys, (x.shape[1],)).to(x.device)
+        factor = self.scale * self.factor_.to(x.device).T
+        noise = in_tiles(lambda tile: tile @ factor, normal)
+        return (x + noise).to(x.dtype)

@@ -18,6 +18,8 @@ from augforge.generators.neighbours import feature_rows
 from augforge.generators.parents import choose_parents
 from augforge.types import Examples, InputError
 
+_ROWS_AT_ONCE = 256  # rows drawn at a time, so that all that is done to them stays in the cache
+
 
 def predictive_scores(models: Sequence[TwoCovariance], support: Examples, query: Tensor) -> Tensor:
     """The weighted sum of the log predictive densities of queries, [q, way] or [b, q, way], differentiable.
@@ -74,8 +76,7 @@ def predictive_draws(models: Sequence[TwoCovariance], support: Examples, want: T
     for i, model in enumerate(models):
         mine = (which == i).nonzero(as_tuple=True)[0]
         if len(mine):
-            rows = _draws(model, known, (label[mine], chosen[mine]), keys[mine.to(keys.device)], noise_scale)
-            made = rows if len(mine) == len(want) else made.index_put((mine,), rows)
+            _draw(made, mine, model, known, (label, chosen, keys.to(x.device)), noise_scale)
     assert isinstance(support.x, Tensor)
     return made.to(support.x.dtype), known.counts[label]
 
@@ -107,10 +108,10 @@ def _known(x: Tensor, y: Tensor, weight: Tensor) -> Known:
     return Known(x, ids, y, weight, counts)
 
 
-def _draws(model: TwoCovariance, known: Known, wanted: tuple[Tensor, Tensor], keys: Tensor,
-           noise_scale: float) -> Tensor:  # fmt: skip
-    """Draws [n, d] of one model for labels [n], with the lengths of rows [n] of the support."""
-    (label, chosen), (features, rank), dtype = wanted, model.map.shape, known.x.dtype
+def _draw(made: Tensor, mine: Tensor, model: TwoCovariance, known: Known, wanted: tuple[Tensor, Tensor, Tensor],
+          noise_scale: float) -> None:  # fmt: skip
+    """Write draws of one model to rows `mine` of `made` [n, d], as wanted: classes [n], support rows [n], keys [n]."""
+    (label, chosen, keys), (features, rank), dtype = wanted, model.map.shape, known.x.dtype
     moved = model.transformed(known.x.to(torch.float64))
     z = (moved - model.mean.to(moved)) @ model.map.to(moved)
     mean, whole = known.mean(z), known.mean(moved)
@@ -118,13 +119,14 @@ def _draws(model: TwoCovariance, known: Known, wanted: tuple[Tensor, Tensor], ke
     mu, variance = model.predictive(mean, known.counts, scatter)
     place, outside = model.places(mu, whole, mean, known.counts)
     wide = 0 if rank == features else features
-    normal = chance.normal(chance.fork(keys, "noise"), (rank + wide,)).to(place.device)
-    # What is done number by number needs no float64.
-    noise = (noise_scale * variance.sqrt()).to(dtype)[label] * normal[:, :rank]
-    rest = (noise_scale * outside).to(dtype)[label] * normal[:, rank:] if wide else None
-    made = place.to(dtype)[label] + model.led(noise, rest).to(dtype)
+    # What is done once for a class is exact; what is done for every row needs no float64, but the cache.
+    place, deviation = place.to(dtype), (noise_scale * torch.cat([variance.sqrt(), outside[:, :wide]], 1)).to(dtype)
     centre = model.centre.to(known.x)
-    return restored(made, model.transform, centre, lengths(known.x, model.transform, centre)[chosen])
+    length = lengths(known.x, model.transform, centre)
+    for some in mine.split(_ROWS_AT_ONCE):
+        noise = chance.normal(chance.fork(keys[some], "noise"), (rank + wide,)).to(known.x).mul_(deviation[label[some]])
+        led = model.led(noise[:, :rank], noise[:, rank:] if wide else None).add_(place[label[some]])
+        made.index_copy_(0, some, restored(led, model.transform, centre, length[chosen[some]]))
 
 
 def _models(models: Sequence[TwoCovariance], counts: Tensor, uniform: Tensor) -> Tensor:

@@ -16,12 +16,12 @@ from augforge.generators.hallucinator_nets import (
     collapse_on,
     cpu_generator,
     feature_rows,
-    in_tiles,
     typical_size,
     whole_numbers,
 )
 from augforge.generators.hallucinator_training import Form, MetaTraining, Student, classifier_through
 from augforge.generators.parents import choose_parents
+from augforge.nets import in_tiles
 from augforge.types import Bank, Examples, InputError, Space
 
 _WHO = "wang-hallucinator"

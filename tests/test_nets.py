@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from augforge.losses import prototypical_accuracy, prototypical_logits, prototypical_loss, squared_distances
-from augforge.nets import ConvNorm, CosineHead, DropBlock, built, folded
+from augforge.nets import ConvNorm, CosineHead, DropBlock, built, folded, in_tiles
 
 
 def _rng(seed=0):
@@ -78,3 +78,16 @@ def test_prototypical_logits_against_a_loop():
 def test_distances_are_never_negative():
     x = 1000 + torch.rand(50, 8, generator=_rng())
     assert float(squared_distances(x, x).min()) >= 0
+
+
+@pytest.mark.parametrize("d", [3, 16, 100])
+def test_tiles_give_a_row_the_same_bits_in_any_company(d):
+    net = torch.nn.Sequential(torch.nn.Linear(d, 37), torch.nn.LeakyReLU(0.2), torch.nn.Linear(37, d))
+    x = torch.randn(600, d, generator=_rng())
+    whole = in_tiles(net, x)
+    assert torch.allclose(whole, net(x), atol=1e-5)
+    order = torch.randperm(600, generator=_rng(1))
+    assert torch.equal(in_tiles(net, x[order]), whole[order])
+    for i in (0, 63, 64, 599):
+        assert torch.equal(in_tiles(net, x[i : i + 1]), whole[i : i + 1])
+    assert in_tiles(net, x[:0]).shape == (0, d)

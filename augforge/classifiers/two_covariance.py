@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from augforge.classifiers.feature_transforms import Transform, transformed
+from augforge.nets import in_tiles
 from augforge.types import InputError
 
 NUMBERS = ("SCALE", "POWER", "NOISE", "TILT", "SPREAD", "BIAS", "WEIGHT", "WEIGHT_SLOPE")
@@ -144,13 +145,13 @@ class TwoCovariance(nn.Module):
 
     def led(self, noise: Tensor, rest: Tensor | None) -> Tensor:
         """Noise [n, r] along the coordinates led back to transformed features [n, d], plus the part of the noise
-        `rest` [n, d] that lies outside of them (None: nothing does). In float64: no row depends on what comes with it.
+        `rest` [n, d] that lies outside of them (None: nothing does). No row depends on what comes with it.
         """
-        noise = noise.to(torch.float64)
         if rest is None:
-            return noise @ self.back.to(noise)
-        rest = rest.to(torch.float64)
-        return (noise - rest @ self.map.to(rest)) @ self.back.to(noise) + rest
+            back = self.back.to(noise)
+            return in_tiles(lambda tile: tile @ back, noise)
+        there, back = self.map.to(rest), self.back.to(rest)
+        return in_tiles(lambda tile, out: (tile - out @ there) @ back + out, noise, rest)
 
 
 def predictive(psi: Tensor, numbers: Tensor, z: Tensor, counts: Tensor, scatter: Tensor | None,

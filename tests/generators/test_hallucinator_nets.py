@@ -8,7 +8,6 @@ from augforge.generators.hallucinator_nets import (
     collapse,
     cpu_generator,
     feature_rows,
-    in_tiles,
     typical_size,
 )
 from augforge.nets import built
@@ -94,19 +93,6 @@ def test_pairs_are_two_rows_of_one_class():
     assert (counts[[0, 1, 2, 4, 5]] > 300).all()  # each row equally likely
     with pytest.raises(InputError, match="every base class has 1 row"):
         Pairs.of(torch.arange(4), "it")
-
-
-@pytest.mark.parametrize("d", [3, 16, 100])
-def test_tiles_give_a_row_the_same_bits_in_any_company(d):
-    net = built(lambda: Perceptron(d, 37, d), _rng())
-    x = torch.randn(600, d, generator=_rng())
-    whole = in_tiles(net, x)
-    assert torch.allclose(whole, net(x), atol=1e-5)
-    order = torch.randperm(600, generator=_rng(1))
-    assert torch.equal(in_tiles(net, x[order]), whole[order])
-    for i in (0, 255, 256, 599):
-        assert torch.equal(in_tiles(net, x[i : i + 1]), whole[i : i + 1])
-    assert in_tiles(net, x[:0]).shape == (0, d)
 
 
 def test_statistics_of_a_generator_that_copies_its_seed():
