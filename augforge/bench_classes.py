@@ -12,7 +12,7 @@ from augforge.bench_table import Results
 from augforge.types import InputError
 
 PER_CLASS, CONFUSION = "per_class.jsonl", "confusion"
-_NAMES = ("digest", "task", "part", "representation", "synthesizer", "classifier", "made", "shot", "seeds")
+_NAMES = ("digest", "task", "part", "representation", "synthesizer", "classifier", "made", "share", "shot", "seeds")
 
 
 def write_per_class(results: Results, out: Path) -> None:

@@ -13,7 +13,7 @@ from augforge.choosing import sees_validation, trains
 from augforge.data.banks import AnyBank
 from augforge.digests import fitted_tensors, made_by
 from augforge.imagine import check_space
-from augforge.making_rows import Rows, check_support, from_features, from_parents, from_pictures
+from augforge.making_rows import Rows, check_support, from_features, from_parents, from_pictures, sharing
 from augforge.manifest import digest
 from augforge.measuring import Outcome, is_fast, load_outcome, predict, predict_fast, prepared
 from augforge.recipes import Recipe, part_name
@@ -62,7 +62,9 @@ def recipe_features(bench: Bench, recipes: list[Recipe]) -> Features:
 def outcome_digest(bench: Bench, recipe: Recipe, features: Features, trials: Trials) -> str:
     """What an outcome depends on: the numbers, the episodes, the parts before they are fitted, and the seed."""
     parts = [recipe.synthesizer] if recipe.exact else [recipe.synthesizer, recipe.classifier]
-    how = ("exact",) if recipe.exact else (recipe.made, recipe.weights)
+    how: tuple[Any, ...] = ("exact",) if recipe.exact else (recipe.made, recipe.weights)
+    if recipe.share is not None and not recipe.exact:
+        how = (*how, float(recipe.share))  # only where one is given, so that what was kept before is still known
     told = [__version__, features.digest, features.maker, trials.digest(), *map(made_by, parts), *how,
             bench.plan.training_seed]  # fmt: skip
     return digest(told + _seen(features, *parts))
@@ -102,7 +104,7 @@ def measure(bench: Bench, recipes: list[Recipe], features: Features, trials: Tri
         outcomes |= {i: predict_fast(prepared(features), trials) for i in fast}
     slow = [i for i in judged if i not in outcomes]
     if slow:
-        made = None if first.plain else _rows(bench, first, features, trials)
+        made = None if first.plain else sharing(_rows(bench, first, features, trials), first.share)
         found_slow = predict([ready[i] for i in slow], features, trials, made, first.weights == "constant")
         outcomes |= dict(zip(slow, found_slow, strict=True))
     return [outcomes[i] for i in range(len(recipes))]

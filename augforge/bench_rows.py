@@ -75,8 +75,8 @@ def measured(arm: Arm, seed: int) -> Row:
     counts, ids = confused(arm)
     top = float(np.mean([outcome.in_top5.mean() for outcome in arm.outcomes]))
     row: Row = {
-        **recipe.shown(), "made": recipe.made, "weights": recipe.weights, "exact": recipe.exact,
-        "control": arm.control, "way": trials.way, "shot": shots_name(arm.shot),
+        **recipe.shown(), "made": recipe.made, "weights": recipe.weights, "share": recipe.share,
+        "exact": recipe.exact, "control": arm.control, "way": trials.way, "shot": shots_name(arm.shot),
         "query": trials.rows.query.shape[2], "trials": len(trials),
         "accuracy": percent(alone.value), "ci95": ends(alone), "ci95_classes": ends(over_classes),
         "top5": percent(top), "f1": percent(by_class(counts, ids).macro_f1),

@@ -74,7 +74,7 @@ def run(
     episodes = {shots: plan_trials(task, bank, plan, shots) for shots in plan.shots}
     for group in _groups(arms, lambda r: (id(r.representation), r.options)):
         features = recipe_features(state.bench, [recipe for recipe, _ in group])
-        for same in _groups(group, lambda r: ("plain",) if r.plain else (made_by(r.synthesizer), r.made, r.weights)):
+        for same in _groups(group, _made_rows):
             for shots, trials in episodes.items():
                 _run_group(state, same, features, shots, trials)
     results = completed(Results(task.name, plan, state.rows, state.arms, bank.classes, validation))
@@ -101,6 +101,13 @@ def run_seeds(
     if cache_dir is not None:
         replace_rows(cache_dir / RESULTS, results.rows)
     return results
+
+
+def _made_rows(recipe: Recipe) -> tuple:
+    """What recipes on the same features have alike where they differ in their classifier alone."""
+    if recipe.plain:
+        return ("plain",)
+    return made_by(recipe.synthesizer), recipe.made, recipe.weights, recipe.share
 
 
 def _groups(arms: Arms, key: Callable[[Recipe], tuple]) -> Iterator[Arms]:

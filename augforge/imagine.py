@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -32,12 +34,15 @@ def check_space(synthesizer: Synthesizer, support: Examples, name: str) -> None:
         raise InputError(f"{name} makes {synthesizer.space}s, and these rows are {kind}s")
 
 
-def enlarge(support: Examples, synthesizer: Synthesizer, want: Tensor, keys: Tensor) -> Examples:
+def enlarge(
+    support: Examples, synthesizer: Synthesizer, want: Tensor, keys: Tensor, share: float | None = None
+) -> Examples:
     """The support and what was made of it, joined: S ∪ G(S), in the words of Wang et al. (2018).
 
     `want` [n] are the labels to make and `keys` [n] their random keys (`chance.draw_keys`, `chance.row_keys`).
-    Real rows come first, with parent -1. Raises InputError where the method does not fit the rows, or a wanted class
-    has fewer support rows than the method needs.
+    Real rows come first, with parent -1. With a `share` the made rows of a class weigh so much together beside its real
+    ones (`with_share`). Raises InputError where the method does not fit the rows, or a wanted class has fewer support
+    rows than the method needs, and what `with_share` does.
     """
     check_space(synthesizer, support, type(synthesizer).__name__)
     wanted = torch.unique(want)
@@ -48,7 +53,34 @@ def enlarge(support: Examples, synthesizer: Synthesizer, want: Tensor, keys: Ten
             f"class {int(short[0])} has {int(counts[short[0]])} support rows; "
             f"{type(synthesizer).__name__} needs at least {synthesizer.support_needed}"
         )
-    return support + synthesizer.synthesize(support, want, keys)
+    made = synthesizer.synthesize(support, want, keys)
+    return support + (made if share is None else with_share(made, support, share))
+
+
+def with_share(made: Examples, support: Examples, share: float) -> Examples:
+    """Made rows [n] that weigh together, class by class, `share` times what the real rows of the support do.
+
+    0.5 is half as much. Weights that the made rows have keep their proportions: a row of weight 0 stays at 0, and so do
+    those of a class all of whose made rows weigh nothing. Raises InputError for a share that is negative or not finite,
+    and for a made row of a class with no real one.
+    """
+    if not 0 <= share < math.inf:
+        raise InputError(f"share={share!r} was given; expected a number of at least 0")
+    alone = made.y[~torch.isin(made.y, support.y)]
+    if len(alone):
+        raise InputError(f"share={share!r} was given, and class {int(alone[0])} has no real row to be weighed beside")
+    classes = int(support.y.max()) + 1 if len(support) else 0
+    totals = [_weight(rows).new_zeros(classes).index_add(0, rows.y, _weight(rows)) for rows in (made, support)]
+    return replace(made, weight=_weight(made) * share_factor(totals[0], totals[1], share)[made.y])
+
+
+def _weight(rows: Examples) -> Tensor:
+    return torch.ones(len(rows), device=rows.y.device) if rows.weight is None else rows.weight
+
+
+def share_factor(made: Tensor, real: Tensor, share: float) -> Tensor:
+    """What to multiply the weights of made rows by, [...], where those of a class sum to `made` and `real` [...]."""
+    return share * real / torch.where(made > 0, made, torch.ones_like(made))
 
 
 def joined(parts: Sequence[Examples]) -> Examples:

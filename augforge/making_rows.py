@@ -14,7 +14,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.data.banks import AnyBank
-from augforge.imagine import more_of_each
+from augforge.imagine import more_of_each, share_factor
 from augforge.trials import Trials
 from augforge.types import Examples, InputError, Synthesizer
 
@@ -75,6 +75,22 @@ def from_features(synthesizer: Synthesizer, x: Tensor, made: int, seed: int) -> 
         return _joined(parts).view(b, way, made, -1), _weights(parts, (b, way, made))
 
     return rows
+
+
+def sharing(rows: Rows, share: float | None) -> Rows:
+    """The same rows, with weights: those of a class are together `share` times its number of real rows.
+
+    They keep their proportions, as in `imagine.with_share`. None: the rows as they are.
+    """
+    if share is None:
+        return rows
+
+    def shared(start: int, trials: Trials) -> Made:
+        x, weight = rows(start, trials)
+        given = torch.ones(x.shape[:3]) if weight is None else weight  # [b, way, made]
+        return x, given * share_factor(given.sum(2), trials.counts().float(), share)[:, :, None]
+
+    return shared
 
 
 def _joined(parts: list[Examples]) -> Tensor:

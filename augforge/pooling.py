@@ -37,7 +37,8 @@ def pool(results: Sequence[Results]) -> Results:
 
 def _told(arm: Arm) -> tuple[Any, ...]:
     recipe = arm.recipe
-    return *recipe.shown().values(), recipe.made, recipe.weights, recipe.options, arm.shot, arm.trials.digest()
+    made = recipe.made, recipe.weights, recipe.share
+    return *recipe.shown().values(), *made, recipe.options, arm.shot, arm.trials.digest()
 
 
 def _pooled_arms(results: Sequence[Results]) -> list[Arm]:

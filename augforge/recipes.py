@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Literal
@@ -28,9 +29,11 @@ class Recipe:
     `representation` is None where the task holds features already. `made` is how many rows are made of each class of
     an episode. `weights` "constant": the rows of a class, real and made, weigh as much together as the real ones
     alone, so that no gain comes from mere weight; "each": every row weighs 1. Either way a made row counts by the
-    weight that its synthesizer gives it, where it gives one, a real row being 1. `options` say how the feature bank is
-    made. A part with learnt tensors is used as it is; any other is fitted on the base classes. `names` are shown
-    for (representation, synthesizer, classifier); without them the catalog's, with the settings that are not default.
+    weight that its synthesizer gives it, where it gives one, a real row being 1. `share` is what the made rows of a
+    class weigh together beside its real ones: 0.5 is half as much, in the proportions that the synthesizer says; None
+    leaves each at its own weight. `options` say how the feature bank is made. A part with learnt tensors is used as it
+    is; any other is fitted on the base classes. `names` are shown for (representation, synthesizer, classifier);
+    without them the catalog's, with the settings that are not default.
     """
 
     representation: Representation | None
@@ -40,11 +43,13 @@ class Recipe:
     weights: Literal["constant", "each"] = "constant"
     options: BankOptions = field(default_factory=BankOptions)
     names: tuple[str | None, str | None, str | None] = (None, None, None)
+    share: float | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for a negative number of made rows, or none for a method that makes some.
 
-        And for a method that knows classes by name alone: those of an episode are new to it.
+        And for a share that is negative or not finite, or for a method that makes nothing; and for a method that knows
+        classes by name alone: those of an episode are new to it.
         """
         if hasattr(self.synthesizer, "named") and self.synthesizer.support_needed == 0:
             raise InputError(
@@ -55,6 +60,10 @@ class Recipe:
             raise InputError(
                 f"made={self.made}, weights={self.weights!r} was given; expected at least 0, constant or each"
             )
+        if self.share is not None and not 0 <= self.share < math.inf:
+            raise InputError(f"share={self.share!r} was given; expected a number of at least 0, or None")
+        if self.share is not None and self.plain:
+            raise InputError(f"share={self.share!r} was given for {self.shown()['synthesizer']}, which makes no rows")
         if self.made == 0 and not self.plain:
             raise InputError(f"made=0 was given for {self.shown()['synthesizer']}; expected 1 or more of each class")
 
@@ -117,17 +126,17 @@ def _short(value: Any) -> str:
 def with_controls(recipes: Iterable[Recipe], bank: AnyBank) -> list[tuple[Recipe, bool]]:
     """The recipes with the controls that every table has, each once, and whether it is a control.
 
-    For each representation, classifier and number made: nothing, copies, noise, classical augmentation of the support
-    where `bank` (the one episodes are of) holds pictures, and every other method that has a size of noise with that
-    size at zero, unless it is exact. An exact recipe stands once, for any number made. Nothing comes first, as gains
-    are measured against it. Nothing, copies and noise are controls even where they were asked for, and classical
+    For each representation, classifier, number made and share: nothing, copies, noise, classical augmentation of the
+    support where `bank` (the one episodes are of) holds pictures, and every other method that has a size of noise with
+    that size at zero, unless it is exact. An exact recipe stands once, for any number made. Nothing comes first, as
+    gains are measured against it. Nothing, copies and noise are controls even where they were asked for, and classical
     augmentation that was asked for is none.
     """
     asked = list(recipes)
     wanted = [(recipe, isinstance(recipe.synthesizer, Nothing | Copies | Noise)) for recipe in asked]
     for recipe in asked:
-        plain = replace(recipe, synthesizer=Nothing(), made=0, weights="constant", names=_names(recipe, None))
-        wanted.append((plain, True))
+        plain = replace(recipe, synthesizer=Nothing(), made=0, weights="constant", share=None)
+        wanted.append((replace(plain, names=_names(recipe, None)), True))
         if recipe.plain:
             continue
         arms: list[Any] = [Copies(), Noise()]
@@ -143,7 +152,7 @@ def _once(recipes: list[tuple[Recipe, bool]]) -> list[tuple[Recipe, bool]]:
     """Without those that say the same as an earlier one."""
     found: dict[tuple, tuple[Recipe, bool]] = {}
     for recipe, control in recipes:
-        made = (0, "") if recipe.exact else (recipe.made, recipe.weights)
+        made = (0, "", None) if recipe.exact else (recipe.made, recipe.weights, recipe.share)
         key = (id(recipe.representation), *recipe.shown().values(), *made, recipe.options)
         found.setdefault(key, (recipe, control))
     return list(found.values())

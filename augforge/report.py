@@ -42,7 +42,8 @@ def markdown(rows: Sequence[Row]) -> str:
             f"## {task}: {way}-way {shot}-shot{judged}, {first['trials']} episodes, {first['query']} queries{seeds}\n"
         )
         parts.append(_table(group))
-    return "\n".join([*parts, _LEGEND])
+    shares = any(row.get("share") is not None for row in rows)
+    return "\n".join([*parts, _LEGEND + (_SHARES if shares else "")])
 
 
 _CHOSEN, _SPREAD = "over best by validation", "gain's sd over seeds"  # columns that are there where they are filled
@@ -72,6 +73,7 @@ chosen on these episodes; "by validation" is against the one that is best on the
 many real shots of the best plain classifier give the same accuracy. The verdict keeps false alarms among all rows of \
 a run under 5 % (Holm), so that an interval beside "no evidence" can leave out 0.
 """
+_SHARES = '"Share 0.5": the made rows of a class weigh half as much together as its real ones.\n'
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -86,8 +88,14 @@ def _method(row: Row) -> str:
 
 
 def _how_many(row: Row) -> str:
-    """Behind a method's name: how many rows it made, or that its exact scores stand for infinitely many."""
-    return ", exact" if row.get("exact") else f" x {row['made']}" if row["made"] else ""
+    """Behind a method's name: how many rows it made and their share, or that exact scores stand for all there are."""
+    if row.get("exact"):
+        return ", exact"
+    return (f" x {row['made']}" if row["made"] else "") + _share(row)
+
+
+def _share(row: Row) -> str:
+    return "" if row.get("share") is None else f", share {row['share']:g}"
 
 
 def _place(value: float | str) -> float:
@@ -119,14 +127,15 @@ def _grouped(rows: Iterable[Row], *keys: str) -> dict[tuple, list[Row]]:
 
 
 def _plots(rows: Sequence[Row], out: Path) -> list[Path]:
-    arms = _grouped(rows, "task", "representation", "synthesizer", "made", "classifier", "weights", "seed")
+    same = ("task", "representation", "synthesizer", "classifier", "weights", "share", "seed")
+    arms = _grouped(rows, *same, "made")
     sweep = [row for row in rows if row["made"] and not row.get("exact")]
     gaining = {key: group for key, group in arms.items() if group[0]["p"] is not None}
     files = [_plot(arms, "shot", "accuracy", "ci95", out / ACCURACY)]
     if gaining:
         files.append(_plot(gaining, "shot", "gain", "gain_ci95", out / GAIN))
     if len({row["made"] for row in sweep}) > 1:
-        over_made = _grouped(sweep, "task", "representation", "synthesizer", "classifier", "weights", "seed", "shot")
+        over_made = _grouped(sweep, *same, "shot")
         files.append(_plot(over_made, "made", "gain", "gain_ci95", out / MADE))
     return files
 
@@ -172,6 +181,6 @@ def _end(row: Row, interval: str, side: int, y: str) -> float:
 
 def _label(row: Row, x: str) -> str:
     """A line's name, with dollar signs kept from being read as formulas."""
-    made = _how_many(row) if x != "made" else ""
+    made = _how_many(row) if x != "made" else _share(row)
     shot = f", {row['shot']} shots" if x == "made" else ""
     return f"{row['synthesizer']}{made}, {row['classifier']} on {row['representation']}{shot}".replace("$", r"\$")

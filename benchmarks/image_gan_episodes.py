@@ -3,15 +3,17 @@
     python benchmarks/image_gan_episodes.py FOLDER --task omniglot-alphabet --representation DIR --record
 
 The episodes are of one shot, within one alphabet. Every support row has `--made` rows made of it, embedded, which
-together weigh `--share` times what the real one does; in `augforge bench` twenty rows weigh as twenty and drown it.
-The share was chosen on validation classes (`--part val`). Arms: nothing, classical augmentation, the GAN, and half of
-the share for each of both; gains over nothing and over classical, with intervals over classes drawn anew. Rows go to
-results/image_gan_episodes.jsonl.
+together weigh `--share` times what the real one does, as in `augforge bench --share`; without it twenty rows weigh as
+twenty and drown the real one. The share was chosen on validation classes (`--part val`). Arms: nothing, classical
+augmentation, the GAN, the GAN without noise, which makes one and the same picture of a parent, and half of the share
+for each of classical and GAN; gains over nothing, classical and the GAN without noise, with intervals over classes
+drawn anew. Rows go to results/image_gan_episodes.jsonl.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,14 @@ from augforge.tasks import open_task
 from augforge.types import Episode, Examples
 
 _ROWS_AT_ONCE = 256
+_QUIET = "image-gan, noise 0"
+
+
+def without_noise(part: Any) -> Any:
+    """The same GAN with its latents cut off at next to nothing."""
+    quiet = copy.copy(part)
+    quiet.truncation = 1e-30
+    return quiet
 
 
 def made_features(part: Any, bank: Any, representation: Any, each: int, rows: Tensor) -> Tensor:
@@ -67,7 +77,8 @@ def measured(part: Any, bank: Any, representation: Any, options: argparse.Namesp
     x = representation.embed(bank.examples(torch.arange(len(bank.y))).x)
     used = torch.cat([episode.support[:, 0] for episode in episodes]).unique()
     made: dict[str, Tensor] = {}
-    for name, maker in (("classical", Classical(preset="handwriting")), ("image-gan", part)):
+    makers = {"classical": Classical(preset="handwriting"), "image-gan": part, _QUIET: without_noise(part)}
+    for name, maker in makers.items():
         found = made_features(maker, bank, representation, options.made, used)
         made[name] = torch.zeros(len(x), *found.shape[1:]).index_copy(0, used, found)
     made["classical + image-gan"] = torch.cat([made["classical"], made["image-gan"]], 1)
@@ -77,9 +88,9 @@ def measured(part: Any, bank: Any, representation: Any, options: argparse.Namesp
         right = {arm: hits(classifier, x, made.get(arm), episodes, options.share) for arm in ("nothing", *made)}
         for arm, found in right.items():
             row: dict[str, Any] = {"classifier": name, "arm": arm, "accuracy": round(float(found.mean()), 2)}
-            for over in ("nothing", "classical"):
+            for over, label in (("nothing", "nothing"), ("classical", "classical"), (_QUIET, "no_noise")):
                 gain = class_interval((found - right[over]).numpy(), clusters)
-                row[f"gain_over_{over}"] = [round(value, 2) for value in (gain.value, gain.low, gain.high)]
+                row[f"gain_over_{label}"] = [round(value, 2) for value in (gain.value, gain.low, gain.high)]
             rows.append(row)
             print(row, flush=True)
     return rows

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--views", default="none", show_default=True, metavar="NAME",
               help="Views of a picture to average: none, flip, flip-shift, or a preset of classical.")  # fmt: skip
 @click.option("--made", default="20", show_default=True, metavar="N[,N]", help="Rows made of each class.")
+@click.option("--share", "shares", multiple=True, metavar="[NAME=]S[,S]", help="What the made rows of a class weigh "
+              "together: 0.5 is half of what its real ones do; of the method NAME, or of all others [default: each row "
+              "weighs what its method says, or 1].")  # fmt: skip
 # The episodes
 @click.option("--way", type=int, help="Classes of an episode [default: 5].")
 @click.option("--shot", metavar="N[,N]", help="Real examples of each class; in 1-5 each class draws its own number "
@@ -89,23 +95,43 @@ def _plan(given: dict[str, Any], task: Any) -> Any:
 
 
 def _recipes(given: dict[str, Any], made: tuple[int, ...], task: Any) -> list[Any]:
-    """Every method with every classifier and every number made."""
-    from augforge.generators.copies import Copies
+    """Every method with every classifier, every number made and every share."""
     from augforge.recipes import Recipe
     from augforge.representations.bank import BankOptions
 
     settings = _settings(given)
     name, representation = _representation(given["representation"], task, settings)
     options = BankOptions(normalise=given["normalise"], views=given["views"])
-    methods = [_part(method, "synthesizer", settings) for method in given["methods"]] or [(None, Copies())]
+    texts = given["methods"] or ("copies",)
+    methods = [_part(text, "synthesizer", settings) for text in texts]
     judges = [_part(judge, "classifier", settings) for judge in given["classifiers"] or ("prototype",)]
-    recipes = []
-    for shown, method in methods:
-        for label, judge in judges:
-            for count in made if type(method).__name__ != "Nothing" else (0,):
-                names = (name, shown, label)
-                recipes.append(Recipe(representation, method, judge, count, options=options, names=names))
+    shares, recipes = _shares(given["shares"], texts), []
+    for text, (shown, method) in zip(texts, methods, strict=True):
+        plain = type(method).__name__ == "Nothing"
+        asked = shares.get(text, (None,) if plain else shares.get("", (None,)))
+        for (label, judge), count, share in product(judges, (0,) if plain else made, asked):
+            names = (name, shown, label)
+            recipes.append(Recipe(representation, method, judge, count, options=options, names=names, share=share))
     return recipes
+
+
+def _shares(given: Sequence[str], methods: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """The shares of `--share` for each method that they name; "" stands for all others."""
+    from augforge.catalog import nearest
+    from augforge.types import InputError
+
+    found: dict[str, tuple[float, ...]] = {}
+    for text in given:
+        name, equals, numbers = text.rpartition("=")
+        if equals and name not in methods:
+            raise InputError(f"--share {text!r} was given and no method is called {name!r}{nearest(name, [*methods])}")
+        if name in found:
+            raise InputError(f"--share {text!r} was given after another for the same methods; expected 0.25,0.5")
+        parts = numbers.split(",")
+        found[name] = tuple(sorted({float(part) for part in parts if re.fullmatch(r" *(\d+\.?\d*|\.\d+) *", part)}))
+        if len(found[name]) < len(parts):
+            raise InputError(f"--share {text!r} was given; expected different numbers from 0 with commas, as 0.25,0.5")
+    return found
 
 
 def _settings(given: dict[str, Any]) -> dict[str, dict[str, str]]:

@@ -50,7 +50,8 @@ class ConditionalGan:
     on a tenth of each class's pictures held out, or on classes held out; after `patience` looks without a better one it
     ends (0: never).
 
-    At synthesis latents are cut off at `truncation` (0: not), in standard deviations.
+    At synthesis latents are cut off at `truncation` (0: not), in standard deviations; at 1e-30 there is no noise left,
+    and all that is made of a class is the same picture.
 
     Differs from the paper: FiLM by noise and class instead of conditional batch normalisation, no batch normalisation
     at all, one discriminator step for each of the generator's, pictures of other classes as false ones, DiffAugment,

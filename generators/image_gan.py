@@ -48,7 +48,8 @@ class ImageGan:
     looked at on held-out classes; after `patience` looks without a better one it ends with the weights of the best (0:
     it does not, and the last weights are kept).
 
-    At synthesis latents are cut off at `truncation` (0: not), in standard deviations.
+    At synthesis latents are cut off at `truncation` (0: not), in standard deviations; at 1e-30 there is no noise left,
+    and all that is made of a parent is the same picture.
 
     Differs from the paper: hinge loss and spectral normalisation instead of WGAN-GP, residual blocks with FiLM instead
     of dense ones with batch normalisation, z enters every block, the flow, DiffAugment, several support pictures.

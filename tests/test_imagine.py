@@ -8,7 +8,7 @@ from augforge import chance
 from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
 from augforge.generators.nothing import Nothing
-from augforge.imagine import check_space, enlarge, fill_to, joined, more_of_each
+from augforge.imagine import check_space, enlarge, fill_to, joined, more_of_each, with_share
 from augforge.types import Examples, InputError
 
 Y = torch.tensor([1, 0, 1, 1, 3])
@@ -91,3 +91,32 @@ def test_joining_at_once_is_adding_one_by_one():
             a, b = getattr(once, column), getattr(added, column)
             assert (a is None) == (b is None)
             assert a is None or (a.dtype == b.dtype and torch.equal(a, b))
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 2.0])
+def test_made_rows_weigh_their_share_class_by_class(share):
+    want = torch.tensor([0, 1, 1, 3, 3, 3])
+    both = enlarge(SUPPORT, Copies(), want, torch.arange(6), share)
+    assert both.weight[:5].tolist() == [1] * 5
+    assert both.weight[5:].tolist() == pytest.approx([share * part for part in (1, 1.5, 1.5, *[1 / 3] * 3)])
+    weighed = Examples(SUPPORT.x, Y, weight=torch.tensor([2.0, 0.5, 1, 0, 1]))
+    made = Examples(torch.zeros(6, 2), want, weight=torch.tensor([0, 1, 3, 0, 2.0, 2]).requires_grad_())
+    found = with_share(made, weighed, share)
+    assert found.weight.tolist() == pytest.approx([0, 0.75 * share, 2.25 * share, 0, share / 2, share / 2])
+    found.weight.square().sum().backward()
+    assert made.weight.grad.isfinite().all()
+    assert len(enlarge(SUPPORT, Nothing(), want, torch.arange(6), share)) == 5
+    pictures = enlarge(PICTURES, Classical(), want, torch.arange(6), share)
+    assert torch.equal(pictures.weight, both.weight)
+
+
+def test_without_a_share_no_row_gets_a_weight():
+    assert enlarge(SUPPORT, Copies(), torch.tensor([1]), torch.arange(1)).weight is None
+
+
+def test_shares_that_make_no_sense_are_refused():
+    for share in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="expected a number of at least 0"):
+            enlarge(SUPPORT, Copies(), torch.tensor([1]), torch.arange(1), share)
+    with pytest.raises(InputError, match=r"share=0\.5 was given, and class 2 has no real row to be weighed beside"):
+        with_share(Examples(torch.zeros(2, 2), torch.tensor([1, 2])), SUPPORT, 0.5)

@@ -45,6 +45,15 @@ def test_a_name_cannot_break_the_table():
     assert "(? to ?)" in line
 
 
+def test_a_share_is_part_of_a_line_and_explained(tmp_path):
+    shared = [found | {"share": 0.5 if found["made"] else None} for found in ROWS]
+    assert "| mixing x 5, share 0.5 |" in markdown(shared)
+    assert markdown(shared).count('"Share 0.5"') == 1
+    assert "hare" not in markdown(ROWS)
+    both = [*ROWS, *(found for found in shared if found["made"])]
+    assert [path.name for path in write_report(both, tmp_path)][-1] == "made.png"
+
+
 def test_columns_that_are_not_filled_are_left_out():
     assert "by validation |" not in markdown(ROWS)
     asked = [found | {"best_plain": "logistic", "gain_best": 0.5, "gain_best_ci95": [0.1, 0.9], "seeds": 3,

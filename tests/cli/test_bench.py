@@ -92,6 +92,35 @@ def test_seeds_are_pooled_against_the_best_plain_classifier(augforge, task, tmp_
 
 
 @pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        ((), {"copies": {None}, "noise": {None}}),
+        (("--share", "0.5"), {"copies": {0.5}, "noise": {0.5}}),
+        (("--share", "1,.25"), {"copies": {0.25, 1}, "noise": {0.25, 1}}),
+        (("--share", "noise=0.5"), {"copies": {None, 0.5}, "noise": {None, 0.5}}),
+        (("--share", "noise=0", "--share", "2"), {"copies": {0, 2}, "noise": {0, 2}}),
+    ],
+)
+def test_shares_go_to_the_methods_that_they_name(augforge, task, shares, expected):
+    command = ("bench", task, *SMALL, "--with", "nothing", "--with", "noise", "--with", "copies")
+    rows = augforge(*command, *shares, "--json").json()["rows"]
+    found = {name: {row["share"] for row in rows if row["synthesizer"] == name} for name in ("copies", "noise")}
+    assert found == expected
+    assert [row["share"] for row in rows if row["synthesizer"] == "nothing"] == [None] * 2
+    plain = {(row["shot"], row["accuracy"]) for row in rows if row["synthesizer"] == "nothing"}
+    assert {(row["shot"], row["accuracy"]) for row in rows if row["share"] == 0} <= plain
+
+
+def test_a_share_is_told_in_the_table_and_kept(augforge, task, tmp_path):
+    command = ("bench", task, *SMALL, "--share", "copies=0.5", "--out", tmp_path)
+    first = augforge(*command).out
+    assert "| copies x 4, share 0.5 (control) |" in first
+    assert augforge(*command).out == first
+    lines = [json.loads(line) for line in (tmp_path / "bench.jsonl").read_text().splitlines()]
+    assert [line["share"] for line in lines] == [None if line["synthesizer"] == "nothing" else 0.5 for line in lines]
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--with", "nois"), "there is no synthesizer 'nois'; the nearest is 'noise'"),
@@ -100,6 +129,16 @@ def test_seeds_are_pooled_against_the_best_plain_classifier(augforge, task, tmp_
         (("--shot", "1,1"), "different whole numbers"),
         (("--made", "many"), "--made 'many' was given"),
         (("--shot", "3-"), "different whole numbers"),
+        (("--share", "half"), "--share 'half' was given; expected different numbers from 0 with commas, as 0.25,0.5"),
+        (("--share", "-1"), "--share '-1' was given; expected different numbers from 0"),
+        (("--share", "0.5,nan"), "--share '0.5,nan' was given"),
+        (("--share", "1,1.0"), "expected different numbers"),
+        (("--share", ""), "--share '' was given"),
+        (("--share", "copies="), "--share 'copies=' was given; expected different numbers"),
+        (("--share", "9" * 400), "share=inf was given"),
+        (("--share", "nois=1", "--with", "noise"), "no method is called 'nois'; the nearest is 'noise'"),
+        (("--share", "1", "--share", "2"), "--share '2' was given after another for the same methods"),
+        (("--share", "nothing=1", "--with", "nothing"), "share=1.0 was given for nothing, which makes no rows"),
         (("--seeds", "0,0"), "--seeds '0,0' was given"),
         (("--seeds", "3"), "expected two or more"),
         (("--set", "scale"), "expected name=value"),

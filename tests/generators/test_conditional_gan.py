@@ -154,6 +154,10 @@ def test_truncation_brings_pictures_together(condition):
     keys = chance.row_keys(0, "spread", torch.arange(32))
     near = copy.copy(part)
     near.truncation = 0.3
+    still = copy.copy(near)
+    still.truncation = 1e-30
+    made = still.synthesize(_support(), WANT, KEYS)
+    assert [len(made.x[c == WANT].unique(dim=0)) for c in range(3)] == [1, 1, 1]
     spread = [p.synthesize(_support(), want, keys).x.float().std(0).mean() for p in (part, near)]
     assert spread[1] < 0.6 * spread[0]
 

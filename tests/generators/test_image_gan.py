@@ -1,5 +1,6 @@
 """The image-conditional GAN: what it promises beside the contract of every synthesizer."""
 
+import copy
 import functools
 import subprocess
 import sys
@@ -118,6 +119,23 @@ def test_truncation_keeps_latents_within_its_bound_and_their_order():
         getattr(part, name).load_state_dict(getattr(_fitted(), name).state_dict())
     free, held = (p.synthesize(_support(), WANT, KEYS).x.float() for p in (_fitted(), part))
     assert not torch.equal(free, held)
+
+
+def test_latents_that_are_cut_off_at_next_to_nothing_leave_no_noise():
+    assert float(latents(KEYS, 4, 1e-30, torch.device("cpu")).abs().max()) <= 1e-30
+    for gan, support in ((_fitted(), _support()), (open_part("image-gan-glyphs"), _letters())):
+        quiet = copy.copy(gan)
+        quiet.truncation = 1e-30
+        for x in (support.x, support.x.float() / 255):
+            free, still = (part.synthesize(Examples(x, support.y), WANT[:1].repeat(6), KEYS) for part in (gan, quiet))
+            assert torch.equal(free.parent, still.parent)
+            for parent in still.parent.unique():
+                assert len(still.x[still.parent == parent].unique(dim=0)) == 1
+        assert len(free.x.unique(dim=0)) == 6
+
+
+def _letters():
+    return open_glyphs()["test"].examples(torch.tensor([0, 1]), torch.tensor([0]))
 
 
 def test_plausibility_is_the_share_of_real_pictures_below():
