@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from einops import reduce
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,7 +34,8 @@ def settle(
     """The gate [5, 3] - open, the plain classifier behind it, the vote of logistic regression - and what was seen.
 
     Each of `judged` gives the scores [e, q, way] of imagination for the episodes [e] of its lesson. The gate opens for
-    a gain of more than `errors` of its standard errors: fewer are risk enough where a vote stands by.
+    a gain of more than `errors` of its standard errors: fewer are risk enough where a vote stands by. The error is that
+    of other classes, not of other episodes of the same: novel ones are others.
     """
     gate, seen = torch.zeros(len(SHOTS), 3), []
     gate[:, 1] = 1
@@ -41,19 +43,29 @@ def settle(
         found = [_right(x, lesson, scores, centre, with_votes) for x, lesson, scores in judged if lesson.shot == shot]
         if not found:
             continue
-        plain, voted = (torch.cat([pair[k] for pair in found], 1) for k in range(2))  # [3, e], [votes, e]
+        plain, voted = (torch.cat([pair[k] for pair in found], 1) for k in range(2))  # [3, n], [votes, n]
+        classes = torch.cat([lesson.classes.flatten() for _, lesson, _ in judged if lesson.shot == shot])  # [n]
         behind, best = int(plain.mean(1).argmax()), int(voted.mean(1).argmax())
         gain = voted[best] - plain[behind]
-        sure = bool(gain.mean() > errors * gain.std() / len(gain) ** 0.5)
-        gate[i] = torch.tensor([float(sure), behind, VOTES[best]])
-        seen.append({"shot": shot, "gain": 100 * float(gain.mean()), "open": float(gate[i, 0]),
+        mean, error = float(gain.mean()), error_over(classes, gain)
+        gate[i] = torch.tensor([float(mean > errors * error), behind, VOTES[best]])
+        seen.append({"shot": shot, "gain": 100 * mean, "error": 100 * error, "open": float(gate[i, 0]),
                      "plain": behind, "vote": VOTES[best]})  # fmt: skip
     return gate, seen
 
 
+def error_over(classes: Tensor, gain: Tensor) -> float:
+    """The standard error of the mean of gains [n] of `classes` [n], where whole classes are drawn."""
+    ids, place = torch.unique(classes, return_inverse=True)
+    apart = torch.zeros(len(ids), device=gain.device).index_add(0, place, gain - gain.mean())
+    return float(apart.norm()) / len(gain) * (len(ids) / (len(ids) - 1)) ** 0.5
+
+
 def _right(x: Tensor, lesson: Lesson, scores: Callable[[Tensor], Tensor], centre: Tensor,
            with_votes: bool) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The part of right answers of each episode by plain classifiers [3, e] and by imagination with votes [v, e]."""
+    """The part of right answers for each class of each episode, by plain classifiers [3, e * way] and by imagination
+    with votes [v, e * way].
+    """
     plain, voted = [], []
     labels = torch.arange(lesson.way, device=x.device).repeat_interleave(lesson.shot)
     target = lesson.target(lesson.way)
@@ -64,8 +76,9 @@ def _right(x: Tensor, lesson: Lesson, scores: Callable[[Tensor], Tensor], centre
             behind = [plain_scores(k, support, x[query], centre) for k in range(len(PLAIN))]
             own = scores(episodes)
         votes = [own + vote * behind[-1] for vote in (VOTES if with_votes else VOTES[:1])]
-        plain.append(torch.stack([(s.argmax(-1) == target).float().mean(1) for s in behind]))
-        voted.append(torch.stack([(s.argmax(-1) == target).float().mean(1) for s in votes]))
+        for found, all_scores in ((plain, behind), (voted, votes)):
+            right = torch.stack([s.argmax(-1) == target for s in all_scores]).float()
+            found.append(reduce(right, "k e (way q) -> k (e way)", "mean", way=lesson.way))
     return torch.cat(plain, 1), torch.cat(voted, 1)
 
 

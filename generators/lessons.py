@@ -119,11 +119,14 @@ def _centre(parts: Sequence[Tensor], transform: Transform) -> Tensor:
 
 @dataclass(frozen=True)
 class Lesson:
-    """Episodes of one number of shots: `support` [e, way, shot] and `query` [e, way, q], rows of what is judged."""
+    """Episodes of one number of shots: `support` [e, way, shot] and `query` [e, way, q], rows of what is judged, and
+    `classes` [e, way], their labels.
+    """
 
     shot: int
     support: Tensor
     query: Tensor
+    classes: Tensor
 
     @property
     def way(self) -> int:
@@ -133,7 +136,7 @@ class Lesson:
     def first(self, classes: int) -> Lesson:
         """The first episodes, with `classes` together, but at least twenty if there are as many."""
         most = max(_FEWEST_EPISODES, classes // self.way)
-        return Lesson(self.shot, self.support[:most], self.query[:most])
+        return Lesson(self.shot, self.support[:most], self.query[:most], self.classes[:most])
 
     def target(self, way: int) -> Tensor:
         """The class of each query of an episode cut down to `way`: [way * q]."""
@@ -165,7 +168,8 @@ def draw_lessons(y: Tensor, way: int, episodes: int, seed: int) -> list[Lesson]:
         if size >= 2:
             drawn = draw_episodes(y.cpu(), way=size, shot=shot, n_query=_QUERIES, trials=episodes, seed=seed)
             support, query = (torch.stack([getattr(e, key) for e in drawn]) for key in ("support", "query"))
-            lessons.append(Lesson(shot, support.to(y.device), query.to(y.device)))
+            support = support.to(y.device)
+            lessons.append(Lesson(shot, support, query.to(y.device), y[support[:, :, 0]]))
     if not lessons:
         raise InputError(
             f"settings are chosen on episodes of at least 2 classes with {1 + _QUERIES} rows; the classes kept for it "

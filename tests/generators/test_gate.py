@@ -5,7 +5,7 @@ from torch import Tensor
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
 from augforge.classifiers.simpleshot import SimpleShot
-from augforge.generators.gate import PLAIN, VOTES, gated, plain_scores, settle
+from augforge.generators.gate import PLAIN, VOTES, error_over, gated, plain_scores, settle
 from augforge.generators.lessons import SHOTS, Lesson, draw_lessons
 from augforge.types import Examples
 
@@ -63,6 +63,35 @@ def test_the_gate_closes_for_noise_and_for_shots_that_were_not_seen(with_votes: 
 
     judged = [(x, lesson, lambda e, lesson=lesson: noise(lesson, e)) for lesson in lessons]
     gate, _ = settle(judged, CENTRE, with_votes=with_votes, errors=1.96)
+    assert gate[:, 0].sum() == 0
+
+
+def test_the_error_of_a_gain_is_that_of_other_classes():
+    of_class = torch.tensor([1.0, 4.0, -2.0, 0.5, 3.0])
+    classes = torch.arange(5).repeat(40)
+    alike = error_over(classes, of_class.repeat(40))  # forty episodes say no more than one
+    assert alike == pytest.approx(float(of_class.std() / 5**0.5), rel=1e-5)
+    noise = torch.randn(200 * 50, generator=torch.Generator().manual_seed(0))
+    many = error_over(torch.arange(200).repeat_interleave(50), noise)
+    assert many == pytest.approx(float(noise.std() / len(noise) ** 0.5), rel=0.15)
+
+
+def test_a_gain_on_one_class_of_twelve_opens_no_gate():
+    x, y = clouds(apart=0.5)
+    lessons = draw_lessons(y, 5, 400, 0)
+
+    def knows_one(lesson: Lesson, episodes: Tensor) -> Tensor:
+        rows = lesson.support[episodes].flatten(1)
+        labels = torch.arange(lesson.way).repeat_interleave(lesson.shot)
+        support = Examples(x[rows], labels.expand(len(rows), -1))
+        scores = plain_scores(1, support, x[lesson.query[episodes].flatten(1)], CENTRE)
+        known = lesson.classes[episodes] == 3  # [e, way]
+        truth = right_for_certain(lesson, episodes) * known[:, None]
+        return scores + 1000 * truth
+
+    judged = [(x, lesson, lambda e, lesson=lesson: knows_one(lesson, e)) for lesson in lessons]
+    gate, seen = settle(judged, CENTRE, with_votes=False, errors=1.96)
+    assert all(found["gain"] > 0 for found in seen)
     assert gate[:, 0].sum() == 0
 
 
