@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from augforge import catalog
 from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.tasks import Task
 from augforge.types import Examples
@@ -29,6 +30,31 @@ def data_root() -> Path:
     if not root or not Path(root).is_dir():
         pytest.skip("AUGFORGE_DATA does not name a folder with the real data sets")
     return Path(root)
+
+
+@dataclass
+class Means:
+    """A stand-in for a representation: the mean of each channel over a grid of 2 x 2, times `gain`."""
+
+    space: ClassVar[str] = "image"
+    gain: float = 1.0
+
+    def fit(self, base, rng):
+        return self
+
+    def embed(self, x):
+        x = torch.stack([torch.nn.functional.adaptive_avg_pool2d(p.float(), 2) for p in x])
+        return self.gain * x.flatten(1)
+
+
+@pytest.fixture
+def means(monkeypatch):
+    """The class, which the catalog knows as the representation "means"."""
+    monkeypatch.setitem(catalog.REPRESENTATIONS, "means", f"{__name__}:Means")
+    real = catalog.part_class
+    pick = lambda name, kind="synthesizer": Means if name == "means" else real(name, kind)  # noqa: E731
+    monkeypatch.setattr(catalog, "part_class", pick)
+    return Means
 
 
 # What the tests of the benchmark compare on and with

@@ -1,12 +1,10 @@
 import json
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from augforge import catalog
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import ArrayPictures, FeatureBank
@@ -16,30 +14,6 @@ from augforge.types import Examples, InputError
 CLASSES = ("cat", "dog", "car", "bus", "oak")
 SUPERCLASSES = ("animal", "animal", "vehicle", "vehicle", "plant")
 D = 12
-
-
-@dataclass
-class Means:
-    """A stand-in for a representation: the mean of each channel over a grid of 2 x 2, times `gain`."""
-
-    space: ClassVar[str] = "image"
-    gain: float = 1.0
-
-    def fit(self, base, rng):
-        return self
-
-    def embed(self, x):
-        x = torch.stack([torch.nn.functional.adaptive_avg_pool2d(p.float(), 2) for p in x])
-        return self.gain * x.flatten(1)
-
-
-@pytest.fixture
-def _known(monkeypatch):
-    """Means in the catalog, as saving wants it."""
-    monkeypatch.setitem(catalog.REPRESENTATIONS, "means", f"{__name__}:Means")
-    real = catalog.part_class
-    pick = lambda name, kind="synthesizer": Means if name == "means" else real(name, kind)  # noqa: E731
-    monkeypatch.setattr(catalog, "part_class", pick)
 
 
 def features(shot=3, seed=0):
@@ -70,9 +44,9 @@ class Counting(Prototype):
         return super().scores(support, query)
 
 
-def test_pictures_are_embedded_scored_and_ranked():
+def test_pictures_are_embedded_scored_and_ranked(means):
     bank = pictures()
-    predictor = make_predictor(bank, Prototype(temperature=1e4), Means())
+    predictor = make_predictor(bank, Prototype(temperature=1e4), means())
     rows = torch.tensor([0, 5, 9])
     found = predictor.predict(bank.examples(rows).x)
     assert [ranking[0][0] for ranking in found] == ["cat", "car", "oak"]
@@ -118,24 +92,23 @@ def test_only_the_classes_of_the_shortlist_are_scored():
     assert [ranking[0][0] for ranking in found] == [CLASSES[k] for k in bank.y.tolist()]
 
 
-def test_a_shortlist_needs_superclasses():
+def test_a_shortlist_needs_superclasses(means):
     with pytest.raises(InputError, match="no column 'superclass'"):
-        make_predictor(pictures(), Prototype(), Means(), shortlist=1)
+        make_predictor(pictures(), Prototype(), means(), shortlist=1)
     bank = features()
     bank.groups["superclass"] = ("animal", "plant", *bank.groups["superclass"][2:])
     with pytest.raises(InputError, match="class 'cat' has rows of the superclasses 'animal' and 'plant'"):
         make_predictor(bank, Prototype(), shortlist=1)
 
 
-@pytest.mark.usefixtures("_known")
-def test_saving_and_loading_go_on(tmp_path):
+def test_saving_and_loading_go_on(tmp_path, means):
     bank = pictures()
-    predictor = make_predictor(bank, Logistic(C=0.5), Means(gain=0.01))
+    predictor = make_predictor(bank, Logistic(C=0.5), means(gain=0.01))
     save_predictor(predictor, tmp_path / "deep" / "saved")
     loaded = load_predictor(tmp_path / "deep" / "saved")
     x = bank.examples(torch.arange(4)).x
     assert loaded.predict(x) == predictor.predict(x)
-    assert (loaded.classes, loaded.classifier, loaded.representation) == (CLASSES, Logistic(C=0.5), Means(gain=0.01))
+    assert (loaded.classes, loaded.classifier, loaded.representation) == (CLASSES, Logistic(C=0.5), means(gain=0.01))
 
 
 def test_features_weights_and_superclasses_are_saved_too(tmp_path):

@@ -1,36 +1,11 @@
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 import pytest
 import torch
 
-from augforge import catalog
 from augforge.data.banks import FeatureBank
 from augforge.data.features import write_features
 
-
-@dataclass
-class Means:
-    """A stand-in for a representation: the mean of each channel over a grid of 2 x 2."""
-
-    space: ClassVar[str] = "image"
-
-    def fit(self, base, rng):
-        return self
-
-    def embed(self, x):
-        return torch.stack([torch.nn.functional.adaptive_avg_pool2d(p.float(), 2) for p in x]).flatten(1)
-
-
-@pytest.fixture(autouse=True)
-def _known(monkeypatch):
-    monkeypatch.setitem(catalog.REPRESENTATIONS, "means", f"{__name__}:Means")
-    real = catalog.part_class
-    pick = lambda name, kind="synthesizer": Means if name == "means" else real(name, kind)  # noqa: E731
-    monkeypatch.setattr(catalog, "part_class", pick)
-
-
+pytestmark = pytest.mark.usefixtures("means")
 PART = ("--representation", "means")
 
 
