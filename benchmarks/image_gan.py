@@ -8,8 +8,9 @@ FOLDER is what `augforge fit image-gan` left. "cnn" is DAGAN's own comparison wi
 CNN trained from scratch on real + classical + GAN against real + classical alone, on the same classes, support rows,
 steps and test rows. "quality" gives, for pictures made of one picture of each novel class, Fréchet and kernel
 distance, precision, recall, density and coverage against the other real ones, beside those of classical augmentation
-of the same parents to the same count and of other real rows; how diverse classes are; and how near made pictures lie
-to the pictures that were trained on. `--part val` looks at validation classes: what is chosen is chosen there.
+of the same parents to the same count, of half of each and of other real rows; how diverse classes are; and how near
+made pictures lie to the pictures that were trained on. `--part val` looks at validation classes: what is chosen is
+chosen there.
 `--record` adds rows to results/image_gan.jsonl.
 """
 
@@ -123,16 +124,14 @@ def cnn_rows(right: dict[str, list[Tensor]], clusters: Tensor, facts: dict[str, 
 def by_quality(part: Any, task: Any, bank: Any, representation: Any) -> list[dict[str, Any]]:
     """Distances, coverage, diversity and memorisation, of made, classical and other real rows alike."""
     support, others, ids = drawn(bank, 0, 1, 0)
-    rest = (
-        torch.arange(len(others)) % 2 == 0
-    )  # half of the real rows stand where made ones stand, the other half is compared with
+    # Half of the real rows stand where made ones stand, the other half is compared with.
+    rest = torch.arange(len(others)) % 2 == 0
     real, held_out = others.take(rest), others.take(~rest)
     each = len(held_out) // len(ids)
-    sets = {
-        "image-gan": made_of(part, support, each, 0),
-        "classical": made_of(Classical(preset="handwriting"), support, each, 0),
-        "other real rows": held_out,
-    }
+    made = made_of(part, support, each, 0)
+    classical = made_of(Classical(preset="handwriting"), support, each, 0)
+    sets = {"image-gan": made, "classical": classical, "half of each": alternating(made, classical),
+            "other real rows": held_out}  # fmt: skip
     features = representation.embed(real.x)
     train_rows = torch.arange(0, len(task.base.y), 4)
     train = representation.embed(task.base.examples(train_rows).x)
@@ -151,6 +150,13 @@ def by_quality(part: Any, task: Any, bank: Any, representation: Any) -> list[dic
         found.append(row)
         print(row, flush=True)
     return found
+
+
+def alternating(a: Examples, b: Examples) -> Examples:
+    """The even rows of `a` and the odd ones of `b`, which have the same labels."""
+    even = torch.arange(0, len(a), 2)
+    odd = torch.arange(1, len(b), 2)
+    return Examples(torch.cat([a.x[even], b.x[odd]]), torch.cat([a.y[even], b.y[odd]]))
 
 
 def sheet(part: Any, bank: Any, path: Path) -> None:
