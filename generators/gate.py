@@ -28,14 +28,11 @@ _LOGISTIC = Logistic(C=5.0, normalise="spread")
 Judged = tuple[Tensor, Lesson, Callable[[Tensor], Tensor]]  # rows [n, d], episodes, and the scores of some of these
 
 
-def settle(
-    judged: Sequence[Judged], centre: Tensor, with_votes: bool, errors: float
-) -> tuple[Tensor, list[dict[str, float]]]:
+def settle(judged: Sequence[Judged], centre: Tensor, with_votes: bool) -> tuple[Tensor, list[dict[str, float]]]:
     """The gate [5, 3] - open, the plain classifier behind it, the vote of logistic regression - and what was seen.
 
     Each of `judged` gives the scores [e, q, way] of imagination for the episodes [e] of its lesson. The gate opens for
-    a gain of more than `errors` of its standard errors: fewer are risk enough where a vote stands by. The error is that
-    of other classes, not of other episodes of the same: novel ones are others.
+    a gain of more than its standard error, which is that of other classes, not of other episodes of the same.
     """
     gate, seen = torch.zeros(len(SHOTS), 3), []
     gate[:, 1] = 1
@@ -48,7 +45,7 @@ def settle(
         behind, best = int(plain.mean(1).argmax()), int(voted.mean(1).argmax())
         gain = voted[best] - plain[behind]
         mean, error = float(gain.mean()), error_over(classes, gain)
-        gate[i] = torch.tensor([float(mean > errors * error), behind, VOTES[best]])
+        gate[i] = torch.tensor([float(mean > error), behind, VOTES[best]])
         seen.append({"shot": shot, "gain": 100 * mean, "error": 100 * error, "open": float(gate[i, 0]),
                      "plain": behind, "vote": VOTES[best]})  # fmt: skip
     return gate, seen

@@ -228,7 +228,7 @@ class Hallucinator:
                 i = SHOTS.index(lesson.shot)
                 weights[i] = min(float(weights[i]), weight)
         self.row_weights_ = torch.where(weights.isinf(), 0, weights)
-        self.gate_, self.history = settle(judged, centre, with_votes=True, errors=1.0)
+        self.gate_, self.history = settle(judged, centre, with_votes=True)
         self.centre_ = centre
 
     def build(self, facts: dict[str, int]) -> None:

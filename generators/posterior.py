@@ -202,7 +202,7 @@ class Posterior:
             lessons = [lesson.first(_CLASSES_TRIED) for lesson in lessons]
             judged = [(x, lesson, partial(_scores, model, x, lesson)) for lesson in lessons]
             self.centre_ = base_centre(folds)
-            self.gate_, seen = settle(judged, self.centre_, with_votes=False, errors=1.96)
+            self.gate_, seen = settle(judged, self.centre_, with_votes=False)
             self.history += seen
 
     def build(self, facts: dict[str, int]) -> None:

@@ -45,7 +45,7 @@ def test_the_gate_opens_for_what_is_always_right() -> None:
     x, y = clouds()
     lessons = draw_lessons(y, 5, 40, 0)
     judged = [(x, lesson, lambda e, lesson=lesson: 1000 * right_for_certain(lesson, e)) for lesson in lessons]
-    gate, seen = settle(judged, CENTRE, with_votes=True, errors=1.0)
+    gate, seen = settle(judged, CENTRE, with_votes=True)
     shots = [lesson.shot for lesson in lessons]
     assert all(gate[SHOTS.index(shot), 0] == 1 for shot in shots)
     assert [found["shot"] for found in seen] == shots
@@ -62,7 +62,7 @@ def test_the_gate_closes_for_noise_and_for_shots_that_were_not_seen(with_votes: 
         return 1e4 * torch.randn(right_for_certain(lesson, episodes).shape, generator=generator)
 
     judged = [(x, lesson, lambda e, lesson=lesson: noise(lesson, e)) for lesson in lessons]
-    gate, _ = settle(judged, CENTRE, with_votes=with_votes, errors=1.96)
+    gate, _ = settle(judged, CENTRE, with_votes=with_votes)
     assert gate[:, 0].sum() == 0
 
 
@@ -90,7 +90,7 @@ def test_a_gain_on_one_class_of_twelve_opens_no_gate():
         return scores + 1000 * truth
 
     judged = [(x, lesson, lambda e, lesson=lesson: knows_one(lesson, e)) for lesson in lessons]
-    gate, seen = settle(judged, CENTRE, with_votes=False, errors=1.96)
+    gate, seen = settle(judged, CENTRE, with_votes=False)
     assert all(found["gain"] > 0 for found in seen)
     assert gate[:, 0].sum() == 0
 
@@ -100,7 +100,7 @@ def test_a_vote_repairs_a_judge_that_says_nothing() -> None:
     lessons = draw_lessons(y, 5, 40, 0)
     judged = [(x, lesson, lambda e, lesson=lesson: torch.zeros_like(right_for_certain(lesson, e)))
               for lesson in lessons]  # fmt: skip
-    gate, _ = settle(judged, CENTRE, with_votes=True, errors=1.0)
+    gate, _ = settle(judged, CENTRE, with_votes=True)
     assert (gate[[SHOTS.index(lesson.shot) for lesson in lessons], 2] > 0).all()
     assert set(gate[:, 2].tolist()) <= set(VOTES)
 

@@ -50,7 +50,7 @@ def _brief():
     """Few episodes, and a gate that is open without being asked: tests/generators/test_gate.py asks it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_EPISODES", 40)
-        patch.setattr(module, "settle", lambda judged, centre, with_votes, errors: (GATE.clone(), []))
+        patch.setattr(module, "settle", lambda judged, centre, with_votes: (GATE.clone(), []))
         yield
 
 
