@@ -29,6 +29,7 @@ from augforge.types import InputError
 NUMBERS = ("SCALE", "POWER", "NOISE", "TILT", "SPREAD", "BIAS", "WEIGHT", "WEIGHT_SLOPE")
 SCALE, POWER, NOISE, TILT, SPREAD, BIAS, WEIGHT, WEIGHT_SLOPE = range(len(NUMBERS))
 NO_SPREAD = math.log(1e9)  # rows that a guess counts as where a class's own spread is not to be heard
+_HEARD = 19.0  # rows beyond the first whose spread is heard at most
 _ROWS_AT_ONCE = 2048  # more do not stay in the cache
 _LEAST = 1e-12  # a smaller share is none
 
@@ -157,7 +158,9 @@ class TwoCovariance(nn.Module):
 def predictive(psi: Tensor, numbers: Tensor, z: Tensor, counts: Tensor, scatter: Tensor | None,
                mixture: tuple[Tensor, float] | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Mean and variance [..., r] of what comes next of classes with mean `z` [..., r], `counts` [...] rows and the sum
-    of squares `scatter` [..., r] of their rows round the mean (None: their own spread is not heard).
+    of squares `scatter` [..., r] of their rows round the mean (None: their own spread is not heard). It is heard as if
+    of 20 rows at most, as numbers are learnt on no more: base classes, whose rows the backbone drew together, would
+    otherwise take all queries.
 
     `psi` [..., r] and `numbers` [..., 1, 8] may be of several models at once. `mixture` is class means [c, r] round
     which, in parts tau of psi, a class lies.
@@ -167,8 +170,9 @@ def predictive(psi: Tensor, numbers: Tensor, z: Tensor, counts: Tensor, scatter:
     psi = torch.exp(number[SCALE] + middle + (1 + number[POWER]) * (level - middle))
     s = torch.ones_like(number[SPREAD])
     if scatter is not None:
-        guess = torch.exp(number[SPREAD])
-        s = (guess + scatter) / (guess + (n - 1).clamp(min=0))
+        guess, more = torch.exp(number[SPREAD]), (n - 1).clamp(min=0)
+        heard = more.clamp(max=_HEARD)
+        s = (guess + scatter * torch.where(more > heard, heard / more, 1)) / (guess + heard)
     own = s * torch.exp(number[NOISE])
     tilt = torch.exp(-number[TILT] * (level - middle))
     if mixture is None:

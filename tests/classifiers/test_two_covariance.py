@@ -232,3 +232,16 @@ def test_what_cannot_be_learnt_from_is_refused():
         tc.check_enough(tc.gather(x, torch.zeros(9, dtype=torch.int64)), "something")
     with pytest.raises(InputError, match="shrinkage over 0"):
         learnt(torch.cat([x, x], 1), y, shrinkage=0.0)
+
+
+def test_a_class_of_hundreds_of_rows_is_heard_like_one_of_twenty():
+    """Else base classes, whose rows the backbone drew together, take all queries."""
+    numbers = torch.zeros(1, 8, dtype=torch.float64)
+    numbers[0, tc.SPREAD] = math.log(50)
+    psi, z = torch.ones(1, 3, dtype=torch.float64), torch.zeros(4, 3, dtype=torch.float64)
+    counts = torch.tensor([2.0, 20, 21, 500], dtype=torch.float64)
+    narrow = 0.25 * (counts - 1)[:, None] * torch.ones(3)  # the sum of squares of classes a quarter as wide as others
+    numbers[0, tc.SCALE] = 30.0  # the prior says nothing: what is left of the variance is the class's own
+    own = tc.predictive(psi, numbers, z, counts, narrow)[1][:, 0] / (1 + 1 / counts)
+    expected = [(50 + 0.25 * n) / (50 + n) for n in (1, 19, 19, 19)]
+    torch.testing.assert_close(own, torch.tensor(expected, dtype=torch.float64))
