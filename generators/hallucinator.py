@@ -96,9 +96,6 @@ class Hallucinator:
     posteriors, weighed alike. `rank` is how many coordinates are kept of wider features, `way` that of episodes (0:
     20 where there are so many classes, else 5). `noise_scale` multiplies the spread of draws.
 
-    Scores are for classes with about as many rows each: beside base classes of hundreds of rows they hardly ever name
-    a new one of a few (docs/imagine.md); `posterior` does.
-
     Draws carry a weight each, as those of the posterior do: 0 where nearest means did not surely gain from `made` of
     them. `history` tells what was seen while fitting.
     """
