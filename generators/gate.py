@@ -63,7 +63,8 @@ def _right(x: Tensor, lesson: Lesson, scores: Callable[[Tensor], Tensor], centre
     """The part of right answers for each class of each episode, by plain classifiers [3, e * way] and by imagination
     with votes [v, e * way].
     """
-    plain, voted = [], []
+    plain: list[Tensor] = []
+    voted: list[Tensor] = []
     labels = torch.arange(lesson.way, device=x.device).repeat_interleave(lesson.shot)
     target = lesson.target(lesson.way)
     for episodes in torch.arange(len(lesson.support), device=x.device).split(_EPISODES_AT_ONCE):
