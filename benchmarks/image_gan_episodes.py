@@ -6,8 +6,8 @@ The episodes are of one shot, within one alphabet. Every support row has `--made
 together weigh `--share` times what the real one does, as in `augforge bench --share`; without it twenty rows weigh as
 twenty and drown the real one. The share was chosen on validation classes (`--part val`). Arms: nothing, classical
 augmentation, the GAN, the GAN without noise, which makes one and the same picture of a parent, and half of the share
-for each of classical and GAN; gains over nothing, classical and the GAN without noise, with intervals over classes
-drawn anew. Rows go to results/image_gan_episodes.jsonl.
+for each of classical and GAN; gains over nothing, classical and the GAN without noise, with intervals over alphabets
+drawn anew, since classes of one episode gain at each other's cost. Rows go to results/image_gan_episodes.jsonl.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def measured(part: Any, bank: Any, representation: Any, options: argparse.Namesp
         found = made_features(maker, bank, representation, options.made, used)
         made[name] = torch.zeros(len(x), *found.shape[1:]).index_copy(0, used, found)
     made["classical + image-gan"] = torch.cat([made["classical"], made["image-gan"]], 1)
-    clusters = torch.stack([episode.classes for episode in episodes]).numpy()
+    clusters = torch.stack([group[episode.support[:, 0]] for episode in episodes]).numpy()  # as `augforge bench` does
     rows = []
     for name, classifier in (("prototype", Prototype()), ("matching", Matching())):
         right = {arm: hits(classifier, x, made.get(arm), episodes, options.share) for arm in ("nothing", *made)}
