@@ -5,12 +5,14 @@
 FOLDER is what train_representation.py left. Every gain is over the plain classifier (nearest mean, its cosine form,
 SimpleShot, logistic regression) that was best on the validation classes at that number of shots, on the same
 episodes, pooled over training seeds, with an interval over classes. Appends to
-benchmarks/results/imagination.jsonl and prints a table. `--arms` takes names of ARMS, by default all.
+benchmarks/results/imagination.jsonl and prints a table. `--arms` takes names of ARMS, by default all. With a folder
+`--kept`, what was fitted and judged stays there, and the same command after a break goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +65,12 @@ def main() -> None:
     task = open_bed(options.folder, options.task, options.data_root, options.views)
     shots = tuple(map(int, options.shot.split(",")))
     plan = Plan(way=options.way, shots=shots, query=options.query, trials=options.trials)
-    chosen, val = _plain(task, plan)
+    chosen, val = _plain(task, plan, options.kept)
     names = list(ARMS) if options.arms is None else options.arms.split(";")
     recipes = [_recipe(name, _alpha(task, plan) if name == "calibration, tuned" else None) for name in names]
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    found = run_seeds(task, recipes, plan, seeds) if len(seeds) > 1 else run(task, recipes, plan)
+    found = (run_seeds(task, recipes, plan, seeds, options.kept, _progress) if len(seeds) > 1
+             else run(task, recipes, plan, options.kept, _progress))  # fmt: skip
     rows = _rows(found, chosen)
     for row in rows:
         print(f"{row['synthesizer']:34.34} {row['classifier']:10.10} {row['shot']!s:>3} {row['accuracy']:7.2f} "
@@ -89,15 +92,20 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--arms", help="names of ARMS with semicolons [default: all]")
+    parser.add_argument("--kept", type=Path, help="where to keep what a broken-off run has measured")
     parser.add_argument("--data-root", type=Path)
     return parser.parse_args()
 
 
-def _plain(task: Task, plan: Plan) -> tuple[dict[Any, Arm], Results]:
+def _progress(done: int, total: int, what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {done}/{total} {what}", flush=True)
+
+
+def _plain(task: Task, plan: Plan, kept: Path | None) -> tuple[dict[Any, Arm], Results]:
     """The best plain arm on novel classes as chosen on the validation classes, at each number of shots."""
     recipes = [Recipe(None, Nothing(), _classifier(name), names=("features", None, name)) for name in PLAIN]
-    val = run(task, recipes, Plan(plan.way, plan.shots, min(plan.query, 10), min(600, plan.trials), part="val"))
-    novel = run(task, recipes, plan)
+    val = run(task, recipes, Plan(plan.way, plan.shots, min(plan.query, 10), min(600, plan.trials), part="val"), kept)
+    novel = run(task, recipes, plan, kept)
     by_name = {(arm.recipe.shown()["classifier"], arm.shot): arm for arm in novel.arms}
     chosen = {shot: by_name[arm.recipe.shown()["classifier"], shot] for shot, arm in best_plain(val.arms).items()}
     for row in novel.rows:
