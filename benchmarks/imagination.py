@@ -4,9 +4,10 @@
 
 FOLDER is what train_representation.py left. Every gain is over the plain classifier (nearest mean, its cosine form,
 SimpleShot, logistic regression) that was best on the validation classes at that number of shots, on the same
-episodes, pooled over training seeds, with an interval over classes. Appends to
-benchmarks/results/imagination.jsonl and prints a table. `--arms` takes names of ARMS, by default all. With a folder
-`--kept`, what was fitted and judged stays there, and the same command after a break goes on where it was.
+episodes, pooled over training seeds, with an interval over classes; with `--views` also over the best on features of
+one view. Appends to benchmarks/results/imagination.jsonl and prints a table. `--arms` takes names of ARMS, by default
+all. With a folder `--kept`, what was fitted and judged stays there, and the same command after a break goes on where
+it was.
 """
 
 from __future__ import annotations
@@ -65,19 +66,22 @@ def main() -> None:
     task = open_bed(options.folder, options.task, options.data_root, options.views)
     shots = tuple(map(int, options.shot.split(",")))
     plan = Plan(way=options.way, shots=shots, query=options.query, trials=options.trials)
-    chosen, val = _plain(task, plan, options.kept)
+    chosen, nothing = _plain(task, plan, options.kept)
     names = list(ARMS) if options.arms is None else options.arms.split(";")
     recipes = [_recipe(name, _alpha(task, plan) if name == "calibration, tuned" else None) for name in names]
     seeds = [int(seed) for seed in options.seeds.split(",")]
     found = (run_seeds(task, recipes, plan, seeds, options.kept, _progress) if len(seeds) > 1
              else run(task, recipes, plan, options.kept, _progress))  # fmt: skip
-    rows = _rows(found, chosen)
+    plain = {"best": chosen}
+    if options.views and (options.folder / "train.safetensors").exists():  # what the views are worth by themselves
+        alone = open_bed(options.folder, options.task, options.data_root)
+        plain["one_view"] = _plain(alone, plan, options.kept)[0]
+    rows = [*_rows(nothing, plain), *_rows(found, plain)]
     for row in rows:
         print(f"{row['synthesizer']:34.34} {row['classifier']:10.10} {row['shot']!s:>3} {row['accuracy']:7.2f} "
               f"{row['gain_best']:+6.2f} {row['gain_best_ci95']} {row['best_plain']} "
-              f"{row['worth_best'] if row['exact'] else ''}", flush=True)  # fmt: skip
-    append(RESULTS / "imagination.jsonl", [*_told(val), *rows], {"bed": options.bed or options.folder.name,
-                                                                  "views": options.views})  # fmt: skip
+              f"{row['worth_best'] if row['exact'] else ''} {row.get('gain_one_view', '')}", flush=True)  # fmt: skip
+    append(RESULTS / "imagination.jsonl", rows, {"bed": options.bed or options.folder.name, "views": options.views})
 
 
 def _options() -> argparse.Namespace:
@@ -138,19 +142,22 @@ def _recipe(name: str, alpha: float | None = None) -> Recipe:
     return Recipe(None, made, judge, 20, options=bank, names=("features", shown, classifier))
 
 
-def _rows(found: Results, chosen: dict[Any, Arm]) -> list[dict[str, Any]]:
-    """The rows of a table, each with its gain over the chosen plain classifier and what it is worth in shots."""
-    shots = list(chosen)
-    curve = np.array([chosen[shot].correct.mean() for shot in shots])
-    draws = np.stack([_draws(chosen[shot]) for shot in shots], 1)
-    rows = []
-    for row, arm in zip(found.rows, found.arms, strict=True):
-        plain = chosen[arm.shot]
-        over = statistics.class_interval(arm.correct - plain.correct, arm.trials.clusters)
-        worth = shot_worth(float(arm.correct.mean()), _draws(arm), shots, curve, draws)
-        row |= {"gain_best": percent(over.value), "gain_best_ci95": ends(over), "worth_best": worth.words(),
-                "best_plain": plain.recipe.shown()["classifier"]}  # fmt: skip
-        rows.append(row)
+def _rows(found: Results, plain: dict[str, dict[Any, Arm]]) -> list[dict[str, Any]]:
+    """The rows of a table, each with its gain over chosen plain classifiers and what it is worth in their shots.
+
+    `plain` has, by name, one for each number of shots: on the same features ("best"), on those of one view.
+    """
+    rows = [dict(row) for row in found.rows]
+    for name, chosen in plain.items():
+        shots = list(chosen)
+        curve = np.array([chosen[shot].correct.mean() for shot in shots])
+        draws = np.stack([_draws(chosen[shot]) for shot in shots], 1)
+        for row, arm in zip(rows, found.arms, strict=True):
+            over = statistics.class_interval(arm.correct - chosen[arm.shot].correct, arm.trials.clusters)
+            worth = shot_worth(float(arm.correct.mean()), _draws(arm), shots, curve, draws)
+            row |= {f"gain_{name}": percent(over.value), f"gain_{name}_ci95": ends(over),
+                    f"worth_{name}": worth.words()}  # fmt: skip
+            row[f"{name}_plain"] = chosen[arm.shot].recipe.shown()["classifier"]
     return _told(Results(found.task, found.plan, rows, found.arms, found.classes))
 
 
