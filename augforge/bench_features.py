@@ -95,14 +95,14 @@ def _embedded(
     representation: Representation, banks: Sequence[AnyBank], options: BankOptions, cache: Path | None, device: str
 ) -> Features:
     """Base, part and, where it is given, val: embedded on the device, and brought back."""
-    views = _views(options)
+    views = preset_views(options)
     sides = [embed_sides(representation, bank, options, cache, device, views) for bank in banks]
     support_base, (support, query) = sides[0][0], sides[1]
     mean = reduce(support_base.x.double(), "n d -> d", "mean").float()
     of_support = options if options.sides != "query" else replace(options, views="none")
 
     def embed(pictures: Tensor | list[Tensor]) -> Tensor:
-        made = embed_bank(representation, _as_bank(pictures), of_support, None, device, _views(of_support))
+        made = embed_bank(representation, _as_bank(pictures), of_support, None, device, preset_views(of_support))
         return normalised_rows(made.x, options.normalise, mean)
 
     known = [support_base, support, query, *(side[0] for side in sides[2:])]
@@ -153,7 +153,7 @@ def _as_bank(pictures: Tensor | list[Tensor]) -> ArrayPictures:
     )
 
 
-def _views(options: BankOptions) -> Views | None:
+def preset_views(options: BankOptions) -> Views | None:
     """What a `views` that is the name of a classical preset means."""
     from augforge.generators.classical import PRESETS, Classical
 

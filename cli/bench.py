@@ -29,7 +29,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--normalise", default="none", show_default=True, metavar="HOW",
               help="Of features: none, l2, centred-l2, power.")  # fmt: skip
 @click.option("--views", default="none", show_default=True, metavar="NAME",
-              help="Views of a picture to average: none, flip, flip-shift, or a preset of classical.")  # fmt: skip
+              help="Views of a picture to average: none, flip, flip-shift, flip-shift-wide, "
+              "or a preset of classical.")  # fmt: skip
 @click.option("--made", default="20", show_default=True, metavar="N[,N]", help="Rows made of each class.")
 @click.option("--share", "shares", multiple=True, metavar="[NAME=]S[,S]", help="What the made rows of a class weigh "
               "together: 0.5 is half of what its real ones do; of the method NAME, or of all others [default: each row "

@@ -34,6 +34,8 @@ NORMALISATIONS = ("none", "l2", "centred-l2", "power")
 MADE_BY = "made_by"  # the column of a feature bank that names the weights
 _ROWS_AT_ONCE = 1024
 _SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+_CORNERS = ((2, 2), (2, -2), (-2, 2), (-2, -2))
+_SHIFTED = {"none": _SHIFTS[:1], "flip": _SHIFTS[:1], "flip-shift": _SHIFTS, "flip-shift-wide": (*_SHIFTS, *_CORNERS)}
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,12 @@ class BankOptions:
     """How a bank of features is made.
 
     `views` is what is averaged: "none", "flip" (2 views), "flip-shift" (10: flipped or not, five places a sixteenth
-    of the side apart) or any other name, with a callable of that name given to `embed_bank` for `n_views` views
-    beside the picture itself. `sides` says which rows of an episode use the averaged features: both, support or
-    query; the others use those of the picture alone. `normalise` is none, l2, centred-l2 (minus the mean of the base
-    features, then l2) or power (square root of the positive part, then l2). `precision` is float32, bfloat16, or
-    auto: bfloat16 where the machine multiplies it in hardware.
+    of the side apart), "flip-shift-wide" (18: four corners twice as far too, and the picture is mirrored at its border,
+    as in training, where that of "flip-shift" is repeated) or any other name, with a callable of that name given to
+    `embed_bank` for `n_views` views beside the picture itself. `sides` says which rows of an episode use the averaged
+    features: both, support or query; the others use those of the picture alone. `normalise` is none, l2, centred-l2
+    (minus the mean of the base features, then l2) or power (square root of the positive part, then l2). `precision`
+    is float32, bfloat16, or auto: bfloat16 where the machine multiplies it in hardware.
     """
 
     normalise: Normalise = "none"
@@ -80,8 +83,8 @@ def embed_bank(
     options = BankOptions() if options is None else options
     if bank.space != "image":
         raise InputError("this bank holds features already; a representation embeds pictures")
-    if options.views not in ("none", "flip", "flip-shift") and views is None:
-        raise InputError(f"views={options.views!r} is unknown; expected none, flip, flip-shift or a classical preset")
+    if options.views not in _SHIFTED and views is None:
+        raise InputError(f"views={options.views!r} is unknown; expected {', '.join(_SHIFTED)} or a classical preset")
     digest = made_by(representation)
     path = None
     facts = {MADE_BY: digest, "precision": str(_dtype(options, device)), "views": options.views,
@@ -196,10 +199,10 @@ def _to(x: Any, device: str) -> Any:
 
 def _views(x: Tensor, rows: Tensor, options: BankOptions, views: Views | None) -> Iterator[Tensor]:
     """The views of pictures [n, c, h, w], one batch after the other."""
-    if options.views in ("none", "flip", "flip-shift"):
+    if options.views in _SHIFTED:
         reach = max(1, min(x.shape[2:]) // 16)
-        for down, right in _SHIFTS if options.views == "flip-shift" else _SHIFTS[:1]:
-            shifted = _shifted(x, down * reach, right * reach)
+        for down, right in _SHIFTED[options.views]:
+            shifted = _shifted(x, down * reach, right * reach, options.views == "flip-shift-wide")
             yield shifted
             if options.views != "none":
                 yield shifted.flip(3)
@@ -217,14 +220,23 @@ def _views_of_list(x: list[Tensor], rows: Tensor, options: BankOptions, views: V
         yield [picture[0] for picture in view]
 
 
-def _shifted(x: Tensor, down: int, right: int) -> Tensor:
-    """Pictures [n, c, h, w] moved by whole pixels, with the border repeated."""
+def _shifted(x: Tensor, down: int, right: int, mirrored: bool) -> Tensor:
+    """Pictures [n, c, h, w] moved by whole pixels, with the border repeated, or the picture mirrored at it."""
     if not (down or right):
         return x
-    height, width = x.shape[2:]
-    rows = (torch.arange(height, device=x.device) - down).clamp(0, height - 1)
-    columns = (torch.arange(width, device=x.device) - right).clamp(0, width - 1)
+    rows, columns = (
+        _places(side, by, mirrored).to(x.device) for side, by in zip(x.shape[2:], (down, right), strict=True)
+    )
     return x[:, :, rows][:, :, :, columns]
+
+
+def _places(side: int, by: int, mirrored: bool) -> Tensor:
+    """Where the pixels [side] of a row or column that moved `by` pixels come from."""
+    place = torch.arange(side) - by
+    if mirrored:
+        place = place.abs()
+        place = torch.where(place >= side, 2 * (side - 1) - place, place)
+    return place.clamp(0, side - 1)
 
 
 def _read(path: Path, facts: dict[str, Any], n: int) -> Tensor | None:

@@ -129,6 +129,17 @@ def test_a_shift_repeats_the_border(bank):
     assert torch.allclose(embed_bank(part, bank, replace(PLAIN, views="flip-shift")).x, expected, atol=1e-4)
 
 
+def test_a_wide_shift_mirrors_at_the_border(bank):
+    part = Projection()
+    x = bank.examples(torch.arange(30)).x
+    far = torch.nn.functional.pad(x.float(), (2, 2, 2, 2), mode="reflect")
+    places = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (2, 2), (2, -2), (-2, 2), (-2, -2)]
+    height, width = x.shape[2:]
+    moved = [far[:, :, 2 - down : 2 - down + height, 2 - right : 2 - right + width] for down, right in places]
+    expected = torch.stack([part.embed(v) + part.embed(v.flip(3)) for v in moved]).sum(0) / 18
+    assert torch.allclose(embed_bank(part, bank, replace(PLAIN, views="flip-shift-wide")).x, expected, atol=1e-4)
+
+
 def test_pictures_of_several_sizes(bank):
     uneven = [torch.zeros(1, 8 + i, 9, dtype=torch.uint8) for i in range(4)]
     arrays = [picture.permute(1, 2, 0).numpy() for picture in uneven]
