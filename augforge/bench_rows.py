@@ -76,7 +76,8 @@ def measured(arm: Arm, seed: int) -> Row:
     top = float(np.mean([outcome.in_top5.mean() for outcome in arm.outcomes]))
     row: Row = {
         **recipe.shown(), "made": recipe.made, "weights": recipe.weights, "share": recipe.share,
-        "exact": recipe.exact, "control": arm.control, "way": trials.way, "shot": shots_name(arm.shot),
+        "exact": recipe.exact, "control": arm.control, "normalise": recipe.options.normalise,
+        "views": recipe.options.views, "way": trials.way, "shot": shots_name(arm.shot),
         "query": trials.rows.query.shape[2], "trials": len(trials),
         "accuracy": percent(alone.value), "ci95": ends(alone), "ci95_classes": ends(over_classes),
         "top5": percent(top), "f1": percent(by_class(counts, ids).macro_f1),

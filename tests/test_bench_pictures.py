@@ -6,14 +6,17 @@ from typing import ClassVar
 import pytest
 import torch
 
-from augforge import catalog, making_rows
+from augforge import catalog, chance, making_rows
 from augforge.bench_plan import Plan
 from augforge.benchmark import run
 from augforge.classifiers.prototype import Prototype
-from augforge.data.banks import take_rows
+from augforge.data.banks import FeatureBank, take_rows
+from augforge.generators.classical import Classical
+from augforge.generators.nothing import Nothing
 from augforge.making_rows import from_pictures, made_keys
 from augforge.prototype_episodes import Stacked
 from augforge.recipes import Recipe
+from augforge.representations.bank import BankOptions
 from augforge.tasks import Task
 from augforge.trials import Trials
 from augforge.types import Examples, InputError
@@ -132,6 +135,24 @@ def test_a_table_has_rows_of_such_methods(toys, task, tmp_path, single):
     again = run(task, [recipe], PLAN, None)
     accuracy = [[row["accuracy"] for row in r.rows] for r in (results, again)]
     assert accuracy[0] == accuracy[1]
+
+
+def test_views_of_a_preset_are_averaged_on_all_sides_and_told(toys, task):
+    """The same as a task of features that were averaged beforehand, bend by bend."""
+    options = BankOptions(views="handwriting", n_views=2, precision="float32")
+    recipe = Classical(preset="handwriting")
+
+    def averaged(bank):
+        x, rows = bank.examples(torch.arange(len(bank))).x, torch.arange(len(bank))
+        views = [recipe.apply(x, recipe.draw(chance.row_keys(i, "handwriting", rows))) for i in range(2)]
+        return FeatureBank(sum(_embed(v) / 255 for v in (x, *views)) / 3, bank.y, bank.classes)
+
+    plain = Recipe(toys.Pixels(), Nothing(), Prototype(), options=options)
+    rows = run(task, [plain], PLAN).rows
+    assert [(row["views"], row["normalise"]) for row in rows] == [("handwriting", "none")] * 2
+    known = Task("toy", averaged(task.base), None, averaged(task.novel))
+    beforehand = run(known, [Recipe(None, Nothing(), Prototype())], PLAN).rows
+    assert [row["accuracy"] for row in rows] == pytest.approx([row["accuracy"] for row in beforehand])
 
 
 def test_a_method_that_trains_is_trained_once_and_kept(toys, task, tmp_path):

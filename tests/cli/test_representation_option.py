@@ -46,6 +46,16 @@ def _features(folder):
     return open_source(folder / "features.safetensors")["all"]
 
 
+@pytest.mark.parametrize("views", ["handwriting", "flip-shift-wide"])
+def test_bench_averages_views_and_says_so(augforge, arrays, views):
+    how = ("--way", 3, "--shot", 1, "--query", 2, "--trials", 10, "--made", 2, "--json")
+    found = augforge("bench", arrays, *BY, *how, "--views", views).json()
+    assert {row["views"] for row in found["rows"]} == {views}
+    told = augforge("bench", arrays, *BY, *how, "--views", "handwritten")
+    assert told.code == 2
+    assert "views='handwritten' is unknown; expected none, flip, flip-shift, flip-shift-wide or a" in told.err
+
+
 def test_pictures_are_embedded_and_features_written(augforge, arrays, manifest_of, tmp_path):
     how = ("--with", "copies", "--per-class", 6, "--split", "test", "--class", "h", "--class", "i", "--include-real")
     told = augforge("synth", arrays, "--out", tmp_path / "out", *BY, *how, "--json").json()
