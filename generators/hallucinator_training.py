@@ -100,10 +100,22 @@ class Student(nn.Module):
             if shot > 1:
                 first = first[:, :, torch.arange(z.shape[2], device=z.device) % shot]
             made = self.net.rest(first, z)
-        rows = torch.cat([support, made if self.size == 1 else made.float() * self.size], 2)  # float32, as the support
+        rows, weight = self._enlarged(classifier, support, made)
         labels = torch.arange(way, device=rows.device).repeat_interleave(rows.shape[2]).expand(b, -1)
-        found = classifier.scores(Examples(rows.flatten(1, 2), labels), query)
+        found = classifier.scores(Examples(rows.flatten(1, 2), labels, weight=weight), query)
         return found if self.log_temperature is None else found * torch.exp(-self.log_temperature)
+
+    def _enlarged(self, classifier: Classifier, support: Tensor, made: Tensor) -> tuple[Tensor, Tensor | None]:
+        """All rows [b, way, n, d] in float32, as the support is, and their weights [b, way * n].
+
+        Prototypes ask only for means: there the mean of made rows, weighted by their number, stands for all of them.
+        """
+        if not isinstance(classifier, Prototype):
+            return torch.cat([support, made if self.size == 1 else made.float() * self.size], 2), None
+        (b, way, shot, _), count = support.shape, made.shape[2]
+        mean = made.float().sum(2, keepdim=True) * (self.size / count)
+        weight = torch.tensor([1.0] * shot + [float(count)], device=support.device)
+        return torch.cat([support, mean], 2), weight.repeat(way).expand(b, -1)
 
     def loss(self, classifier: Classifier, support: Tensor, query: Tensor, z: Tensor) -> Tensor:
         """The mean cross-entropy of queries [b, way, n_query, d], which lie class by class."""

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from augforge import chance
 from augforge.classifiers.feature_transforms import TRANSFORMS, Transform, transformed
@@ -42,7 +43,14 @@ from augforge.generators.lessons import (
     nearest_shot,
     row_weight,
 )
-from augforge.generators.predictive import check_numbers, joined, new_model, predictive_draws, predictive_scores
+from augforge.generators.predictive import (
+    check_numbers,
+    joined,
+    mapped_scores,
+    new_model,
+    predictive_draws,
+    predictive_scores,
+)
 from augforge.types import Bank, Examples, InputError, Space
 
 Prior = Literal["gaussian", "mixture"]
@@ -200,7 +208,8 @@ class Posterior:
             self.row_weights_[SHOTS.index(lesson.shot)] = weight
         if self.gated:
             lessons = [lesson.first(_CLASSES_TRIED) for lesson in lessons]
-            judged = [(x, lesson, partial(_scores, model, x, lesson)) for lesson in lessons]
+            mapped = model.mapped(x)
+            judged = [(x, lesson, partial(_scores, model, mapped, lesson)) for lesson in lessons]
             self.centre_ = base_centre(folds)
             self.gate_, seen = settle(judged, self.centre_, with_votes=False)
             self.history += seen
@@ -234,11 +243,12 @@ class Posterior:
         return self.model_
 
 
-def _scores(model: TwoCovariance, x: Tensor, lesson: Lesson, episodes: Tensor) -> Tensor:
-    """Scores [e, way * q, way] of some episodes of a lesson of rows [n, d]."""
+def _scores(model: TwoCovariance, mapped: Tensor, lesson: Lesson, episodes: Tensor) -> Tensor:
+    """Scores [e, way * q, way] of some episodes of a lesson of rows in the model's coordinates [n, r]."""
     rows, query = lesson.support[episodes].flatten(1), lesson.query[episodes].flatten(1)
-    labels = torch.arange(lesson.way, device=x.device).repeat_interleave(lesson.shot)
-    return predictive_scores([model], Examples(x[rows], labels.expand(len(rows), -1)), x[query])
+    labels = torch.arange(lesson.way, device=mapped.device).repeat_interleave(lesson.shot)
+    member = F.one_hot(labels).to(mapped).expand(len(rows), -1, -1)
+    return mapped_scores([model], [(mapped[rows], mapped[query])], member)
 
 
 def bend(model: TwoCovariance, scale: float, prior: Prior) -> None:

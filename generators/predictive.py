@@ -12,10 +12,11 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.classifiers.feature_transforms import Transform, lengths, restored
-from augforge.classifiers.two_covariance import WEIGHT, WEIGHT_SLOPE, Gathered, TwoCovariance
+from augforge.classifiers.two_covariance import NO_SPREAD, SPREAD, WEIGHT, WEIGHT_SLOPE, Gathered, TwoCovariance
 from augforge.classifiers.weighted import as_given, as_rows, class_means
 from augforge.generators.neighbours import feature_rows
 from augforge.generators.parents import choose_parents
+from augforge.nets import in_tiles
 from augforge.types import Examples, InputError
 
 _ROWS_AT_ONCE = 256  # rows drawn at a time, so that all that is done to them stays in the cache
@@ -113,9 +114,9 @@ def _draw(made: Tensor, mine: Tensor, model: TwoCovariance, known: Known, wanted
     """Write draws of one model to rows `mine` of `made` [n, d], as wanted: classes [n], support rows [n], keys [n]."""
     (label, chosen, keys), (features, rank), dtype = wanted, model.map.shape, known.x.dtype
     moved = model.transformed(known.x.to(torch.float64))
-    z = (moved - model.mean.to(moved)) @ model.map.to(moved)
-    mean, whole = known.mean(z), known.mean(moved)
-    scatter = known.sum((z - mean[known.y]).square() * known.weight[:, None])
+    whole = known.mean(moved)
+    mean = (whole - model.mean.to(moved)) @ model.map.to(moved)
+    scatter = _scatter(model, known, moved - whole[known.y])
     mu, variance = model.predictive(mean, known.counts, scatter)
     place, outside = model.places(mu, whole, mean, known.counts)
     wide = 0 if rank == features else features
@@ -127,6 +128,15 @@ def _draw(made: Tensor, mine: Tensor, model: TwoCovariance, known: Known, wanted
         noise = chance.normal(chance.fork(keys[some], "noise"), (rank + wide,)).to(known.x).mul_(deviation[label[some]])
         led = model.led(noise[:, :rank], noise[:, rank:] if wide else None).add_(place[label[some]])
         made.index_copy_(0, some, restored(led, model.transform, centre, length[chosen[some]]))
+
+
+def _scatter(model: TwoCovariance, known: Known, apart: Tensor) -> Tensor | None:
+    """The sum of squares [c, r] of each class, of rows [m, d] less their mean; None where no one hears of it."""
+    if float(model.numbers[SPREAD].detach()) >= NO_SPREAD:
+        return None
+    there = model.map.to(known.x)
+    z = in_tiles(lambda tile: tile @ there, apart.to(known.x))
+    return known.sum(z.square() * known.weight[:, None])
 
 
 def _models(models: Sequence[TwoCovariance], counts: Tensor, uniform: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -141,5 +142,5 @@ class WangHallucinator:
         used, place = torch.unique(parent, return_inverse=True)
         z = self.noise_scale * chance.normal(chance.fork(keys, "noise"), (net.noise.in_features,))
         first = in_tiles(net.first, x[used.to(x.device)])  # once for each parent
-        made = in_tiles(net.rest, first[place.to(x.device)], z.to(x.device))
+        made = in_tiles(partial(net.rest, turned=net.turned()), first[place.to(x.device)], z.to(x.device))
         return Examples(as_given(made, support), want, parent)

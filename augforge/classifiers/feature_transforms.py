@@ -17,7 +17,12 @@ def transformed(x: Tensor, transform: Transform, centre: Tensor) -> Tensor:
     """Rows [..., d]: sign(x) sqrt|x| for "sqrt", less the centre and at length 1 for "centred-l2", or both in turn."""
     if transform in ("sqrt", "both"):
         x = signed_root(x)
-    return F.normalize(x - centre, dim=-1) if transform in ("centred-l2", "both") else x
+    if transform not in ("centred-l2", "both"):
+        return x
+    apart = x - centre
+    if apart.requires_grad:
+        return F.normalize(apart, dim=-1)
+    return apart.div_(apart.norm(dim=-1, keepdim=True).clamp_(min=1e-12))  # the same without another copy
 
 
 def lengths(x: Tensor, transform: Transform, centre: Tensor) -> Tensor:

@@ -10,12 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from augforge.classifiers.base_statistics import check_positive
+from augforge.classifiers.softmax_kernel import KernelProblem
 from augforge.classifiers.softmax_newton import Problem, minimise, solve
 from augforge.classifiers.span import span
 from augforge.classifiers.weighted import Rows, as_given, as_rows
 from augforge.types import Bank, Examples
 
 _TOLERANCE = 1e-9
+_MANY, _FLAT = 128, 3e4  # rows from which on, and total weight times the longest one's square up to which, axes take
+# longer than they save
 _NEAR = 1e-3  # what a score may be off for rows in float32; measured, a seventh of it or less
 
 
@@ -58,11 +61,11 @@ class Logistic:
         elif self.normalise == "spread":
             size = _spread(rows)
             rows = Rows(rows.x / size, rows.query / size, rows.member)
-        x, member = rows.x.to(torch.float64), rows.member.to(torch.float64) * self.C
+        member = rows.member.to(torch.float64) * self.C
         with torch.no_grad():
-            layer = _minimum(x, member, _NEAR if rows.x.dtype == torch.float32 else 0.0)
+            layer = _minimum(rows.x, member, _NEAR if rows.x.dtype == torch.float32 else 0.0)
         if rows.needs_grad():
-            layer = _with_derivatives(x, member, layer)
+            layer = _with_derivatives(rows.x.to(torch.float64), member, layer)
         layer = layer.to(rows.query.dtype)
         return as_given(torch.baddbmm(layer[:, None, :, -1], rows.query, layer[..., :-1].mT), query)
 
@@ -83,16 +86,23 @@ def _problem(x: Tensor, member: Tensor) -> Problem:
 
 
 def _minimum(x: Tensor, member: Tensor, near: float) -> Tensor:
-    """W beside b, [b, way, d + 1], for x [b, n, d], member [b, n, way].
+    """W beside b, [b, way, d + 1], in float64, for x [b, n, d], member [b, n, way].
 
-    The rows are centred, which only moves the bias, and turned to their principal axes: both bring the Hessian near
-    to its diagonal.
+    The rows are centred, which only moves the bias. Where they are long and many they are turned to their principal
+    axes: both bring the Hessian near to its diagonal.
     """
     weight = member.sum(-1)
-    mean = (weight[:, None] @ x) / weight.sum(1)[:, None, None]  # [b, 1, d]
-    axes = span(x - mean, weight)
-    found = minimise(_problem(axes.z, member), _TOLERANCE, near)
-    layer = found[..., :-1] @ axes.basis.mT
+    mean = (weight[:, None] @ x.to(weight)) / weight.sum(1)[:, None, None]  # [b, 1, d]
+    apart = x - mean.to(x)
+    curved = weight.sum(1) * apart.square().sum(-1).amax(1)
+    if _MANY <= x.shape[1] <= x.shape[2] and float(curved.amax()) <= _FLAT:
+        found = minimise(KernelProblem(apart @ apart.mT, member.mT.contiguous()), _TOLERANCE, near)
+        found = found[:, : member.shape[2]]
+        layer = (found[..., :-1].to(x) @ apart).to(weight)
+    else:
+        axes = span(x.to(weight) - mean, weight)
+        found = minimise(_problem(axes.z, member), _TOLERANCE, near)
+        layer = found[..., :-1] @ axes.basis.mT
     bias = found[..., -1:] - layer @ mean.mT
     return torch.cat([layer, bias - bias.mean(1, keepdim=True)], -1)
 
@@ -122,4 +132,4 @@ class _Solve(torch.autograd.Function):
         upstream[..., -1] -= upstream[..., -1].mean(-1, keepdim=True)  # the bias's free constant is held at mean 0
         enough = 1e-12 * upstream.square().sum((1, 2)).sqrt()
         p = torch.softmax(problem.logits(layer), 1)
-        return solve(problem.curvature(p), upstream, problem.inverse_diagonal(p), enough), None, None, None
+        return solve(problem, p, upstream, enough), None, None, None

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from augforge.classifiers.softmax_kernel import KernelProblem
+
 _NEWTON_STEPS = 50
 _ROUGH = 1.0  # float32's rounding of the Hessian up to which steps are solved in it
 _HALVINGS = 30
@@ -34,6 +36,18 @@ class Problem:
     z: Tensor
     member: Tensor
     penalty: Tensor
+
+    def start(self) -> Tensor:
+        """A layer of zeros."""
+        return self.z.new_zeros(len(self.z), self.member.shape[1], self.z.shape[2])
+
+    def longest(self) -> Tensor:
+        """The length [b] of the longest row, with the 1 that the bias multiplies."""
+        return torch.linalg.vector_norm(self.z, dim=-1).amax(1)
+
+    def dot(self, a: Tensor, b: Tensor) -> Tensor:
+        """The product [b] of two layers."""
+        return (a * b).sum((1, 2))
 
     def logits(self, w: Tensor) -> Tensor:
         """W z + c of every row."""
@@ -68,8 +82,8 @@ class Problem:
         return Problem(self.z.to(dtype), self.member.to(dtype), self.penalty.to(dtype))
 
 
-def minimise(problem: Problem, tolerance: float, near: float = 0.0) -> Tensor:
-    """The minimum w [b, way, r + 1], to a gradient within `tolerance` of the total weight times the longest row.
+def minimise(problem: Problem | KernelProblem, tolerance: float, near: float = 0.0) -> Tensor:
+    """The minimum, a layer, to a gradient within `tolerance` of the total weight times the longest row.
 
     A gradient of up to 1000 times that is enough where W z is off by no more than `near` for any row: the penalty's
     curvature is 1, so W is off by at most the length of the gradient.
@@ -77,11 +91,10 @@ def minimise(problem: Problem, tolerance: float, near: float = 0.0) -> Tensor:
     Each problem stops when it is there, and what it gives does not depend on the others but within the tolerance. A
     warning says how many were not there after 50 steps.
     """
-    z, member = problem.z, problem.member
-    w = z.new_zeros(len(z), member.shape[1], z.shape[2])
+    w = problem.start()
     logits = problem.logits(w)
     loss = problem.loss(w, logits)
-    total, longest = member.sum((1, 2)), torch.linalg.vector_norm(z, dim=-1).amax(1).clamp(min=1e-30)
+    total, longest = problem.member.sum((1, 2)), problem.longest().clamp(min=1e-30)
     scale = total * longest
     enough = (near / longest).clamp(max=1000 * tolerance * scale).maximum(tolerance * scale)
     rounding = float((scale * longest).amax()) * torch.finfo(torch.float32).eps
@@ -89,57 +102,57 @@ def minimise(problem: Problem, tolerance: float, near: float = 0.0) -> Tensor:
     for _ in range(_NEWTON_STEPS):
         p = torch.softmax(logits, 1)
         gradient = problem.gradient(w, p)
-        size = _norm(gradient)
+        size = _norm(problem, gradient)
         busy = size > enough
         if not bool(busy.any()):
             return w
         exact = (size / scale).sqrt().clamp(max=0.1)  # superlinear: Nocedal & Wright 2006, equation 7.3
         step = _step(rough, gradient, p, torch.where(busy, exact, torch.inf))
-        w, logits, loss = _descend(problem, (w, logits, loss), step, (gradient * step).sum((1, 2)))
-    warnings.warn(f"logistic: {int(busy.sum())} of {len(z)} episodes did not converge", RuntimeWarning, stacklevel=2)
+        w, logits, loss = _descend(problem, (w, logits, loss), step, problem.dot(gradient, step))
+    warnings.warn(f"logistic: {int(busy.sum())} of {len(w)} episodes did not converge", RuntimeWarning, stacklevel=2)
     return w
 
 
-def _step(problem: Problem, gradient: Tensor, p: Tensor, exact: Tensor) -> Tensor:
-    """-H^-1 g [b, way, r + 1], to a residual of `exact` [b] times g, in the dtype of `problem`.
+def _step(problem: Problem | KernelProblem, gradient: Tensor, p: Tensor, exact: Tensor) -> Tensor:
+    """-H^-1 g, a layer, to a residual of `exact` [b] times g, in the dtype of `problem`.
 
     The gradient is brought to length 1 first, so that its squares stay within float32's range.
     """
-    length = _norm(gradient)[:, None, None].clamp(min=1e-300)
-    right = (-gradient / length).to(problem.z.dtype)
-    p = p.to(right.dtype)
-    found = solve(problem.curvature(p), right, problem.inverse_diagonal(p), exact.to(right.dtype))
+    length = _norm(problem, gradient)[:, None, None].clamp(min=1e-300)
+    right = (-gradient / length).to(problem.member.dtype)
+    found = solve(problem, p.to(right.dtype), right, exact.to(right.dtype))
     return length * found.to(gradient.dtype)
 
 
-def solve(product: Callable[[Tensor], Tensor], right: Tensor, inverse: Tensor, enough: Tensor) -> Tensor:
-    """x with H x = right [b, way, r + 1], by conjugate gradients, to a residual of `enough` [b].
-
-    `inverse` [b, way, r + 1] is the preconditioner; a problem that is there moves no further.
+def solve(problem: Problem | KernelProblem, p: Tensor, right: Tensor, enough: Tensor) -> Tensor:
+    """x with H x = right, both layers, at probabilities p [b, way, n], by conjugate gradients, to a residual of
+    `enough` [b]; a problem that is there moves no further.
     """
+    product, inverse = problem.curvature(p), problem.inverse_diagonal(p)
     x, residual = torch.zeros_like(right), right
     z = inverse * residual
-    direction, energy = z, (residual * z).sum((1, 2), keepdim=True)
+    direction, energy = z, problem.dot(residual, z)[:, None, None]
     tiny = torch.finfo(right.dtype).tiny
     busy = torch.ones_like(energy, dtype=torch.bool)
     for _ in range(_PRODUCTS):
-        busy &= (_norm(residual) > enough)[:, None, None]
+        busy &= (_norm(problem, residual) > enough)[:, None, None]
         if not bool(busy.any()):
             break
         moved = product(direction)
-        bend = (direction * moved).sum((1, 2), keepdim=True)
+        bend = problem.dot(direction, moved)[:, None, None]
         busy &= bend > tiny  # by rounding alone
         length = torch.where(busy, energy / bend.clamp(min=tiny), 0)
-        x, residual = x + length * direction, residual - length * moved
+        x += length * direction
+        residual = residual - length * moved
         z = inverse * residual
-        new = (residual * z).sum((1, 2), keepdim=True)
-        direction = torch.where(busy, z + new / energy.clamp(min=tiny) * direction, direction)
-        energy = torch.where(busy, new, energy)
+        new = problem.dot(residual, z)[:, None, None]
+        direction = z.add_(new / energy.clamp(min=tiny) * direction)
+        energy = new
     return x
 
 
 def _descend(
-    problem: Problem, at: tuple[Tensor, Tensor, Tensor], step: Tensor, slope: Tensor
+    problem: Problem | KernelProblem, at: tuple[Tensor, Tensor, Tensor], step: Tensor, slope: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """w + t step, its logits and its loss, with the first t of 1, 1/2, 1/4, ... that lowers the objective enough
     (Armijo); each has its own. `at` are w, its logits and its loss.
@@ -159,6 +172,6 @@ def _descend(
     return new, found, loss
 
 
-def _norm(a: Tensor) -> Tensor:
-    """The length of each [way, r + 1] of [b, way, r + 1]: [b]."""
-    return a.square().sum((1, 2)).sqrt()
+def _norm(problem: Problem | KernelProblem, layer: Tensor) -> Tensor:
+    """The length [b] of a layer; rounding may take its square below 0."""
+    return problem.dot(layer, layer).clamp(min=0).sqrt()

@@ -31,6 +31,7 @@ SCALE, POWER, NOISE, TILT, SPREAD, BIAS, WEIGHT, WEIGHT_SLOPE = range(len(NUMBER
 NO_SPREAD = math.log(1e9)  # rows that a guess counts as where a class's own spread is not to be heard
 _HEARD = 19.0  # rows beyond the first whose spread is heard at most
 _ROWS_AT_ONCE = 2048  # more do not stay in the cache
+_ROWS_WIDENED, _COLUMNS_AT_ONCE = 256, 256
 _LEAST = 1e-12  # a smaller share is none
 
 
@@ -64,16 +65,20 @@ def gather(x: Tensor, y: Tensor, exact: bool = False) -> Gathered:
     ids, y = torch.unique(y.to(x.device), return_inverse=True)
     counts = torch.bincount(y, minlength=len(ids)).to(torch.float64)
     means = torch.zeros(len(ids), x.shape[1], dtype=torch.float64, device=x.device)
-    for rows, labels in zip(x.split(_ROWS_AT_ONCE), y.split(_ROWS_AT_ONCE), strict=True):
+    for rows, labels in zip(x.split(_ROWS_WIDENED), y.split(_ROWS_WIDENED), strict=True):
         means.index_add_(0, labels, rows.to(torch.float64))
     means /= counts[:, None]
     scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
     dtype = torch.float64 if exact else torch.float32
     near = means.to(dtype)
+    spare = torch.empty(min(len(x), _ROWS_AT_ONCE), x.shape[1], dtype=dtype, device=x.device)
     for rows, labels in zip(x.split(_ROWS_AT_ONCE), y.split(_ROWS_AT_ONCE), strict=True):
-        apart = rows.to(dtype) - near[labels]
-        scatter += (apart.T @ apart).to(torch.float64)
-    return Gathered(means, counts, scatter)
+        apart = torch.index_select(near, 0, labels, out=spare[: len(rows)])
+        torch.sub(rows, apart, out=apart)
+        for end in range(_COLUMNS_AT_ONCE, x.shape[1] + _COLUMNS_AT_ONCE, _COLUMNS_AT_ONCE):
+            some = slice(end - _COLUMNS_AT_ONCE, end)  # what lies above the diagonal is the same as below
+            scatter[some, :end] += apart[:, some].T @ apart[:, :end]
+    return Gathered(means, counts, scatter.tril() + scatter.tril(-1).T)
 
 
 def check_enough(found: Gathered, who: str) -> None:
@@ -139,8 +144,11 @@ class TwoCovariance(nn.Module):
         `mean` [c, r] is that of `predictive`; `known` [c, d] are means of transformed rows, `z` [c, r] the same in
         the coordinates, of `counts` [c] rows.
         """
-        led, psi, n = self.mean.to(z) + mean @ self.back.to(z), self.rest_psi.to(z), counts[:, None]
-        outside = known - (self.mean.to(z) + z @ self.back.to(z))
+        back, psi, n = self.back.to(z), self.rest_psi.to(z), counts[:, None]
+        led = self.mean.to(z) + mean @ back
+        if len(back) == len(self.mean):  # all coordinates: nothing lies outside
+            return led, torch.zeros_like(led)
+        outside = known - (self.mean.to(z) + z @ back)
         deviation = self.rest.to(z) * (1 + psi / (1 + n * psi)).sqrt()
         return led + n * psi / (1 + n * psi) * outside, deviation
 
@@ -202,11 +210,11 @@ def log_density(numbers: Tensor, query: Tensor, mean: Tensor, variance: Tensor) 
     precision = 1 / variance
     pulled = precision * mean
     size = (pulled * mean).sum(-1)
-    squares = -2 * _products(query, pulled)  # [..., q, way]
+    found = _products(query, pulled)  # [..., q, way]
     if precision.shape[-2] > 1:  # else it is the same for all classes
-        squares = squares + query.square() @ precision.mT
+        found = found - query.square() @ (precision / 2).mT
     of_class = (1 - numbers[..., 0, BIAS]) * size + variance.log().sum(-1)
-    return -(squares + of_class[..., None, :]) / 2
+    return found - of_class[..., None, :] / 2
 
 
 def _products(query: Tensor, points: Tensor) -> Tensor:

@@ -3,8 +3,9 @@ import warnings
 import pytest
 import torch
 
-from augforge.classifiers import softmax_newton
+from augforge.classifiers import logistic, softmax_newton
 from augforge.classifiers.logistic import Logistic
+from augforge.classifiers.softmax_kernel import KernelProblem
 from augforge.types import Examples
 
 
@@ -152,3 +153,43 @@ def test_spread_is_the_distance_of_the_rows_to_their_mean(episodes):
 def test_rows_that_are_all_alike_have_a_spread(episodes):
     found = Logistic(normalise="spread").scores(Examples(torch.ones(3, 5), torch.arange(3)), torch.ones(2, 5))
     torch.testing.assert_close(found, torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_of_rows_and_axes_come_to_the_same_minimum(episodes, monkeypatch, dtype):
+    support, query = episodes(way=5, shot=4, d=40, b=3)
+    support = Examples(support.x.to(dtype), support.y, weight=support.weight.to(dtype))
+    expected, query = Logistic(C=3.0).scores(support, query.to(dtype)), query.to(dtype)
+    monkeypatch.setattr(logistic, "_MANY", 2)
+    made, real = [], logistic.KernelProblem
+    monkeypatch.setattr(logistic, "KernelProblem", lambda *given: made.append(given) or real(*given))
+    close = {"atol": 1e-7, "rtol": 1e-7} if dtype == torch.float64 else {"atol": 2e-3, "rtol": 0}
+    torch.testing.assert_close(Logistic(C=3.0).scores(support, query), expected, **close)
+    assert len(made) == 1
+    monkeypatch.setattr(logistic, "_FLAT", 1.0)  # long rows need their axes
+    Logistic(C=3.0).scores(support, query)
+    assert len(made) == 1
+
+
+def test_layers_of_products_are_those_of_the_rows(episodes):
+    support, _ = episodes(way=3, shot=2, d=9, b=2)
+    rng = torch.Generator().manual_seed(0)
+    member = support.weight[:, None] * (support.y[:, None] == torch.arange(3)[:, None])  # [2, 3, 6]
+    one = torch.ones(2, 6, 1).double()
+    rows = softmax_newton.Problem(torch.cat([support.x, one], -1), member, torch.tensor([1.0] * 9 + [0.0]).double())
+    products = KernelProblem(support.x @ support.x.mT, member)
+    upper = torch.randn(2, 3, 7, generator=rng, dtype=torch.float64)
+    lower = torch.cat([upper[..., :-1] @ products.kernel, upper[..., -1:]], -1)
+
+    def as_rows(layer):
+        return torch.cat([layer[:, :3, :-1] @ support.x, layer[:, :3, -1:]], -1)
+
+    w = torch.cat([upper, lower], 1)
+    logits = products.logits(w)
+    p = torch.softmax(logits, 1)
+    torch.testing.assert_close(logits, rows.logits(as_rows(w)))
+    torch.testing.assert_close(products.loss(w, logits), rows.loss(as_rows(w), logits))
+    torch.testing.assert_close(products.dot(w, w), rows.dot(as_rows(w), as_rows(w)))
+    torch.testing.assert_close(as_rows(products.gradient(w, p)), rows.gradient(as_rows(w), p))
+    torch.testing.assert_close(as_rows(products.curvature(p)(w)), rows.curvature(p)(as_rows(w)))
+    torch.testing.assert_close(products.longest(), rows.longest())

@@ -137,3 +137,13 @@ def test_small_things():
     assert float(typical_size(torch.tensor([[3.0, 4.0]]))) == pytest.approx(12.5**0.5)
     assert float(typical_size(torch.zeros(2, 2))) == 1
     assert cpu_generator(_rng()).initial_seed() == cpu_generator(_rng()).initial_seed()
+
+
+def test_turned_weights_make_the_same():
+    net = Hallucination(7, 3)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator))
+    first, z = torch.randn(5, 7, generator=generator), torch.randn(5, 3, generator=generator)
+    torch.testing.assert_close(net.rest(first, z, net.turned()), net.rest(first, z))

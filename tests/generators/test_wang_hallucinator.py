@@ -181,3 +181,13 @@ def test_settings_out_of_range_are_refused(bad):
 def test_classes_too_few_are_refused():
     with pytest.raises(InputError, match="need 2 classes"):
         WangHallucinator(**QUICK).fit(_bank(classes=1), _rng())
+
+
+def test_prototypes_of_many_made_rows_are_those_of_all_rows():
+    student, generator = Student(Hallucination(5), None, 2.0, 1.0), _rng()
+    support = torch.rand(2, 3, 2, 5, generator=generator)
+    made = torch.rand(2, 3, 6, 5, generator=generator)
+    rows, weight = student._enlarged(Prototype(), support, made)
+    assert rows.shape == (2, 3, 3, 5)
+    mean = (rows * weight.view(2, 3, 3, 1)).sum(2) / weight.view(2, 3, 3, 1).sum(2)
+    torch.testing.assert_close(mean, torch.cat([support, 2 * made], 2).mean(2))
