@@ -99,7 +99,7 @@ def normal(keys: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
     for start in range(0, len(keys), _ROWS_AT_ONCE):
         rows = out[start : start + _ROWS_AT_ONCE]
         bits = integers(keys[start : start + _ROWS_AT_ONCE], half)
-        radius = (_shift_right(bits, 32).to(torch.float32) + 0.5).mul_(2.0**-32).clamp_(max=1.0).log_().mul_(-2).sqrt_()
+        radius = (_shift_right(bits, 32).to(torch.float32) + 0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
         angle = (bits & 0xFFFFFFFF).to(torch.float32).mul_(2.0**-31 * math.pi)
         torch.mul(radius, angle.cos(), out=rows[:, :half])
         torch.mul(radius[:, : count - half], angle.sin_()[:, : count - half], out=rows[:, half:])
