@@ -112,9 +112,11 @@ def test_a_run_killed_at_its_start_goes_on(augforge, begin, whole, snapshot, man
     arguments = ("synth", source, "--out", tmp_path / "out", *ORDER, "--workers", 2)
     process = begin(*arguments)
     time.sleep(delay)
+    os.kill(process.pid, signal.SIGSTOP)  # so that no worker is begun after they are counted
+    workers = _children(process.pid)
     process.kill()
     process.join()
-    _wait_for(lambda: not _children(process.pid), 5)
+    _wait_for(lambda: not any(map(_alive, workers)), 5)  # they are nobody's children now
     assert augforge(*arguments, "--resume").code == 0
     _check_whole(tmp_path / "out", expected, snapshot, manifest_of)
 
