@@ -106,7 +106,7 @@ def _progress(done: int, total: int, what: str) -> None:
 
 
 def _plain(task: Task, plan: Plan, kept: Path | None) -> tuple[dict[Any, Arm], Results]:
-    """The best plain arm on novel classes as chosen on the validation classes, at each number of shots."""
+    """On novel classes, the plain arm that was best on validation classes at each number of shots, and all of them."""
     recipes = [Recipe(None, Nothing(), _classifier(name), names=("features", None, name)) for name in PLAIN]
     val = run(task, recipes, Plan(plan.way, plan.shots, min(plan.query, 10), min(600, plan.trials), part="val"), kept)
     novel = run(task, recipes, plan, kept)
@@ -114,7 +114,7 @@ def _plain(task: Task, plan: Plan, kept: Path | None) -> tuple[dict[Any, Arm], R
     chosen = {shot: by_name[arm.recipe.shown()["classifier"], shot] for shot, arm in best_plain(val.arms).items()}
     for row in novel.rows:
         print(f"plain {row['classifier']:20} {row['shot']!s:>3} {row['accuracy']:7.2f} {row['ci95_classes']}")
-    return chosen, Results(novel.task, novel.plan, novel.rows, novel.arms, novel.classes, val)
+    return chosen, novel
 
 
 def _classifier(name: str) -> Any:
@@ -158,16 +158,11 @@ def _rows(found: Results, plain: dict[str, dict[Any, Arm]]) -> list[dict[str, An
             row |= {f"gain_{name}": percent(over.value), f"gain_{name}_ci95": ends(over),
                     f"worth_{name}": worth.words()}  # fmt: skip
             row[f"{name}_plain"] = chosen[arm.shot].recipe.shown()["classifier"]
-    return _told(Results(found.task, found.plan, rows, found.arms, found.classes))
+    return rows
 
 
 def _draws(arm: Arm) -> np.ndarray:
     return statistics.class_draws(arm.correct[:, :, None], arm.trials.clusters, _KEY)[:, 0]
-
-
-def _told(results: Results) -> list[dict[str, Any]]:
-    """The rows without what `append` says once more."""
-    return [{key: value for key, value in row.items() if key not in ("machine", "versions")} for row in results.rows]
 
 
 if __name__ == "__main__":

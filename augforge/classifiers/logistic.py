@@ -17,8 +17,8 @@ from augforge.classifiers.weighted import Rows, as_given, as_rows
 from augforge.types import Bank, Examples
 
 _TOLERANCE = 1e-9
-_MANY, _FLAT = 128, 3e4  # rows from which on, and total weight times the longest one's square up to which, axes take
-# longer than they save
+# rows from which on, and total weight times the longest one's square up to which, axes take longer than they save
+_MANY, _FLAT = 128, 3e4
 _NEAR = 1e-3  # what a score may be off for rows in float32; measured, a seventh of it or less
 
 
@@ -88,8 +88,8 @@ def _problem(x: Tensor, member: Tensor) -> Problem:
 def _minimum(x: Tensor, member: Tensor, near: float) -> Tensor:
     """W beside b, [b, way, d + 1], in float64, for x [b, n, d], member [b, n, way].
 
-    The rows are centred, which only moves the bias. Where they are long and many they are turned to their principal
-    axes: both bring the Hessian near to its diagonal.
+    The rows are centred, which only moves the bias, and few or long ones are turned to their principal axes: both
+    bring the Hessian near to its diagonal. Many short ones are met by their products with each other alone.
     """
     weight = member.sum(-1)
     mean = (weight[:, None] @ x.to(weight)) / weight.sum(1)[:, None, None]  # [b, 1, d]

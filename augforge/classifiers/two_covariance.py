@@ -31,7 +31,8 @@ SCALE, POWER, NOISE, TILT, SPREAD, BIAS, WEIGHT, WEIGHT_SLOPE = range(len(NUMBER
 NO_SPREAD = math.log(1e9)  # rows that a guess counts as where a class's own spread is not to be heard
 _HEARD = 19.0  # rows beyond the first whose spread is heard at most
 _ROWS_AT_ONCE = 2048  # more do not stay in the cache
-_ROWS_WIDENED, _COLUMNS_AT_ONCE = 256, 256
+_ROWS_WIDENED = 256  # the same for rows in float64
+_COLUMNS_AT_ONCE = 256  # fewer save more of a symmetric product, and no longer give the whole one's bits
 _LEAST = 1e-12  # a smaller share is none
 
 

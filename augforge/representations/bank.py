@@ -24,6 +24,7 @@ from torch import Tensor
 from augforge import chance
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.digests import made_by
+from augforge.representations.pictures import mirrored
 from augforge.training import is_bfloat16_fast
 from augforge.types import InputError, Representation
 
@@ -220,23 +221,20 @@ def _views_of_list(x: list[Tensor], rows: Tensor, options: BankOptions, views: V
         yield [picture[0] for picture in view]
 
 
-def _shifted(x: Tensor, down: int, right: int, mirrored: bool) -> Tensor:
+def _shifted(x: Tensor, down: int, right: int, mirror: bool) -> Tensor:
     """Pictures [n, c, h, w] moved by whole pixels, with the border repeated, or the picture mirrored at it."""
     if not (down or right):
         return x
     rows, columns = (
-        _places(side, by, mirrored).to(x.device) for side, by in zip(x.shape[2:], (down, right), strict=True)
+        _places(side, by, mirror).to(x.device) for side, by in zip(x.shape[2:], (down, right), strict=True)
     )
     return x[:, :, rows][:, :, :, columns]
 
 
-def _places(side: int, by: int, mirrored: bool) -> Tensor:
+def _places(side: int, by: int, mirror: bool) -> Tensor:
     """Where the pixels [side] of a row or column that moved `by` pixels come from."""
     place = torch.arange(side) - by
-    if mirrored:
-        place = place.abs()
-        place = torch.where(place >= side, 2 * (side - 1) - place, place)
-    return place.clamp(0, side - 1)
+    return (mirrored(place, side) if mirror else place).clamp(0, side - 1)
 
 
 def _read(path: Path, facts: dict[str, Any], n: int) -> Tensor | None:

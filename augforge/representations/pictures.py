@@ -53,7 +53,12 @@ def _places(side: int, count: int, generator: torch.Generator) -> Tensor:
     reach = side // _PAD
     device = generator.device
     shift = torch.randint(-reach, reach + 1, (count, 1), generator=generator, device=device)
-    place = (torch.arange(side, device=device) + shift).abs()
+    return mirrored(torch.arange(side, device=device) + shift, side)
+
+
+def mirrored(place: Tensor, side: int) -> Tensor:
+    """Positions [...] up to a side beyond the border, as those within 0..side-1 that a mirror there shows."""
+    place = place.abs()
     return torch.where(place >= side, 2 * (side - 1) - place, place)
 
 
