@@ -51,8 +51,9 @@ class ConvNet:
 
     Supervised: `epochs`, `batch_size`, `lr`, `weight_decay`, `label_smoothing`, `head` linear or cosine, `turns`
     (telling right angles as a second task), and `penalty` times `penalty_weight` on the features (Hariharan & Girshick,
-    ICCV 2017): "sgm", the squared gradient magnitude of the linear head, or "l2", the squared length. 0.02 is the
-    weight that the authors published for sgm. Episodic: `steps` of `episodes` episodes of `way` classes with `shot`
+    ICCV 2017): "sgm", the squared gradient magnitude of the linear head, or "l2", the squared length (0.02 is the
+    weight that the authors published for sgm), or "prototypes": each row is also told by the means of the batch's other
+    rows (Laenen & Bertinetto, NeurIPS 2021). Episodic: `steps` of `episodes` episodes of `way` classes with `shot`
     and `query` rows, `episodic_lr`, `temperature`, `one_shot` (half of the loss from prototypes of one row),
     `within` (a column of the bank, or several joined with +: an episode's classes come from one group of it first).
     """

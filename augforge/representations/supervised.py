@@ -4,7 +4,8 @@ Chen et al., "A closer look at few-shot classification", ICLR 2019 (Baseline, an
 Tian et al., "Rethinking few-shot image classification: a good embedding is all you need?", ECCV 2020. The optional
 second task, to say by which right angle a picture was turned, is from Gidaris et al., "Boosting few-shot visual
 learning with self-supervision", ICCV 2019. The penalties on features are from Hariharan & Girshick, "Low-shot visual
-recognition by shrinking and hallucinating features", ICCV 2017.
+recognition by shrinking and hallucinating features", ICCV 2017. Prototypes of all other rows of a batch are compared
+with other losses in Laenen & Bertinetto, "On episodes, prototypical networks, and few-shot learning", NeurIPS 2021.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from augforge.representations.pictures import Augment, batch
 from augforge.training import Loop, Run, Stage, epoch_batches, fast_arithmetic, step_generator
 
 Head = Literal["linear", "cosine"]
-Penalty = Literal["none", "sgm", "l2"]
+Penalty = Literal["none", "sgm", "l2", "prototypes"]
+
+_SHARP = 10.0  # what cosines to prototypes are multiplied by, as in the cosine head's start
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Schooling:
     """The settings of supervised training: SGD with Nesterov momentum 0.9, `epochs` of batches of `batch_size`.
 
     `turns` turns a quarter of each batch by each right angle, and teaches a second head to tell which. `penalty`,
-    times `penalty_weight`, is added to the loss: `squared_gradients`, or "l2", the mean squared length of features.
+    times `penalty_weight`, is added to the loss: `squared_gradients`, "l2", the mean squared length of features, or
+    "prototypes", `left_out`.
     """
 
     epochs: int
@@ -108,6 +112,8 @@ def train_supervised(
 def _penalty(schooling: Schooling, features: Tensor, scores: Tensor, y: Tensor) -> Tensor:
     if schooling.penalty == "sgm":
         return squared_gradients(features.float(), scores.float(), y)
+    if schooling.penalty == "prototypes":
+        return left_out(features.float(), y)
     return features.float().square().sum(1).mean()
 
 
@@ -119,6 +125,22 @@ def squared_gradients(features: Tensor, scores: Tensor, y: Tensor) -> Tensor:
     """
     wrong = torch.softmax(scores, 1) - F.one_hot(y, scores.shape[1])
     return (wrong.square().sum(1) * features.square().sum(1)).mean()
+
+
+def left_out(features: Tensor, y: Tensor) -> Tensor:
+    """The loss [] of telling each of features [b, d] from the prototypes of a batch of classes `y` [b], itself left out.
+
+    Cross-entropy of ten times the cosine to the mean of each class, the features made of length 1 first; a row's own
+    class is the mean of the other rows of it, and a row that is alone in its class is not asked.
+    """
+    _, place = torch.unique(y, return_inverse=True)
+    x = F.normalize(features, dim=1)
+    member = F.one_hot(place).to(x)  # [b, classes]
+    sums = member.T @ x
+    others = F.normalize(sums[place] - x, dim=1)
+    scores = torch.where(member > 0, (x * others).sum(1, keepdim=True), x @ F.normalize(sums, dim=1).T)
+    asked = member.sum(0)[place] > 1
+    return F.cross_entropy(_SHARP * scores[asked], place[asked]) if asked.any() else x.sum() * 0
 
 
 def turned(x: Tensor) -> tuple[Tensor, Tensor]:
