@@ -128,7 +128,7 @@ def squared_gradients(features: Tensor, scores: Tensor, y: Tensor) -> Tensor:
 
 
 def left_out(features: Tensor, y: Tensor) -> Tensor:
-    """The loss [] of telling each of features [b, d] from the prototypes of a batch of classes `y` [b], itself left out.
+    """The loss [] of telling features [b, d], each by the prototypes of the others of a batch of classes `y` [b].
 
     Cross-entropy of ten times the cosine to the mean of each class, the features made of length 1 first; a row's own
     class is the mean of the other rows of it, and a row that is alone in its class is not asked.

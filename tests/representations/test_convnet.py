@@ -9,7 +9,7 @@ from augforge.digests import made_by
 from augforge.pixels import load_pixels
 from augforge.representations.convnet import ConvNet
 from augforge.representations.episodic import draw_episodes, nearest_mean_score
-from augforge.representations.supervised import squared_gradients, turned
+from augforge.representations.supervised import left_out, squared_gradients, turned
 from augforge.saving import load_part, part_digest, save_part
 from augforge.training import Run
 from augforge.types import InputError
@@ -60,6 +60,7 @@ def test_fitting_is_a_function_of_the_seed(bank, method):
         {"method": "supervised", "turns": True, "epochs": 6},
         {"method": "supervised", "penalty": "sgm"},
         {"method": "supervised", "penalty": "l2", "penalty_weight": 0.001},
+        {"method": "supervised", "penalty": "prototypes", "penalty_weight": 0.3},
         {"method": "episodic"},
         {"method": "episodic", "within": "script", "episodes": 2, "way": 3, "temperature": 4.0},
     ],
@@ -191,6 +192,26 @@ def test_the_sgm_loss_is_the_squared_gradient_of_each_row():
         loss = torch.nn.functional.cross_entropy((layer @ row + bias)[None], label[None])
         each.append(torch.autograd.grad(loss, layer)[0].square().sum())
     assert torch.allclose(closed, torch.stack(each).mean(), rtol=1e-5)
+
+
+def test_left_out_prototypes_are_the_means_of_all_other_rows():
+    x, y = (
+        torch.randn(9, 4, generator=_rng()),
+        torch.tensor([5, 1, 5, 2, 1, 5, 7, 2, 2]),
+    )  # 7 has one row: it asks nothing
+    unit, losses = torch.nn.functional.normalize(x, dim=1), []
+    for i in range(9):
+        others = torch.arange(9) != i
+        if not (y[others] == y[i]).any():
+            continue
+        means = torch.stack([unit[others & (y == c)].mean(0) for c in (1, 2, 5, 7)])
+        scores = 10 * torch.nn.functional.cosine_similarity(unit[i], means)
+        losses.append(torch.nn.functional.cross_entropy(scores, torch.tensor((1, 2, 5, 7).index(int(y[i])))))
+    assert len(losses) == 8
+    assert torch.allclose(left_out(x, y), torch.stack(losses).mean(), rtol=1e-5)
+    alone = x[:4].clone().requires_grad_()
+    left_out(alone, torch.arange(4)).backward()  # nothing is asked, and nothing pulls
+    assert torch.equal(alone.grad, torch.zeros(4, 4))
 
 
 @pytest.mark.parametrize("penalty", ["sgm", "l2"])
