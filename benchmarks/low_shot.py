@@ -4,14 +4,17 @@
 
 FOLDER is what train_representation.py left. Of every class 100 rows are queries and the others support: all of a base
 class's, n = 1, 2, 5, 10, 20 of a novel one's, in five fixed draws. The prior that is added to the scores of novel
-classes is tuned in the same way on the validation classes. Base rows were seen by the backbone, queries among them too.
-Appends to benchmarks/results/low_shot.jsonl: means over draws, in percent.
+classes is tuned in the same way on the validation classes, and so is logistic regression's C, on their first draw;
+every class weighs the same to it. Base rows were seen by the backbone, queries among them too. `--methods` takes names
+with semicolons, by default all. Appends to benchmarks/results/low_shot.jsonl: means over draws, in percent.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -30,6 +33,7 @@ from augforge.types import Examples
 
 Scores = Callable[[Examples, Tensor], Tensor]
 _QUERIES_AT_ONCE = 1000
+_STRENGTHS = (0.05, 0.5, 5.0)  # the C of logistic regression
 
 
 def main() -> None:
@@ -38,6 +42,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--task", required=True)
     parser.add_argument("--views", action="store_true")
+    parser.add_argument("--methods", help="names with semicolons [default: all]")
     parser.add_argument("--data-root", type=Path)
     options = parser.parse_args()
     task = open_bed(options.folder, options.task, options.data_root, options.views)
@@ -45,8 +50,9 @@ def main() -> None:
     assert isinstance(task.val, FeatureBank)
     assert isinstance(task.novel, FeatureBank)
     tuning, judged = (_low_shot(task.base, bank) for bank in (task.val, task.novel))
-    for name, scores in _methods(task.base, task.val).items():
-        rows = []
+    methods = _methods(task.base, task.val, tuning)
+    for name in list(methods) if options.methods is None else options.methods.split(";"):
+        rows, scores = [], methods[name]
         priors = mean_priors(measure(tuning, scores))
         found = measure(judged, scores, priors=priors)
         for shot in dict.fromkeys(result.shot for result in found):
@@ -66,21 +72,55 @@ def _low_shot(base: FeatureBank, novel: FeatureBank) -> LowShot:
     return draw_low_shot(train, test, novel.classes)
 
 
-def _methods(base: FeatureBank, val: FeatureBank) -> dict[str, Scores]:
-    """Ways to score: nearest means, the posterior's and the hallucinator's densities, and made rows."""
+def _methods(base: FeatureBank, val: FeatureBank, tuning: LowShot) -> dict[str, Scores]:
+    """Ways to score: plain classifiers, the posterior's and the hallucinator's densities, and made rows."""
     prototype = catalog.make("prototype", {}, "classifier")
     simpleshot = catalog.make("simpleshot", {}, "classifier").fit(base, torch.Generator().manual_seed(0))
-    posterior = catalog.make("posterior", {"gated": False}).fit(base, torch.Generator().manual_seed(0), val)
-    ours = catalog.make("hallucinator").fit(base, torch.Generator().manual_seed(0), val)
-    wang = catalog.make("wang-hallucinator").fit(base, torch.Generator().manual_seed(0), val)
+
+    @cache
+    def fitted(synthesizer: str) -> Any:
+        settings: dict[str, Any] = {"gated": False} if synthesizer == "posterior" else {}
+        return catalog.make(synthesizer, settings).fit(base, torch.Generator().manual_seed(0), val)
+
+    @cache
+    def logistic() -> Scores:
+        return _logistic(tuning)
+
     return {
         "prototype": prototype.scores,
         "simpleshot": simpleshot.scores,
-        "posterior, exact": _in_parts(posterior.scores),
-        "hallucinator, exact, no vote": _in_parts(lambda s, q: predictive_scores(list(ours.models_), s, q)),
-        "wang-hallucinator, prototype": lambda s, q: prototype.scores(_filled(wang, s), q),
-        "hallucinator rows, prototype": lambda s, q: prototype.scores(_filled(ours, s), q),
+        "posterior, exact": _in_parts(lambda s, q: fitted("posterior").scores(s, q)),
+        "hallucinator, exact, no vote": _in_parts(
+            lambda s, q: predictive_scores(list(fitted("hallucinator").models_), s, q)
+        ),
+        "wang-hallucinator, prototype": lambda s, q: prototype.scores(_filled(fitted("wang-hallucinator"), s), q),
+        "hallucinator rows, prototype": lambda s, q: prototype.scores(_filled(fitted("hallucinator"), s), q),
+        "logistic": lambda s, q: logistic()(s, q),
+        "hallucinator rows, logistic": lambda s, q: logistic()(_filled(fitted("hallucinator"), s), q),
     }
+
+
+def _logistic(tuning: LowShot) -> Scores:
+    """Logistic regression to which every class weighs the same; C is best by all classes, top-5 with the prior."""
+    first = replace(tuning, draws=tuning.draws[:1])
+    found = {}
+    for strength in _STRENGTHS:
+        judged = measure(first, _balanced(strength), (1, 20))
+        found[strength] = mean(result.top5.all_prior for result in judged)
+    print("C of logistic regression on validation classes", found, flush=True)
+    return _balanced(max(found, key=lambda strength: found[strength]))
+
+
+def _balanced(strength: float) -> Scores:
+    classifier = catalog.make("logistic", {"C": strength, "normalise": "spread"}, "classifier")
+
+    def scores(support: Examples, query: Tensor) -> Tensor:
+        weight = torch.ones(len(support.y)) if support.weight is None else support.weight
+        of_class = torch.bincount(support.y, weight)
+        share = weight * (of_class.mean() / of_class)[support.y]
+        return classifier.scores(replace(support, weight=share.float()), query)
+
+    return scores
 
 
 def _in_parts(scores: Scores) -> Scores:
