@@ -48,7 +48,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 _CHOSEN, _SPREAD = "over best by validation", "gain's sd over seeds"  # columns that are there where they are filled
 _COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
-    ("representation", lambda r: _cell(r["representation"])),
+    ("representation", lambda r: _cell(_features(r))),
     ("made rows", lambda r: _method(r) + (" (control)" if r.get("control") else "")),
     ("classifier", lambda r: _cell(r["classifier"])),
     ("accuracy", lambda r: _plus_minus(r["accuracy"], r["ci95"])),
@@ -81,6 +81,13 @@ def _table(rows: Sequence[Row]) -> str:
     lines = ["| " + " | ".join(name for name, _ in columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(cell(row) for _, cell in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _features(row: Row) -> str:
+    """A representation's name, and behind it what was done to its features."""
+    views, normalise = (row.get(key, "none") for key in ("views", "normalise"))
+    done = ([f"views {views}"] if views != "none" else []) + ([normalise] if normalise != "none" else [])
+    return ", ".join([row["representation"], *done])
 
 
 def _method(row: Row) -> str:
@@ -127,7 +134,7 @@ def _grouped(rows: Iterable[Row], *keys: str) -> dict[tuple, list[Row]]:
 
 
 def _plots(rows: Sequence[Row], out: Path) -> list[Path]:
-    same = ("task", "representation", "synthesizer", "classifier", "weights", "share", "seed")
+    same = ("task", "representation", "views", "normalise", "synthesizer", "classifier", "weights", "share", "seed")
     arms = _grouped(rows, *same, "made")
     sweep = [row for row in rows if row["made"] and not row.get("exact")]
     gaining = {key: group for key, group in arms.items() if group[0]["p"] is not None}
@@ -183,4 +190,4 @@ def _label(row: Row, x: str) -> str:
     """A line's name, with dollar signs kept from being read as formulas."""
     made = _how_many(row) if x != "made" else _share(row)
     shot = f", {row['shot']} shots" if x == "made" else ""
-    return f"{row['synthesizer']}{made}, {row['classifier']} on {row['representation']}{shot}".replace("$", r"\$")
+    return f"{row['synthesizer']}{made}, {row['classifier']} on {_features(row)}{shot}".replace("$", r"\$")
