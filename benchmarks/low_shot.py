@@ -28,12 +28,12 @@ from augforge.chance import row_keys
 from augforge.data.banks import FeatureBank
 from augforge.generators.predictive import predictive_scores
 from augforge.imagine import fill_to
-from augforge.low_shot import LowShot, draw_low_shot, held_out, joined, mean_priors, measure
+from augforge.low_shot import SHOTS, LowShot, draw_low_shot, held_out, joined, mean_priors, measure
 from augforge.types import Examples
 
 Scores = Callable[[Examples, Tensor], Tensor]
 _QUERIES_AT_ONCE = 1000
-_STRENGTHS = (0.05, 0.5, 5.0)  # the C of logistic regression
+_STRENGTHS = (0.5, 5.0, 50.0)  # the C of logistic regression
 
 
 def main() -> None:
@@ -43,18 +43,20 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--views", action="store_true")
     parser.add_argument("--methods", help="names with semicolons [default: all]")
+    parser.add_argument("--shots", default=",".join(map(str, SHOTS)))
     parser.add_argument("--data-root", type=Path)
     options = parser.parse_args()
     task = open_bed(options.folder, options.task, options.data_root, options.views)
     assert isinstance(task.base, FeatureBank)
     assert isinstance(task.val, FeatureBank)
     assert isinstance(task.novel, FeatureBank)
+    shots = tuple(map(int, options.shots.split(",")))
     tuning, judged = (_low_shot(task.base, bank) for bank in (task.val, task.novel))
     methods = _methods(task.base, task.val, tuning)
     for name in list(methods) if options.methods is None else options.methods.split(";"):
         rows, scores = [], methods[name]
-        priors = mean_priors(measure(tuning, scores))
-        found = measure(judged, scores, priors=priors)
+        priors = mean_priors(measure(tuning, scores, shots))
+        found = measure(judged, scores, shots, priors)
         for shot in dict.fromkeys(result.shot for result in found):
             row: dict[str, Any] = {"method": name, "shot": shot}
             for k, told in ((1, "top1"), (5, "top5")):
