@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from augforge.classifiers.logistic import Logistic
-from augforge.classifiers.weighted import as_given, as_rows, class_means, squared_distances
+from augforge.classifiers.weighted import as_given, as_rows, class_means, cosines, squared_distances
 from augforge.generators.lessons import SHOTS, Lesson, nearest_shot
 from augforge.types import Examples
 
-PLAIN = ("nearest mean", "nearest mean, centred-l2", "logistic")
+PLAIN = ("nearest mean", "nearest mean, centred-l2", "logistic", "nearest mean, cosine")  # their places are in files
+_LOGISTIC_AT = 2  # that of the vote
 VOTES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # times the logits, which are small
 _EPISODES_AT_ONCE = 10
 _LOGISTIC = Logistic(C=5.0, normalise="spread")
@@ -40,7 +41,7 @@ def settle(judged: Sequence[Judged], centre: Tensor, with_votes: bool) -> tuple[
         found = [_right(x, lesson, scores, centre, with_votes) for x, lesson, scores in judged if lesson.shot == shot]
         if not found:
             continue
-        plain, voted = (torch.cat([pair[k] for pair in found], 1) for k in range(2))  # [3, n], [votes, n]
+        plain, voted = (torch.cat([pair[k] for pair in found], 1) for k in range(2))  # [4, n], [votes, n]
         classes = torch.cat([lesson.classes.flatten() for _, lesson, _ in judged if lesson.shot == shot])  # [n]
         behind, best = int(plain.mean(1).argmax()), int(voted.mean(1).argmax())
         gain = voted[best] - plain[behind]
@@ -60,7 +61,7 @@ def error_over(classes: Tensor, gain: Tensor) -> float:
 
 def _right(x: Tensor, lesson: Lesson, scores: Callable[[Tensor], Tensor], centre: Tensor,
            with_votes: bool) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The part of right answers for each class of each episode, by plain classifiers [3, e * way] and by imagination
+    """The part of right answers for each class of each episode, by plain classifiers [4, e * way] and by imagination
     with votes [v, e * way].
     """
     plain: list[Tensor] = []
@@ -73,7 +74,7 @@ def _right(x: Tensor, lesson: Lesson, scores: Callable[[Tensor], Tensor], centre
         with torch.no_grad():
             behind = [plain_scores(k, support, x[query], centre) for k in range(len(PLAIN))]
             own = scores(episodes)
-        votes = [own + vote * behind[-1] for vote in (VOTES if with_votes else VOTES[:1])]
+        votes = [own + vote * behind[_LOGISTIC_AT] for vote in (VOTES if with_votes else VOTES[:1])]
         for found, all_scores in ((plain, behind), (voted, votes)):
             right = torch.stack([s.argmax(-1) == target for s in all_scores]).float()
             found.append(reduce(right, "k e (way q) -> k (e way)", "mean", way=lesson.way))
@@ -86,7 +87,9 @@ def plain_scores(which: int, support: Examples, query: Tensor, centre: Tensor) -
         return _LOGISTIC.scores(support, query)
     rows = as_rows(support, query)
     x, queries = rows.x, rows.query
-    if which == 1:
+    if PLAIN[which] == "nearest mean, cosine":
+        return as_given(cosines(queries, class_means(x, rows.member)), query)
+    if PLAIN[which] == "nearest mean, centred-l2":
         x, queries = (F.normalize(part - centre.to(part), dim=-1) for part in (x, queries))
     return as_given(-squared_distances(queries, class_means(x, rows.member)), query)
 
@@ -96,9 +99,11 @@ def gated(gate: Tensor, centre: Tensor, own: Tensor, support: Examples, query: T
     counts = as_rows(support, query).counts.mean(1)  # [b]
     opened, behind, vote = gate.to(own)[nearest_shot(counts)].unbind(1)
     shape = (-1, 1, 1) if own.ndim == 3 else (1, 1)
-    needed = {int(k) for k in behind[opened == 0]} | ({2} if bool(((opened > 0) & (vote > 0)).any()) else set())
+    needed = {int(k) for k in behind[opened == 0]} | (
+        {_LOGISTIC_AT} if bool(((opened > 0) & (vote > 0)).any()) else set()
+    )
     plain = {k: plain_scores(k, support, query, centre) for k in sorted(needed)}
-    total = own + (vote * opened).view(shape) * plain[2] if 2 in plain else own
+    total = own + (vote * opened).view(shape) * plain[_LOGISTIC_AT] if _LOGISTIC_AT in plain else own
     for k in sorted(plain):
         total = torch.where(((opened == 0) & (behind == k)).view(shape), plain[k], total)
     return total

@@ -34,7 +34,7 @@ def test_plain_scores_are_those_of_the_plain_classifiers() -> None:
     support, query = episode(*clouds(), 2)
     wanted = SimpleShot()
     wanted.mean_ = CENTRE
-    references = (Prototype(), wanted, Logistic(C=5.0, normalise="spread"))
+    references = (Prototype(), wanted, Logistic(C=5.0, normalise="spread"), Prototype("cosine"))
     for which, reference in enumerate(references):
         found = plain_scores(which, support, query, CENTRE)
         torch.testing.assert_close(found, reference.scores(support, query), rtol=1e-4, atol=1e-4)

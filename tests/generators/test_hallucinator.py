@@ -178,7 +178,7 @@ def test_validation_classes_of_one_row_say_nothing_of_spread():
 def test_where_the_gate_is_closed_a_plain_classifier_speaks(fitted):
     part = copy.copy(fitted)
     support, query = episode((2, 2, 2))
-    for which in range(3):
+    for which in range(4):
         part.gate_ = torch.tensor([0.0, float(which), 4.0]).repeat(len(SHOTS), 1)
         torch.testing.assert_close(part.scores(support, query), plain_scores(which, support, query, part.centre_))
 
