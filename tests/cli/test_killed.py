@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -167,9 +166,11 @@ def test_ctrl_c_gives_130_and_the_run_can_go_on(augforge, whole, snapshot, manif
     source, expected, _ = whole
     arguments = ("synth", source, "--out", tmp_path / "out", *ORDER, "--workers", 2, "--batch-size", 1)
     command = [sys.executable, "-m", "augforge.cli.main", *map(str, arguments)]
-    if shutil.which("nice"):  # it yields to this test on a busy machine, or might be over before it is interrupted
-        command = ["nice", "-n", "19", *command]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=tmp_path)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=tmp_path,
+        # what a shell started with & ignores SIGINT, and so would this process if these tests were
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     _wait_for(lambda: _growing(tmp_path / "out").exists() and _growing(tmp_path / "out").stat().st_size, 30)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
     _, said = process.communicate(timeout=20)
