@@ -17,15 +17,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from augforge.classifiers.logistic import Logistic
-from augforge.classifiers.weighted import as_given, as_rows, class_means, cosines, squared_distances
+from augforge.classifiers.prototype import Prototype
+from augforge.classifiers.weighted import as_given, as_rows, class_means, squared_distances
 from augforge.generators.lessons import SHOTS, Lesson, nearest_shot
 from augforge.types import Examples
 
 PLAIN = ("nearest mean", "nearest mean, centred-l2", "logistic", "nearest mean, cosine")  # their places are in files
-_LOGISTIC_AT = 2  # that of the vote
+_LOGISTIC_AT = PLAIN.index("logistic")
 VOTES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # times the logits, which are small
 _EPISODES_AT_ONCE = 10
 _LOGISTIC = Logistic(C=5.0, normalise="spread")
+_COSINE = Prototype("cosine")
 Judged = tuple[Tensor, Lesson, Callable[[Tensor], Tensor]]  # rows [n, d], episodes, and the scores of some of these
 
 
@@ -85,10 +87,10 @@ def plain_scores(which: int, support: Examples, query: Tensor, centre: Tensor) -
     """Scores [b, q, way], or [q, way], of one of PLAIN; `centre` [d] is the mean of base features."""
     if PLAIN[which] == "logistic":
         return _LOGISTIC.scores(support, query)
+    if PLAIN[which] == "nearest mean, cosine":
+        return _COSINE.scores(support, query)
     rows = as_rows(support, query)
     x, queries = rows.x, rows.query
-    if PLAIN[which] == "nearest mean, cosine":
-        return as_given(cosines(queries, class_means(x, rows.member)), query)
     if PLAIN[which] == "nearest mean, centred-l2":
         x, queries = (F.normalize(part - centre.to(part), dim=-1) for part in (x, queries))
     return as_given(-squared_distances(queries, class_means(x, rows.member)), query)
@@ -99,9 +101,9 @@ def gated(gate: Tensor, centre: Tensor, own: Tensor, support: Examples, query: T
     counts = as_rows(support, query).counts.mean(1)  # [b]
     opened, behind, vote = gate.to(own)[nearest_shot(counts)].unbind(1)
     shape = (-1, 1, 1) if own.ndim == 3 else (1, 1)
-    needed = {int(k) for k in behind[opened == 0]} | (
-        {_LOGISTIC_AT} if bool(((opened > 0) & (vote > 0)).any()) else set()
-    )
+    needed = {int(k) for k in behind[opened == 0]}
+    if bool(((opened > 0) & (vote > 0)).any()):
+        needed.add(_LOGISTIC_AT)
     plain = {k: plain_scores(k, support, query, centre) for k in sorted(needed)}
     total = own + (vote * opened).view(shape) * plain[_LOGISTIC_AT] if _LOGISTIC_AT in plain else own
     for k in sorted(plain):

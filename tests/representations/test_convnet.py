@@ -195,10 +195,8 @@ def test_the_sgm_loss_is_the_squared_gradient_of_each_row():
 
 
 def test_left_out_prototypes_are_the_means_of_all_other_rows():
-    x, y = (
-        torch.randn(9, 4, generator=_rng()),
-        torch.tensor([5, 1, 5, 2, 1, 5, 7, 2, 2]),
-    )  # 7 has one row: it asks nothing
+    x = torch.randn(9, 4, generator=_rng())
+    y = torch.tensor([5, 1, 5, 2, 1, 5, 7, 2, 2])  # 7 has one row: it asks nothing
     unit, losses = torch.nn.functional.normalize(x, dim=1), []
     for i in range(9):
         others = torch.arange(9) != i
