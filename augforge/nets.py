@@ -127,19 +127,6 @@ def folded(net: nn.Module) -> nn.Module:
     return net
 
 
-def in_tiles(network: Callable[..., Tensor], *rows: Tensor, size: int = 64) -> Tensor:
-    """`network` on rows [n, ...], always `size` at a time, so that a row's last bit does not depend on the others.
-
-    A matrix library adds up in another order for another number of rows, though not for another row of the same
-    number. The last tile is filled with zeros. Products of 64 rows take as long for each as those of many.
-    """
-    n = len(rows[0])
-    short = -n % size if n else size
-    padded = [torch.cat([part, part.new_zeros(short, *part.shape[1:])]) if short else part for part in rows]
-    tiles = zip(*(part.split(size) for part in padded), strict=True)
-    return torch.cat([network(*tile) for tile in tiles])[:n]
-
-
 def set_generator(net: nn.Module, generator: torch.Generator | None) -> None:
     """Give every DropBlock of a network its source of chance, or take it away."""
     for module in net.modules():

@@ -117,7 +117,8 @@ def part_digest(part: Any, kind: str = "synthesizer") -> str:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load(path.read_bytes())
+        # Cloned, so that they lie as tensors made here do: what safetensors gives begins anywhere in memory.
+        return {key: value.clone() for key, value in load(path.read_bytes()).items()}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{str(path)!r} cannot be read ({error})") from error
 

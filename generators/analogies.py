@@ -22,6 +22,7 @@ from augforge.generators.analogy_training import (
 from augforge.generators.neighbours import feature_rows
 from augforge.generators.parents import choose_parents
 from augforge.nets import built
+from augforge.products import in_tiles
 from augforge.types import Bank, Examples, InputError, Space
 
 _ROWS_AT_ONCE = 8192
@@ -143,7 +144,7 @@ class Analogies:
         return Examples(made.to(support.x.dtype), want, parent)
 
     def _complete(self, x: Tensor, keys: Tensor) -> Tensor:
-        """G([x, c_1, c_2]) [n, d] float32; the layers are in float64, so that no row depends on its batch's size."""
+        """G([x, c_1, c_2]) [n, d] float32, computed in float64."""
         assert self.net_ is not None
         assert self.centroids_ is not None
         assert self.scale_ is not None
@@ -151,7 +152,7 @@ class Analogies:
         first, second = (self.centroids_.to(x.device, torch.float64)[rows] for rows in self._pairs(keys))
         scale = self.scale_.to(x.device, torch.float64)
         second = first + self.noise_scale * (second - first)
-        made = self.net_(x.to(torch.float64) / scale, first, second) * scale
+        made = in_tiles(self.net_, x.to(torch.float64) / scale, first, second) * scale
         return made.to(torch.float32).clamp(min=float(self.lowest_))
 
     def _pairs(self, keys: Tensor) -> tuple[Tensor, Tensor]:

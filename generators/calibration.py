@@ -12,6 +12,7 @@ from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
 from augforge.generators.neighbours import feature_rows, nearest_means
 from augforge.generators.parents import choose_parents
+from augforge.products import row_product
 from augforge.types import Bank, Examples, InputError, Space
 
 _SPARE = 8  # more directions than are kept, so that those kept are found well
@@ -132,9 +133,8 @@ class Calibration:
         moved = torch.empty(n * self.k, d, dtype=torch.float64, device=near.device)
         order = torch.argsort(near.flatten(), stable=True)
         classes, counts = torch.unique(near, return_counts=True)
-        # float64, and float32 at the end, so that no row depends on its batch's size
         for c, rows in zip(classes.tolist(), order.split(counts.tolist()), strict=True):
-            moved[rows] = normal[rows] @ self.factors_[c].to(near.device, torch.float64)
+            moved[rows] = row_product(normal[rows], self.factors_[c].to(near.device, torch.float64))
         deviation = (moved.view(n, self.k, d).sum(1) / self.k**0.5).to(torch.float32)
         sphere = self.rest_.to(near.device)[near].mean(1)
         if self.alpha_on == "diagonal":

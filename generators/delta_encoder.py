@@ -22,7 +22,7 @@ from augforge.generators.hallucinator_nets import (
     typical_size,
 )
 from augforge.generators.parents import choose_parents
-from augforge.nets import in_tiles
+from augforge.products import in_tiles
 from augforge.training import Loop, Run, Stage, fast_arithmetic
 from augforge.types import Bank, Examples, Space
 

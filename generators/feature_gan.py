@@ -25,7 +25,7 @@ from augforge.generators.hallucinator_nets import (
 )
 from augforge.generators.hallucinator_training import Form
 from augforge.generators.parents import choose_parents
-from augforge.nets import in_tiles
+from augforge.products import in_tiles
 from augforge.types import Bank, Examples, InputError, Space
 
 _WHO = "feature-gan"

@@ -193,8 +193,8 @@ class PictureGenerator(nn.Module):
         if not attend:
             return codes.mean(1)
         asked = self.asked(F.relu(parent).mean((2, 3)))  # [n, code]
-        logits = torch.einsum("nc,nsc->ns", asked, self.offered(shots)) / asked.shape[1] ** 0.5
-        return torch.einsum("ns,nsc->nc", logits.float().softmax(1).to(codes.dtype), codes)
+        logits = (asked[:, None] * self.offered(shots)).sum(2) / asked.shape[1] ** 0.5  # [n, shots]
+        return (logits.float().softmax(1).to(codes.dtype)[..., None] * codes).sum(1)
 
     def decode(self, parent: Tensor, maps: list[Tensor], code: Tensor, z: Tensor) -> Tensor:
         """Pictures [n, c, side, side] in [0, 1] of parents in [0, 1], their maps, codes [n, code], noise [n, noise]."""

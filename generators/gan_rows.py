@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from augforge import chance, nets
+from augforge import chance, products
 from augforge.pixels import Pixels, prepared
 from augforge.types import Examples, InputError
 
@@ -65,9 +65,9 @@ def latents(keys: Tensor, noise: int, truncation: float, device: torch.device) -
 
 
 def in_tiles(network: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-    """`nets.in_tiles` of 16 pictures, in float32 with channels last: no row depends on the others by a bit."""
+    """`products.in_tiles` of 16 pictures, in float32 with channels last: no row depends on the others by a bit."""
     with torch.no_grad(), torch.autocast(rows[0].device.type, enabled=False):
-        return nets.in_tiles(lambda *tile: network(*map(_last, tile)), *rows, size=_TILE)
+        return products.in_tiles(lambda *tile: network(*map(_last, tile)), *rows, size=_TILE)
 
 
 def _last(x: Tensor) -> Tensor:

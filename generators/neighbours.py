@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from augforge import chance
+from augforge.products import row_product
 from augforge.types import Examples, InputError
 
 _NUMBERS_AT_ONCE = 1 << 24
@@ -21,10 +22,10 @@ def feature_rows(support: Examples, who: str) -> Tensor:
 def nearest_means(x: Tensor, means: Tensor, k: int) -> Tensor:
     """The `k` rows of `means` [c, d] that are nearest to each row of `x` [n, d] by Euclidean distance: [n, k] int64.
 
-    In float64, so that the choice does not depend on which rows come together.
+    In float64, and no row's choice depends on which rows come together.
     """
     x, means = x.detach().to(torch.float64), means.to(torch.float64)
-    return (means.square().sum(1) - 2 * x @ means.T).topk(k, largest=False).indices
+    return (means.square().sum(1) - 2 * row_product(x, means.T)).topk(k, largest=False).indices
 
 
 def other_rows(x: Tensor, y: Tensor, parent: Tensor, near: int | None, keys: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.generators.parents import choose_parents
-from augforge.nets import in_tiles
+from augforge.products import row_product
 from augforge.types import Bank, Examples, InputError, Space
 
 _ROWS_AT_ONCE = 8192
@@ -65,7 +65,7 @@ class Noise:
         means = sums / counts.clamp(min=1)[:, None]
         covariance = (scatter - (means.T * counts) @ means) / free
         values, vectors = torch.linalg.eigh(covariance)
-        self.factor_ = (vectors * values.clamp(min=0).sqrt()).to(torch.float32)
+        self.factor_ = (vectors * values.clamp(min=0).sqrt()).to(torch.float32).contiguous()
         return self
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
@@ -97,6 +97,5 @@ class Noise:
         if self.factor_.shape[0] != x.shape[1]:
             raise InputError(f"noise was fitted on {self.factor_.shape[0]} features; these rows have {x.shape[1]}")
         normal = chance.normal(keys, (x.shape[1],)).to(x.device)
-        factor = self.scale * self.factor_.to(x.device).T
-        noise = in_tiles(lambda tile: tile @ factor, normal)
+        noise = row_product(normal, self.scale * self.factor_.to(x.device).T)
         return (x + noise).to(x.dtype)

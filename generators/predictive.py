@@ -16,7 +16,7 @@ from augforge.classifiers.two_covariance import NO_SPREAD, SPREAD, WEIGHT, WEIGH
 from augforge.classifiers.weighted import as_given, as_rows, class_means
 from augforge.generators.neighbours import feature_rows
 from augforge.generators.parents import choose_parents
-from augforge.nets import in_tiles
+from augforge.products import in_tiles, row_product
 from augforge.types import Examples, InputError
 
 _ROWS_AT_ONCE = 256  # rows drawn at a time, so that all that is done to them stays in the cache
@@ -115,9 +115,10 @@ def _draw(made: Tensor, mine: Tensor, model: TwoCovariance, known: Known, wanted
     (label, chosen, keys), (features, rank), dtype = wanted, model.map.shape, known.x.dtype
     moved = model.transformed(known.x.to(torch.float64))
     whole = known.mean(moved)
-    mean = (whole - model.mean.to(moved)) @ model.map.to(moved)
+    mean = row_product(whole - model.mean.to(moved), model.map.to(moved))
     scatter = _scatter(model, known, moved - whole[known.y])
-    mu, variance = model.predictive(mean, known.counts, scatter)
+    known_of_classes = (mean, known.counts) if scatter is None else (mean, known.counts, scatter)
+    mu, variance = in_tiles(lambda *some: torch.stack(model.predictive(*some), 1), *known_of_classes).unbind(1)
     place, outside = model.places(mu, whole, mean, known.counts)
     wide = 0 if rank == features else features
     # What is done once for a class is exact; what is done for every row needs no float64, but the cache.
@@ -135,7 +136,7 @@ def _scatter(model: TwoCovariance, known: Known, apart: Tensor) -> Tensor | None
     if float(model.numbers[SPREAD].detach()) >= NO_SPREAD:
         return None
     there = model.map.to(known.x)
-    z = in_tiles(lambda tile: tile @ there, apart.to(known.x))
+    z = row_product(apart.to(known.x), there)
     return known.sum(z.square() * known.weight[:, None])
 
 

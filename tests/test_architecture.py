@@ -19,7 +19,7 @@ from augforge import catalog
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    {"chance", "student", "types"},
+    {"chance", "products", "student", "types"},
     {
         "bench_results",
         "checkpoint",

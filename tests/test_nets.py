@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from augforge.losses import prototypical_accuracy, prototypical_logits, prototypical_loss, squared_distances
-from augforge.nets import ConvNorm, CosineHead, DropBlock, built, folded, in_tiles
+from augforge.nets import ConvNorm, CosineHead, DropBlock, built, folded
+from augforge.products import in_tiles
 
 
 def _rng(seed=0):

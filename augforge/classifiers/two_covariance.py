@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from augforge.classifiers.feature_transforms import Transform, transformed
-from augforge.nets import in_tiles
+from augforge.products import row_product
 from augforge.types import InputError
 
 NUMBERS = ("SCALE", "POWER", "NOISE", "TILT", "SPREAD", "BIAS", "WEIGHT", "WEIGHT_SLOPE")
@@ -129,7 +129,7 @@ class TwoCovariance(nn.Module):
         """Rows [..., d] in the model's coordinates, [..., r]."""
         return (self.transformed(x) - self.mean.to(x)) @ self.map.to(x)
 
-    def predictive(self, z: Tensor, counts: Tensor, scatter: Tensor | None) -> tuple[Tensor, Tensor]:
+    def predictive(self, z: Tensor, counts: Tensor, scatter: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and variance [..., r] of what comes next of classes; see the function of this name."""
         mixture = (self.classes.to(z), float(self.tau)) if float(self.tau) > 0 else None
         return predictive(self.psi.to(z), self.numbers.to(z)[None], z, counts, scatter, mixture)
@@ -146,10 +146,10 @@ class TwoCovariance(nn.Module):
         the coordinates, of `counts` [c] rows.
         """
         back, psi, n = self.back.to(z), self.rest_psi.to(z), counts[:, None]
-        led = self.mean.to(z) + mean @ back
+        led = self.mean.to(z) + row_product(mean, back)
         if len(back) == len(self.mean):  # all coordinates: nothing lies outside
             return led, torch.zeros_like(led)
-        outside = known - (self.mean.to(z) + z @ back)
+        outside = known - (self.mean.to(z) + row_product(z, back))
         deviation = self.rest.to(z) * (1 + psi / (1 + n * psi)).sqrt()
         return led + n * psi / (1 + n * psi) * outside, deviation
 
@@ -158,10 +158,9 @@ class TwoCovariance(nn.Module):
         `rest` [n, d] that lies outside of them (None: nothing does). No row depends on what comes with it.
         """
         if rest is None:
-            back = self.back.to(noise)
-            return in_tiles(lambda tile: tile @ back, noise)
+            return row_product(noise, self.back.to(noise))
         there, back = self.map.to(rest), self.back.to(rest)
-        return in_tiles(lambda tile, out: (tile - out @ there) @ back + out, noise, rest)
+        return row_product(noise - row_product(rest, there), back) + rest
 
 
 def predictive(psi: Tensor, numbers: Tensor, z: Tensor, counts: Tensor, scatter: Tensor | None,
