@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 INSTALLED = ("augforge", "generators", "cli")
-LONGEST_FILE, LONGEST_FUNCTION, LONGEST_FIT, MOST_PARAMETERS = 300, 40, 60, 7
+LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 60, 7
 # Patterns are cut in two so that this file does not find itself.
 FORBIDDEN = {
     r"torch\.manual" + r"_seed\(": "seeds torch for everyone; pass a generator or keys",
@@ -83,9 +83,8 @@ def test_functions_are_short():
     for path in EVERYWHERE:
         for name, function, _ in _functions(_tree(path)):
             lines = (function.end_lineno or 0) - function.lineno + 1  # decorators not counted
-            longest = LONGEST_FIT if function.name == "fit" else LONGEST_FUNCTION
-            if lines > longest:
-                offences.append(f"{_name(path)}: {name} has {lines} lines, more than {longest}")
+            if lines > LONGEST_FUNCTION:
+                offences.append(f"{_name(path)}: {name} has {lines} lines, more than {LONGEST_FUNCTION}")
     _complain(offences)
 
 
