@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from augforge.bench_results import replace_rows
-from augforge.bench_rows import confused, per_class
-from augforge.bench_table import Results
+from augforge.bench.arm import confused, per_class
+from augforge.bench.files import replace_rows
+from augforge.bench.table import Results
 from augforge.types import InputError
 
 PER_CLASS, CONFUSION = "per_class.jsonl", "confusion"

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from augforge import __version__
-from augforge.bench_features import Features, features_of, fitted
-from augforge.bench_plan import Plan
-from augforge.choosing import sees_validation, trains
+from augforge.bench.features import Features, features_of, fitted
+from augforge.bench.made_rows import Rows, check_support, from_features, from_parents, from_pictures, sharing
+from augforge.bench.plan import Plan
+from augforge.bench.predictions import Outcome, is_fast, load_outcome, predict, predict_fast, prepared
+from augforge.bench.recipes import Recipe, part_name
 from augforge.data.banks import AnyBank
 from augforge.digests import fitted_tensors, made_by
+from augforge.episodes.batch import Trials
+from augforge.episodes.tasks import Task
 from augforge.imagine import check_space
-from augforge.making_rows import Rows, check_support, from_features, from_parents, from_pictures, sharing
-from augforge.manifest import digest
-from augforge.measuring import Outcome, is_fast, load_outcome, predict, predict_fast, prepared
-from augforge.recipes import Recipe, part_name
+from augforge.parts.learning import sees_validation, trains
 from augforge.representations.bank import data_digest
-from augforge.tasks import Task
-from augforge.training import Run
-from augforge.trials import Trials
+from augforge.synth.manifest import digest
+from augforge.training.loop import Run
 from augforge.types import Examples
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from augforge import saving
 from augforge.data.decode import UnreadablePicture
-from augforge.making import Making, load
-from augforge.rejecting import ByClasses, ByDiscriminator, Judge, by_classes, embedded
+from augforge.parts import saving
+from augforge.synth.generate import Making, load
+from augforge.synth.reject import ByClasses, ByDiscriminator, Judge, by_classes, embedded
 from augforge.types import InputError
 
 DISCRIMINATOR = "discriminator"

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from augforge import saving
 from augforge.data.banks import AnyBank, FeatureBank, take_rows
 from augforge.data.decode import UnreadablePicture
+from augforge.parts import saving
 from augforge.representations.bank import BankOptions, embed_bank
 from augforge.types import InputError
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from augforge.bench_rows import Arm, Row, bootstrap_key, measured
-from augforge.bench_table import Results, completed
-from augforge.manifest import digest
+from augforge.bench.arm import Arm, Row, bootstrap_key, measured
+from augforge.bench.table import Results, completed
+from augforge.synth.manifest import digest
 from augforge.types import InputError
 
 

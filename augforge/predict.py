@@ -20,7 +20,7 @@ from torch import Tensor
 from augforge import __version__
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import AnyBank, FeatureBank
-from augforge.saving import load_part, save_part
+from augforge.parts.saving import load_part, save_part
 from augforge.types import Classifier, Examples, InputError, Representation
 
 _RECORD, _SUPPORT, _CLASSIFIER, _REPRESENTATION = (

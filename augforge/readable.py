@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from augforge.data.decode import UnreadablePicture
-from augforge.making import Making, load
+from augforge.synth.generate import Making, load
+from augforge.synth.workers import in_order
 from augforge.types import InputError
-from augforge.workers import in_order
 
 _ROWS_AT_ONCE = 128
 

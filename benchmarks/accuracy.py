@@ -14,10 +14,10 @@ from typing import Any
 
 from beds import RESULTS, append, open_bed
 
-from augforge import catalog
-from augforge.benchmark import Plan, run
+from augforge.bench.recipes import Recipe
+from augforge.bench.run import Plan, run
 from augforge.generators.nothing import Nothing
-from augforge.recipes import Recipe
+from augforge.parts import catalog
 
 CLASSIFIERS = {
     "prototype": {},

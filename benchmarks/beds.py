@@ -12,8 +12,8 @@ from typing import Any
 
 from augforge.data.banks import FeatureBank
 from augforge.data.features import open_features
+from augforge.episodes.tasks import Task, open_task
 from augforge.machine import machine, versions
-from augforge.tasks import Task, open_task
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -20,17 +20,17 @@ from beds import RESULTS, append
 from torch import Tensor
 
 from augforge import chance
-from augforge.catalog import make
+from augforge.episodes.tasks import open_task
 from augforge.imagine import more_of_each
-from augforge.losses import squared_distances
 from augforge.metrics.by_class import by_class
 from augforge.metrics.coverage import density_coverage, precision_recall
 from augforge.metrics.diversity import diversity
 from augforge.metrics.frechet import frechet_distance
 from augforge.metrics.kid import kid
-from augforge.saving import load_part, open_part, part_digest, save_part
-from augforge.tasks import open_task
-from augforge.training import Run
+from augforge.networks.losses import squared_distances
+from augforge.parts.catalog import make
+from augforge.parts.saving import load_part, open_part, part_digest, save_part
+from augforge.training.loop import Run
 from augforge.types import Examples
 
 _EACH = 100  # pictures of each class that are compared

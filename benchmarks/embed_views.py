@@ -16,10 +16,10 @@ from pathlib import Path
 
 from train_representation import open_banks
 
-from augforge.bench_features import preset_views
+from augforge.bench.features import preset_views
 from augforge.data.features import write_features
+from augforge.parts.saving import open_part
 from augforge.representations.bank import BankOptions, embed_bank
-from augforge.saving import open_part
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Choose the letters of the `glyphs` source: prints the table that `augforge/data/glyph_classes.py` holds.
+"""Choose the letters of the `glyphs` source: prints the table that `augforge/data/glyphs/classes.py` holds.
 
     python benchmarks/glyph_table.py
 
@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from augforge.data.glyph_faces import face_characters, letter_mask
-from augforge.data.glyph_shapes import distinct
+from augforge.data.glyphs.faces import face_characters, letter_mask
+from augforge.data.glyphs.shapes import distinct
 
 FACE = "DejaVuSans"
 BLOCKS = {

@@ -28,22 +28,22 @@ from beds import RESULTS, append
 from torch import Tensor
 
 from augforge import chance
+from augforge.episodes.tasks import open_task
 from augforge.generators.classical import Classical
-from augforge.generators.gan_looks import write_sheet
-from augforge.generators.gan_rows import net_pictures
+from augforge.generators.shared.gan.pictures import net_pictures
+from augforge.generators.shared.gan.validation import write_sheet
 from augforge.imagine import more_of_each
+from augforge.measure.plain_cnn import CnnOptions
+from augforge.measure.usefulness import ALL, MADE, REAL, REAL_CLASSICAL, Arm, balanced, cnn_judge
 from augforge.metrics.by_class import by_class
 from augforge.metrics.coverage import density_coverage, precision_recall
 from augforge.metrics.diversity import diversity
 from augforge.metrics.frechet import frechet_distance
 from augforge.metrics.kid import kid
 from augforge.metrics.memorisation import memorisation
-from augforge.plain_cnn import CnnOptions
-from augforge.saving import load_part, open_part, part_digest
+from augforge.parts.saving import load_part, open_part, part_digest
 from augforge.statistics import class_interval
-from augforge.tasks import open_task
 from augforge.types import Examples
-from augforge.usefulness import ALL, MADE, REAL, REAL_CLASSICAL, Arm, balanced, cnn_judge
 
 _COPIES = 4  # of a made or real picture beside its parent, in the sheet
 

@@ -24,11 +24,11 @@ from torch import Tensor
 from augforge import chance
 from augforge.classifiers.matching import Matching
 from augforge.classifiers.prototype import Prototype
+from augforge.episodes.tasks import open_task
 from augforge.generators.classical import Classical
 from augforge.group_episodes import draw_within_groups
-from augforge.saving import load_part, part_digest
+from augforge.parts.saving import load_part, part_digest
 from augforge.statistics import class_interval
-from augforge.tasks import open_task
 from augforge.types import Episode, Examples
 
 _ROWS_AT_ONCE = 256

@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 from beds import RESULTS, append, open_bed
 
-from augforge import catalog, statistics
-from augforge.bench_rows import Arm, best_plain, ends, percent
-from augforge.benchmark import Plan, Results, run, run_seeds
+from augforge import statistics
+from augforge.bench.arm import Arm, best_plain, ends, percent
+from augforge.bench.recipes import Recipe
+from augforge.bench.run import Plan, Results, run, run_seeds
+from augforge.episodes.tasks import Task
 from augforge.generators.nothing import Nothing
-from augforge.recipes import Recipe
+from augforge.parts import catalog
 from augforge.representations.bank import BankOptions
 from augforge.shot_worth import shot_worth
-from augforge.tasks import Task
 
 _LOGISTIC = {"C": 5.0, "normalise": "spread"}  # the best on validation letters at every normalisation of features
 PLAIN: dict[str, tuple[str, dict[str, Any]]] = {

@@ -23,12 +23,12 @@ import torch
 from beds import RESULTS, append, open_bed
 from torch import Tensor
 
-from augforge import catalog
 from augforge.chance import row_keys
 from augforge.data.banks import FeatureBank
-from augforge.generators.predictive import predictive_scores
+from augforge.generators.shared.posterior.predictive import predictive_scores
 from augforge.imagine import fill_to
-from augforge.low_shot import SHOTS, LowShot, draw_low_shot, held_out, joined, mean_priors, measure
+from augforge.parts import catalog
+from augforge.protocols.low_shot import SHOTS, LowShot, draw_low_shot, held_out, joined, mean_priors, measure
 from augforge.types import Examples
 
 Scores = Callable[[Examples, Tensor], Tensor]

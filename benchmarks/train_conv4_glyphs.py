@@ -18,11 +18,11 @@ from einops import rearrange
 
 from augforge.data.glyphs import open_glyphs
 from augforge.machine import machine, versions
-from augforge.pixels import load_pixels
+from augforge.networks.pixels import load_pixels
+from augforge.parts.saving import save_part
 from augforge.representations.convnet import ConvNet, embedded
 from augforge.representations.episodic import nearest_mean_score
-from augforge.saving import save_part
-from augforge.training import Run
+from augforge.training.loop import Run
 
 WEIGHTS = Path(__file__).parent.parent / "augforge" / "weights" / "conv4-glyphs"
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from image_gan import by_quality
 
+from augforge.episodes.tasks import open_task
 from augforge.generators.image_gan import ImageGan
 from augforge.machine import machine, versions
-from augforge.saving import open_part, save_part
-from augforge.tasks import open_task
-from augforge.training import Run
+from augforge.parts.saving import open_part, save_part
+from augforge.training.loop import Run
 
 WEIGHTS = Path(__file__).parent.parent / "augforge" / "weights" / "image-gan-glyphs"
 _TOLD = ("frechet", "kid", "coverage", "diversity_within_class", "memorisation")

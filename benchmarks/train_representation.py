@@ -23,19 +23,19 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from augforge import catalog
 from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank, FilePictures
 from augforge.data.features import write_features
 from augforge.digests import made_by
+from augforge.episodes.named_tasks import rotated
+from augforge.episodes.tasks import Task, open_task
 from augforge.machine import machine, versions
-from augforge.pixels import Pixels, load_pixels
+from augforge.networks.pixels import Pixels, load_pixels
+from augforge.parts import catalog
+from augforge.parts.saving import save_part
 from augforge.representations.bank import MADE_BY, BankOptions, embed_bank, normalised_rows
 from augforge.representations.convnet import ConvNet
 from augforge.representations.episodic import nearest_mean_score
-from augforge.saving import save_part
-from augforge.task_sets import rotated
-from augforge.tasks import Task, open_task
-from augforge.training import Run
+from augforge.training.loop import Run
 
 GLYPHS = {"augment": "strokes", "way": 60, "shot": 5, "query": 5, "episodes": 2, "steps": 12000, "episodic_lr": 2e-3,
           "weight_decay": 5e-4, "batch_size": 512, "epochs": 60}  # fmt: skip

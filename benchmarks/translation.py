@@ -28,11 +28,11 @@ from augforge.data.banks import ArrayPictures
 from augforge.data.glyphs import glyph_pairs
 from augforge.episodes import draw_episodes
 from augforge.generators.classical import Classical
-from augforge.generators.gan_looks import write_sheet
+from augforge.generators.shared.gan.validation import write_sheet
 from augforge.generators.translation import Translation
-from augforge.saving import load_part, open_part, part_digest, save_part
+from augforge.parts.saving import load_part, open_part, part_digest, save_part
 from augforge.statistics import Interval, class_interval, episode_interval
-from augforge.training import Run
+from augforge.training.loop import Run
 from augforge.types import Examples
 
 _SHEET = (24, 4)  # classes in the sheet, and blocks of them side by side

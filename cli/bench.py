@@ -60,11 +60,11 @@ def bench(**given: Any) -> None:
     TASK is glyphs, omniglot, omniglot-alphabet, lake-runs, cifar-fs, fc100, orl-faces, or a source with train, val
     and test classes. Copies, noise, plain augmentation and nothing at all are in every table.
     """
+    from augforge.bench.report import markdown, write_report
+    from augforge.bench.run import run, run_seeds
     from augforge.bench_classes import write_per_class
-    from augforge.benchmark import run, run_seeds
-    from augforge.orders import device_of
-    from augforge.report import markdown, write_report
-    from augforge.tasks import open_task
+    from augforge.episodes.tasks import open_task
+    from augforge.synth.request import device_of
 
     made, device = _numbers(given["made"], "--made"), device_of(given["device"])
     seeds = None if given["seeds"] is None else _numbers(given["seeds"], "--seeds", fewest=0)
@@ -82,7 +82,7 @@ def bench(**given: Any) -> None:
 
 def _plan(given: dict[str, Any], task: Any) -> Any:
     """The episodes that were asked for; what was left open is that of the task's fixed episodes, where it has some."""
-    from augforge.bench_plan import Plan
+    from augforge.bench.plan import Plan
 
     usual: dict[str, Any] = {"way": 5, "shots": (1, 5), "query": 15, "trials": 600}
     if task.fixed is not None and given["part"] == "novel":
@@ -97,7 +97,7 @@ def _plan(given: dict[str, Any], task: Any) -> Any:
 
 def _recipes(given: dict[str, Any], made: tuple[int, ...], task: Any) -> list[Any]:
     """Every method with every classifier, every number made and every share."""
-    from augforge.recipes import Recipe
+    from augforge.bench.recipes import Recipe
     from augforge.representations.bank import BankOptions
 
     settings = _settings(given)
@@ -118,7 +118,7 @@ def _recipes(given: dict[str, Any], made: tuple[int, ...], task: Any) -> list[An
 
 def _shares(given: Sequence[str], methods: Sequence[str]) -> dict[str, tuple[float, ...]]:
     """The shares of `--share` for each method that they name; "" stands for all others."""
-    from augforge.catalog import nearest
+    from augforge.parts.catalog import nearest
     from augforge.types import InputError
 
     found: dict[str, tuple[float, ...]] = {}
@@ -137,7 +137,7 @@ def _shares(given: Sequence[str], methods: Sequence[str]) -> dict[str, tuple[flo
 
 def _settings(given: dict[str, Any]) -> dict[str, dict[str, str]]:
     """The settings of `--set` for each part by the name that it was given by."""
-    from augforge.catalog import nearest, read_assignment
+    from augforge.parts.catalog import nearest, read_assignment
     from augforge.types import InputError
 
     methods, judges = list(given["methods"]), list(given["classifiers"] or ("prototype",))
@@ -170,7 +170,7 @@ def _representation(asked: str | None, task: Any, settings: dict[str, dict[str, 
 
 def _part(text: str, kind: str, settings: dict[str, dict[str, str]]) -> tuple[str | None, Any]:
     """A part by name or folder, and what to call it; a name of the catalog's is made up later."""
-    from augforge import catalog, saving
+    from augforge.parts import catalog, saving
 
     shown = None if text in catalog.TABLES[kind] else Path(text).name
     return shown, saving.open_part(text, settings.get(text), kind)

@@ -8,10 +8,10 @@ import click
 
 from augforge import __version__
 from augforge.cli.bench import bench
-from augforge.cli.inspect import doctor, list_parts
-from augforge.cli.make import fit, regen, synth
+from augforge.cli.doctor import doctor, list_parts
 from augforge.cli.measure import measure
 from augforge.cli.predict import predict
+from augforge.cli.synth import fit, regen, synth
 
 INTERRUPTED = 130
 

@@ -38,8 +38,8 @@ def measure(**given: Any) -> None:
     REAL and MADE are sources: a folder of class folders, an archive, an .npz, a .safetensors feature bank, or a name of
     `augforge list`. Every number stands beside the same number of held-out real rows. Nothing is written.
     """
-    from augforge.quality_report import measure_sources
-    from augforge.quality_sets import Request
+    from augforge.measure.report import measure_sources
+    from augforge.measure.sets import Request
     from augforge.quality_table import told
 
     as_json = given.pop("as_json")

@@ -76,10 +76,10 @@ def _made(given: dict[str, Any]) -> Any:
     """A predictor from a source, with the classifier fitted on --base where there is one."""
     import torch
 
-    from augforge.catalog import read_assignment
     from augforge.data.banks import FeatureBank
+    from augforge.parts.catalog import read_assignment
+    from augforge.parts.saving import open_part
     from augforge.predict import features_of, make_predictor
-    from augforge.saving import open_part
 
     representation = open_part(given["representation"] or "conv4-glyphs", None, "representation")
     settings = dict(map(read_assignment, given["assignments"]))

@@ -11,8 +11,8 @@ from torch import Tensor
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
 from augforge.generators.neighbours import feature_rows, nearest_means
-from augforge.generators.parents import choose_parents
-from augforge.products import row_product
+from augforge.generators.shared.support import choose_parents
+from augforge.networks.products import row_product
 from augforge.types import Bank, Examples, InputError, Space
 
 _SPARE = 8  # more directions than are kept, so that those kept are found well

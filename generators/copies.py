@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from augforge.generators.parents import choose_parents
+from augforge.generators.shared.support import choose_parents
 from augforge.types import Bank, Examples, Space
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
-from augforge.generators.hallucinator_nets import (
+from augforge.generators.shared.feature_learning import (
     Pairs,
     Perceptron,
     as_given,
@@ -21,9 +21,9 @@ from augforge.generators.hallucinator_nets import (
     feature_rows,
     typical_size,
 )
-from augforge.generators.parents import choose_parents
-from augforge.products import in_tiles
-from augforge.training import Loop, Run, Stage, fast_arithmetic
+from augforge.generators.shared.support import choose_parents
+from augforge.networks.products import in_tiles
+from augforge.training.loop import Loop, Run, Stage, fast_arithmetic
 from augforge.types import Bank, Examples, Space
 
 _WHO = "delta-encoder"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
-from augforge.generators.hallucinator_nets import (
+from augforge.generators.shared.feature_learning import (
     Perceptron,
     as_given,
     collapse_on,
@@ -23,9 +23,9 @@ from augforge.generators.hallucinator_nets import (
     typical_size,
     whole_numbers,
 )
-from augforge.generators.hallucinator_training import Form
-from augforge.generators.parents import choose_parents
-from augforge.products import in_tiles
+from augforge.generators.shared.support import choose_parents
+from augforge.generators.wang_hallucinator.meta_training import Form
+from augforge.networks.products import in_tiles
 from augforge.types import Bank, Examples, InputError, Space
 
 _WHO = "feature-gan"

@@ -36,8 +36,8 @@ from augforge.classifiers.two_covariance import (
     learn,
     subspace,
 )
-from augforge.generators.gate import Judged, gated, settle
-from augforge.generators.lessons import (
+from augforge.generators.shared.posterior.gate import Judged, gated, settle
+from augforge.generators.shared.posterior.held_out import (
     SHOTS,
     Folds,
     Lesson,
@@ -50,14 +50,14 @@ from augforge.generators.lessons import (
     nearest_shot,
     row_weight,
 )
-from augforge.generators.predictive import (
+from augforge.generators.shared.posterior.predictive import (
     check_numbers,
     joined,
     new_model,
     predictive_draws,
     predictive_scores,
 )
-from augforge.training import cosine
+from augforge.training.loop import cosine
 from augforge.types import Bank, Examples, InputError, Space
 
 _HEARD = math.log(1000.0)  # rows that the guess of a class's spread counts as when learning begins

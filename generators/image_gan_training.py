@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.generators.diff_augment import policy_of
-from augforge.generators.gan_data import only_classes, pictures, split_classes
-from augforge.generators.gan_game import Rules, settings_of, to_rest_, to_train_
-from augforge.generators.gan_rows import net_facts, score_quantiles
-from augforge.generators.gan_training import Contest
-from augforge.generators.hallucinator_nets import whole_numbers
 from augforge.generators.image_gan import ImageGan
-from augforge.generators.image_gan_game import PER_PARENT, PairGame
-from augforge.pixels import load_pixels
-from augforge.training import Run
+from augforge.generators.image_gan.objective import PER_PARENT, PairGame
+from augforge.generators.shared.feature_learning import whole_numbers
+from augforge.generators.shared.gan.batches import only_classes, pictures, split_classes
+from augforge.generators.shared.gan.diff_augment import policy_of
+from augforge.generators.shared.gan.objective import Rules, settings_of, to_rest_, to_train_
+from augforge.generators.shared.gan.pictures import net_facts, score_quantiles
+from augforge.generators.shared.gan.trainer import Contest
+from augforge.networks.pixels import load_pixels
+from augforge.training.loop import Run
 from augforge.types import Bank, InputError
 
 _HELD_OUT = 0.1  # of the base classes, where no validation classes are given

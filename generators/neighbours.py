@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.products import row_product
+from augforge.networks.products import row_product
 from augforge.types import Examples, InputError
 
 _NUMBERS_AT_ONCE = 1 << 24

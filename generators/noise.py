@@ -13,8 +13,8 @@ from einops import rearrange
 from torch import Tensor
 
 from augforge import chance
-from augforge.generators.parents import choose_parents
-from augforge.products import row_product
+from augforge.generators.shared.support import choose_parents
+from augforge.networks.products import row_product
 from augforge.types import Bank, Examples, InputError, Space
 
 _ROWS_AT_ONCE = 8192

@@ -30,8 +30,8 @@ from augforge.classifiers.two_covariance import (
     learn,
     subspace,
 )
-from augforge.generators.gate import gated, settle
-from augforge.generators.lessons import (
+from augforge.generators.shared.posterior.gate import gated, settle
+from augforge.generators.shared.posterior.held_out import (
     SHOTS,
     Folds,
     Lesson,
@@ -43,7 +43,7 @@ from augforge.generators.lessons import (
     nearest_shot,
     row_weight,
 )
-from augforge.generators.predictive import (
+from augforge.generators.shared.posterior.predictive import (
     check_numbers,
     joined,
     mapped_scores,

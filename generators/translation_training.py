@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.generators.diff_augment import policy_of
-from augforge.generators.gan_game import Rules, settings_of, to_rest_, to_train_
-from augforge.generators.gan_rows import in_tiles, net_facts, score_quantiles
-from augforge.generators.gan_training import Contest
+from augforge.generators.shared.gan.diff_augment import policy_of
+from augforge.generators.shared.gan.objective import Rules, settings_of, to_rest_, to_train_
+from augforge.generators.shared.gan.pictures import in_tiles, net_facts, score_quantiles
+from augforge.generators.shared.gan.trainer import Contest
 from augforge.generators.translation import Translation
-from augforge.generators.translation_domains import Domains, load_domains, split_domains
-from augforge.generators.translation_game import CycleGame, PairedGame, looked, looked_pairs
-from augforge.training import Run
+from augforge.generators.translation.domains import Domains, load_domains, split_domains
+from augforge.generators.translation.objective import CycleGame, PairedGame, looked, looked_pairs
+from augforge.training.loop import Run
 from augforge.types import Bank
 
 _HELD_OUT = 0.1  # of the groups, where no validation bank is given

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from augforge import catalog
 from augforge.data.banks import ArrayPictures, FeatureBank
-from augforge.tasks import Task
+from augforge.episodes.tasks import Task
+from augforge.parts import catalog
 from augforge.types import Examples
 
 

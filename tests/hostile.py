@@ -1,7 +1,7 @@
 """A matrix library with the worst habits that are allowed: what passes by luck of this processor fails with it.
 
 `HostileProducts` rounds the last bit of every product by the place of a row, and by the memory layout of the matrices,
-wherever `augforge.products` does not promise that neither matters. Place is safe where the number of rows and
+wherever `augforge.networks.products` does not promise that neither matters. Place is safe where the number of rows and
 both sizes of the matrix are multiples of 16, and in convolutions of a multiple of 16 pictures; layout is safe where the
 same holds in float32.
 """

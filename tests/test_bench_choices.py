@@ -9,22 +9,22 @@ import pytest
 import torch
 
 from augforge import bench_parts, statistics
+from augforge.bench.files import read_results
+from augforge.bench.plan import Plan, plan_trials
+from augforge.bench.recipes import Recipe, with_controls
+from augforge.bench.run import run, run_seeds
 from augforge.bench_classes import write_per_class
-from augforge.bench_plan import Plan, plan_trials
-from augforge.bench_results import read_results
-from augforge.benchmark import run, run_seeds
 from augforge.classifiers.gaussian import Gaussian
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
 from augforge.data.features import write_features
-from augforge.fitting import Fitting, fit_part
+from augforge.episodes.tasks import Task
+from augforge.fit import Fitting, fit_part
 from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
 from augforge.generators.nothing import Nothing
-from augforge.orders import Order
 from augforge.pooling import pool
-from augforge.recipes import Recipe, with_controls
-from augforge.tasks import Task
+from augforge.synth.request import Order
 from augforge.types import Examples, InputError
 
 PLAN = Plan(way=5, shots=(1, 3), query=5, trials=40)

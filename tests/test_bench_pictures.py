@@ -6,19 +6,21 @@ from typing import ClassVar
 import pytest
 import torch
 
-from augforge import catalog, chance, making_rows
-from augforge.bench_plan import Plan
-from augforge.benchmark import run
+from augforge import chance
+from augforge.bench import made_rows as making_rows
+from augforge.bench.fast_prototypes import Stacked
+from augforge.bench.made_rows import from_pictures, made_keys
+from augforge.bench.plan import Plan
+from augforge.bench.recipes import Recipe
+from augforge.bench.run import run
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import FeatureBank, take_rows
+from augforge.episodes.batch import Trials
+from augforge.episodes.tasks import Task
 from augforge.generators.classical import Classical
 from augforge.generators.nothing import Nothing
-from augforge.making_rows import from_pictures, made_keys
-from augforge.prototype_episodes import Stacked
-from augforge.recipes import Recipe
+from augforge.parts import catalog
 from augforge.representations.bank import BankOptions
-from augforge.tasks import Task
-from augforge.trials import Trials
 from augforge.types import Examples, InputError
 
 PLAN = Plan(way=4, shots=(1, 3), query=5, trials=12)

@@ -4,9 +4,9 @@ from typing import Literal
 
 import pytest
 
-from augforge import catalog
 from augforge.generators.classical import Classical
 from augforge.generators.noise import Noise
+from augforge.parts import catalog
 from augforge.types import InputError
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from augforge import encode as module
-from augforge.encode import LARGEST_SIDE, encode, encode_png
+from augforge.synth import encode as module
+from augforge.synth.encode import LARGEST_SIDE, encode, encode_png
 from augforge.types import InputError
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from augforge.data.banks import ArrayPictures, FeatureBank
-from augforge.episode_files import read_episodes, rows_digest, write_episodes
-from augforge.tasks import Task, task_episodes
+from augforge.episodes.files import read_episodes, rows_digest, write_episodes
+from augforge.episodes.tasks import Task, task_episodes
 from augforge.types import Episode, InputError
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from augforge.export import PARTIAL, Sink, check_folder_names, folder_name, pack_npz, write_all
-from augforge.making import Made, stem
+from augforge.synth.generate import Made, stem
+from augforge.synth.sinks import PARTIAL, Sink, check_folder_names, folder_name, pack_npz, write_all
 from augforge.types import InputError
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -88,7 +88,7 @@ def test_tar_members_are_fixed_and_read_by_tarfile(tmp_path):
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=5))
 def test_tar_members_of_any_length_stay_apart(tmp_path_factory, lengths):
-    from augforge.export import _add_member
+    from augforge.synth.sinks import _add_member
 
     file = io.BytesIO()
     for i, length in enumerate(lengths):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from augforge import catalog
 from augforge.cli.main import main
+from augforge.parts import catalog
 
 DOCS = Path(__file__).parent.parent / "docs"
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the guides are not beside the tests")

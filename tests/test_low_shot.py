@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from augforge.data.banks import FeatureBank
-from augforge.low_shot import (
+from augforge.protocols.low_shot import (
     LowShot,
     best_prior,
     draw_low_shot,

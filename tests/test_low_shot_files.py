@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from augforge.low_shot import measure
-from augforge.low_shot_files import open_low_shot, read_feature_file
+from augforge.protocols.low_shot import measure
+from augforge.protocols.low_shot_files import open_low_shot, read_feature_file
 from augforge.types import InputError, LackError
 
 CLASSES, EACH = 8, 25

@@ -5,22 +5,23 @@ import numpy as np
 import pytest
 import torch
 
-from augforge import chance, measuring
-from augforge.bench_features import features_of
+from augforge import chance
+from augforge.bench import predictions as measuring
+from augforge.bench.fast_prototypes import prepare, prototype_scores
+from augforge.bench.features import features_of
+from augforge.bench.made_rows import from_features, from_parents, from_pictures
+from augforge.bench.predictions import predict, predict_fast, prepared
 from augforge.classifiers.gaussian import Gaussian
 from augforge.classifiers.knn import Neighbours
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
 from augforge.episodes import draw_episodes
+from augforge.episodes.batch import as_trials
 from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
 from augforge.group_episodes import with_shots
-from augforge.making_rows import from_features, from_parents, from_pictures
-from augforge.measuring import predict, predict_fast, prepared
-from augforge.prototype_episodes import prepare, prototype_scores
 from augforge.representations.bank import BankOptions
-from augforge.trials import as_trials
 from augforge.types import Episode, Examples
 
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from augforge.losses import prototypical_accuracy, prototypical_logits, prototypical_loss, squared_distances
-from augforge.nets import ConvNorm, CosineHead, DropBlock, built, folded
-from augforge.products import in_tiles
+from augforge.networks.layers import ConvNorm, CosineHead, DropBlock, built, folded
+from augforge.networks.losses import prototypical_accuracy, prototypical_logits, prototypical_loss, squared_distances
+from augforge.networks.products import in_tiles
 
 
 def _rng(seed=0):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from augforge.plan import ClassPlan, Plan, Quota, make_plan
+from augforge.synth.plan import ClassPlan, Plan, Quota, make_plan
 from augforge.types import InputError
 
 plans = st.lists(st.tuples(st.integers(1, 7), st.integers(0, 40), st.booleans()), min_size=1, max_size=5)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from augforge import processes
-from augforge.fitting import Fitting, fit_part
-from augforge.orders import Order
+from augforge.fit import Fitting, fit_part
+from augforge.synth.request import Order
+from augforge.training import distributed as processes
 from augforge.types import InputError
 
 AUGFORGE = Path(sys.executable).with_name("augforge")

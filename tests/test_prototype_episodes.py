@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from augforge import prototype_episodes
+from augforge.bench import fast_prototypes as prototype_episodes
+from augforge.bench.fast_prototypes import Stacked, prepare, prototype_predictions, prototype_scores
 from augforge.episodes import draw_episodes
-from augforge.prototype_episodes import Stacked, prepare, prototype_predictions, prototype_scores
 
 
 def bank(offset=0.0, d=12, classes=9, each=20):

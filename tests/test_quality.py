@@ -3,11 +3,11 @@ import json
 import pytest
 import torch
 
+from augforge.measure.quality import BY_CLASS, Sets, measure
 from augforge.metrics.coverage import density_coverage
 from augforge.metrics.frechet import frechet_distance
 from augforge.metrics.kid import kid
 from augforge.metrics.rows import TooFewRows
-from augforge.quality import BY_CLASS, Sets, measure
 from augforge.quality_table import told
 from augforge.types import Examples
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from augforge import chance
-from augforge.generators.parents import choose_parents
-from augforge.rejecting import (
+from augforge.generators.shared.support import choose_parents
+from augforge.synth.reject import (
     FAR,
     IMPLAUSIBLE,
     NEARER,

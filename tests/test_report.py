@@ -3,7 +3,7 @@ import re
 import matplotlib
 import pytest
 
-from augforge.report import markdown, write_report
+from augforge.bench.report import markdown, write_report
 from augforge.types import InputError
 
 BASE = {

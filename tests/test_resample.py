@@ -13,13 +13,14 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
-from augforge import catalog, chance
+from augforge import chance
+from augforge.adapters.sklearn import Resampler
 from augforge.data.banks import FeatureBank
 from augforge.data.features import write_features
 from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
-from augforge.resample import Resampler
-from augforge.saving import save_part
+from augforge.parts import catalog
+from augforge.parts.saving import save_part
 from augforge.types import Examples, InputError
 
 COUNTS = {"ant": 12, "bee": 5, "cow": 3}
@@ -92,7 +93,7 @@ def test_more_rows_keep_what_fewer_made_and_classes_do_not_depend_on_each_other(
 def test_many_rows_are_made_in_parts_that_cannot_be_told(monkeypatch):
     x, y = _data()
     whole = Resampler("noise", sampling_strategy=30).fit_resample(x, y)
-    monkeypatch.setattr("augforge.resample._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("augforge.adapters.sklearn._ROWS_AT_ONCE", 7)
     np.testing.assert_array_equal(Resampler("noise", sampling_strategy=30).fit_resample(x, y)[0], whole[0])
 
 

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("sklearn", "1.6")
 
-from augforge.resample import Resampler
+from augforge.adapters.sklearn import Resampler
 from augforge.types import InputError
 
 COUNTS = {"ant": 12, "bee": 5, "cow": 3}

@@ -12,7 +12,7 @@ from imblearn.over_sampling.base import BaseOverSampler
 from imblearn.utils import estimator_checks as of_imblearn
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from augforge.resample import Resampler
+from augforge.adapters.sklearn import Resampler
 
 BaseOverSampler.register(Resampler)  # the checks ask more of what they know as an over-sampler
 SAMPLERS = [Resampler()]

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from augforge.sampler import EpisodeSampler
+from augforge.episodes.sampler import EpisodeSampler
 from augforge.types import InputError
 
 LABELS = [7, 3, 11, 5] * 6

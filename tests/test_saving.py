@@ -8,8 +8,8 @@ from augforge.data.banks import FeatureBank
 from augforge.digests import is_fitted
 from augforge.generators.classical import Classical
 from augforge.generators.noise import Noise
+from augforge.parts.saving import load_part, open_part, part_digest, save_part
 from augforge.representations.convnet import ConvNet
-from augforge.saving import load_part, open_part, part_digest, save_part
 from augforge.types import InputError
 
 

@@ -9,11 +9,15 @@ import pytest
 import torch
 
 from augforge import __version__, chance
+from augforge.bench.features import features_of
+from augforge.bench.files import read_results
+from augforge.bench.made_rows import from_features, from_parents, sharing
+from augforge.bench.plan import Plan, plan_trials
+from augforge.bench.predictions import predict
+from augforge.bench.recipes import Recipe, with_controls
+from augforge.bench.report import markdown
+from augforge.bench.run import run, run_seeds
 from augforge.bench_classes import write_per_class
-from augforge.bench_features import features_of
-from augforge.bench_plan import Plan, plan_trials
-from augforge.bench_results import read_results
-from augforge.benchmark import run, run_seeds
 from augforge.classifiers.gaussian import Gaussian
 from augforge.classifiers.knn import Neighbours
 from augforge.classifiers.logistic import Logistic
@@ -24,12 +28,8 @@ from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
 from augforge.generators.nothing import Nothing
-from augforge.making_rows import from_features, from_parents, sharing
-from augforge.manifest import digest
-from augforge.measuring import predict
-from augforge.recipes import Recipe, with_controls
-from augforge.report import markdown
 from augforge.representations.bank import BankOptions
+from augforge.synth.manifest import digest
 from augforge.types import Examples, InputError
 
 PLAN = Plan(way=5, shots=(1, 3, (1, 4)), query=5, trials=30)

@@ -8,9 +8,9 @@ from PIL import Image
 from augforge.data.banks import ArrayPictures
 from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
-from augforge.making import Making
-from augforge.plan import ClassPlan, Plan
-from augforge.sheet import COLUMNS, ROWS, draw_sheet
+from augforge.synth.contact_sheet import COLUMNS, ROWS, draw_sheet
+from augforge.synth.generate import Making
+from augforge.synth.plan import ClassPlan, Plan
 
 _CELL, _GAP, _LABEL, _TITLE = 96, 6, 170, 30
 

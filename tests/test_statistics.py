@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from augforge import statistics as st
-from augforge.confusion import by_class, confusion, in_top
+from augforge.bench.accuracy import by_class, confusion, in_top
 from augforge.shot_worth import shot_worth, shots_for
 from augforge.student import student_quantile, student_tail
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from augforge import catalog
-from augforge.manifest import read_rows
-from augforge.orders import Options, Order
-from augforge.regen import regen
-from augforge.synth import dry_run, synth
+from augforge.parts import catalog
+from augforge.synth.manifest import read_rows
+from augforge.synth.regen import regen
+from augforge.synth.request import Options, Order
+from augforge.synth.run import dry_run, synth
 from augforge.types import Examples, InputError, QuotaError
 
 ONE = Options(workers=1)

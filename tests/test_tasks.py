@@ -4,8 +4,8 @@ import torch
 
 from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.data.features import write_features
-from augforge.task_sets import ORL_PEOPLE, VAL_ALPHABETS, lake_episodes, rotated
-from augforge.tasks import (
+from augforge.episodes.named_tasks import ORL_PEOPLE, VAL_ALPHABETS, lake_episodes, rotated
+from augforge.episodes.tasks import (
     TASK_NAMES,
     Task,
     check_episode,

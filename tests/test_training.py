@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from augforge.nets import built
-from augforge.training import Average, Loop, Run, Stage, cosine, epoch_batches, minimise, step_generator
+from augforge.networks.layers import built
+from augforge.training.loop import Average, Loop, Run, Stage, cosine, epoch_batches, minimise, step_generator
 from augforge.types import InputError
 
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from augforge import usefulness as module
+from augforge.measure import usefulness as module
+from augforge.measure.plain_cnn import CnnOptions, train_cnn
+from augforge.measure.usefulness import balanced, cnn_judge, feature_arms, logistic_judge, picture_arms, usefulness
 from augforge.metrics.rows import TooFewRows
-from augforge.plain_cnn import CnnOptions, train_cnn
 from augforge.types import Examples, InputError
-from augforge.usefulness import balanced, cnn_judge, feature_arms, logistic_judge, picture_arms, usefulness
 
 WAY, D = 6, 12
 

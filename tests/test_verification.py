@@ -2,9 +2,8 @@ import pytest
 import torch
 
 from augforge.data.banks import FeatureBank
-from augforge.tasks import open_task
-from augforge.types import InputError
-from augforge.verification import (
+from augforge.episodes.tasks import open_task
+from augforge.protocols.verification import (
     accuracy,
     auc,
     best_threshold,
@@ -15,6 +14,7 @@ from augforge.verification import (
     roc,
     verify,
 )
+from augforge.types import InputError
 
 Y = torch.arange(6).repeat_interleave(5)
 

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from augforge.data.decode import UnreadablePicture
+from augforge.synth.workers import in_order
 from augforge.types import InputError, LackError
-from augforge.workers import in_order
 
 
 def _later_is_faster(job, item):

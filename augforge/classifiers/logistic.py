@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from augforge.classifiers.base_statistics import check_positive
 from augforge.classifiers.softmax_kernel import KernelProblem
-from augforge.classifiers.softmax_newton import Problem, minimise, solve
+from augforge.classifiers.softmax_regression import Problem, minimise, solve
 from augforge.classifiers.span import span
 from augforge.classifiers.weighted import Rows, as_given, as_rows
 from augforge.types import Bank, Examples

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from augforge.classifiers.feature_transforms import Transform, transformed
-from augforge.products import row_product
+from augforge.networks.products import row_product
 from augforge.types import InputError
 
 NUMBERS = ("SCALE", "POWER", "NOISE", "TILT", "SPREAD", "BIAS", "WEIGHT", "WEIGHT_SLOPE")

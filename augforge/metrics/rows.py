@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from augforge.losses import squared_distances
+from augforge.networks.losses import squared_distances
 from augforge.types import InputError
 
 _CELLS_AT_ONCE = 4_000_000  # distances held at a time: 32 MB in float64

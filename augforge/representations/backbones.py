@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from augforge.nets import ConvNorm, DropBlock
+from augforge.networks.layers import ConvNorm, DropBlock
 
 Arch = Literal["conv4", "resnet10", "resnet12", "resnet18"]
 

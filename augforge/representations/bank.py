@@ -25,7 +25,7 @@ from augforge import chance
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.digests import made_by
 from augforge.representations.pictures import mirrored
-from augforge.training import is_bfloat16_fast
+from augforge.training.loop import is_bfloat16_fast
 from augforge.types import InputError, Representation
 
 Normalise = Literal["none", "l2", "centred-l2", "power"]

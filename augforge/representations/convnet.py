@@ -11,13 +11,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from augforge import chance
-from augforge.nets import built, folded
-from augforge.pixels import Pixels, load_pixels, prepared
+from augforge.networks.layers import built, folded
+from augforge.networks.pixels import Pixels, load_pixels, prepared
 from augforge.representations.backbones import Arch, make_backbone
 from augforge.representations.episodic import Lessons, nearest_mean_score, train_episodic
 from augforge.representations.pictures import Augment, statistics
 from augforge.representations.supervised import Head, Penalty, Schooling, steps_of, train_supervised, with_heads
-from augforge.training import Run, Stage, fast_arithmetic
+from augforge.training.loop import Run, Stage, fast_arithmetic
 from augforge.types import Bank, InputError
 
 _ROWS_AT_ONCE = 512

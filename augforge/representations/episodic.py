@@ -13,11 +13,11 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from augforge.losses import prototypical_accuracy, prototypical_loss
-from augforge.nets import set_generator
-from augforge.pixels import Pixels
+from augforge.networks.layers import set_generator
+from augforge.networks.losses import prototypical_accuracy, prototypical_loss
+from augforge.networks.pixels import Pixels
 from augforge.representations.pictures import Augment, batch
-from augforge.training import Loop, Run, Stage, fast_arithmetic, step_generator
+from augforge.training.loop import Loop, Run, Stage, fast_arithmetic, step_generator
 
 _JUDGED_EPISODES = 200
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from augforge.nets import built
+from augforge.networks.layers import built
 from augforge.types import Bank, InputError
 
 _SIDE = 299

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 
-from augforge.pixels import Pixels
+from augforge.networks.pixels import Pixels
 
 Augment = Literal["none", "crop", "colour", "strokes"]
 

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from augforge.nets import built
-from augforge.training import Run
+from augforge.networks.layers import built
+from augforge.training.loop import Run
 from augforge.types import Bank, InputError, LackError
 
 _ROWS_AT_ONCE = 64

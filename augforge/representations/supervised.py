@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from augforge.nets import CosineHead, built, set_generator
-from augforge.pixels import Pixels
+from augforge.networks.layers import CosineHead, built, set_generator
+from augforge.networks.pixels import Pixels
 from augforge.representations.pictures import Augment, batch
-from augforge.training import Loop, Run, Stage, epoch_batches, fast_arithmetic, step_generator
+from augforge.training.loop import Loop, Run, Stage, epoch_batches, fast_arithmetic, step_generator
 
 Head = Literal["linear", "cosine"]
 Penalty = Literal["none", "sgm", "l2", "prototypes"]

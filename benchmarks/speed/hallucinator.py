@@ -29,12 +29,12 @@ from augforge import chance
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import FeatureBank
 from augforge.generators.hallucinator import Hallucinator
-from augforge.generators.hallucinator_nets import Hallucination
-from augforge.generators.hallucinator_training import Form, Student
 from augforge.generators.noise import Noise
 from augforge.generators.posterior import Posterior
+from augforge.generators.shared.feature_learning import Hallucination
 from augforge.generators.wang_hallucinator import WangHallucinator
-from augforge.training import minimise
+from augforge.generators.wang_hallucinator.meta_training import Form, Student
+from augforge.training.loop import minimise
 from augforge.types import Examples
 
 WIDTH, WAY, QUERY, EPISODES, RATE = 512, 20, 5, 16, 1e-4

@@ -19,14 +19,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from paired import paired, show
 
-from augforge import training
 from augforge.data.glyphs import open_glyphs
-from augforge.generators.gan_game import Rules
-from augforge.generators.gan_training import Contest
 from augforge.generators.image_gan import ImageGan
-from augforge.generators.image_gan_game import PairGame
-from augforge.pixels import load_pixels
-from augforge.training import Run
+from augforge.generators.image_gan.objective import PairGame
+from augforge.generators.shared.gan.objective import Rules
+from augforge.generators.shared.gan.trainer import Contest
+from augforge.networks.pixels import load_pixels
+from augforge.training import loop as training
+from augforge.training.loop import Run
 
 
 @contextmanager

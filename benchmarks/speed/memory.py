@@ -23,8 +23,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import cv2
 import torch
 
-from augforge.orders import Options, Order
-from augforge.synth import synth
+from augforge.synth.request import Options, Order
+from augforge.synth.run import synth
 
 DATA = Path(os.environ.get("AUGFORGE_DATA", "../shared/data"))
 

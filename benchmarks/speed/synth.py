@@ -35,8 +35,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from augforge.data.source import open_source
-from augforge.orders import Options, Order
-from augforge.synth import synth
+from augforge.synth.request import Options, Order
+from augforge.synth.run import synth
 
 DATA = Path(os.environ.get("AUGFORGE_DATA", "../shared/data"))
 COPIES, WORKERS = 10, 2

@@ -19,16 +19,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from augforge.catalog import make
 from augforge.chance import draw_keys
-from augforge.choosing import learn
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import FeatureBank
 from augforge.data.glyphs import open_glyphs
 from augforge.episodes import draw_episodes
 from augforge.imagine import fill_to
+from augforge.parts.catalog import make
+from augforge.parts.learning import learn
+from augforge.parts.saving import open_part
 from augforge.representations.bank import embed_bank
-from augforge.saving import open_part
 from augforge.types import Episode, Examples, Synthesizer
 
 SYNTHESIZER, SETTINGS = "wang-hallucinator", {"steps": 1}

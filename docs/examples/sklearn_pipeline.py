@@ -16,11 +16,11 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 
+from augforge.adapters.sklearn import Resampler
 from augforge.data.banks import FeatureBank
 from augforge.data.glyphs import open_glyphs
+from augforge.parts.saving import open_part
 from augforge.representations.bank import embed_bank
-from augforge.resample import Resampler
-from augforge.saving import open_part
 
 SYNTHESIZER = "noise"
 CLASSES, MANY, FEW, TESTED = 20, 15, 2, 5

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from augforge.adapters.loader import Augmented
 from augforge.data.glyphs import open_glyphs
 from augforge.generators.classical import Classical
-from augforge.generators.loader import Augmented
 
 CLASSES, SHOTS, EPOCHS = 10, 5, 60
 

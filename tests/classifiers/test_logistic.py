@@ -3,7 +3,8 @@ import warnings
 import pytest
 import torch
 
-from augforge.classifiers import logistic, softmax_newton
+from augforge.classifiers import logistic
+from augforge.classifiers import softmax_regression as softmax_newton
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.softmax_kernel import KernelProblem
 from augforge.types import Examples

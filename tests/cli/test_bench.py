@@ -6,7 +6,7 @@ import torch
 from augforge.data.banks import FeatureBank
 from augforge.data.features import write_features
 from augforge.generators.noise import Noise
-from augforge.saving import save_part
+from augforge.parts.saving import save_part
 
 SMALL = ("--trials", 30, "--query", 5, "--shot", "1,3", "--made", 4)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from augforge import catalog
-from augforge.training import Loop, Stage
+from augforge.parts import catalog
+from augforge.training.loop import Loop, Stage
 from augforge.types import Examples
 
 QUICK = ("--set", "epochs=2", "--set", "batch_size=8", "--set", "augment=none", "--device", "cpu")

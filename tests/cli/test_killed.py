@@ -121,7 +121,10 @@ def test_a_run_killed_at_its_start_goes_on(augforge, begin, whole, snapshot, man
     _check_whole(tmp_path / "out", expected, snapshot, manifest_of)
 
 
-@pytest.mark.parametrize("step", ["augforge.synth.draw_sheet", "augforge.output._tidy", "augforge.manifest.os.replace"])
+@pytest.mark.parametrize(
+    "step",
+    ["augforge.synth.run.draw_sheet", "augforge.synth.run_folder._tidy", "augforge.synth.manifest.os.replace"],
+)
 def test_a_run_killed_between_its_last_or_first_steps_goes_on(
     augforge, begin, source, snapshot, tmp_path, monkeypatch, step
 ):

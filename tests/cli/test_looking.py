@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import augforge as package
-from augforge.catalog import SHIPPED, SYNTHESIZERS
+from augforge.parts.catalog import SHIPPED, SYNTHESIZERS
 
 _HEAVY = {"torch", "numpy", "cv2", "PIL", "matplotlib", "safetensors", "albumentations", "torchvision", "tqdm"}
 

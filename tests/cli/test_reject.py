@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from augforge import catalog, chance
-from augforge.generators.parents import choose_parents
-from augforge.orders import Options, Order
-from augforge.preparing import prepare
-from augforge.synth import synth
+from augforge import chance
+from augforge.generators.shared.support import choose_parents
+from augforge.parts import catalog
+from augforge.synth.prepare import prepare
+from augforge.synth.request import Options, Order
+from augforge.synth.run import synth
 from augforge.types import Examples, InputError
 
 NEARER, FAR, IMPLAUSIBLE = "nearer to another class", "far from its class", "implausible to the discriminator"
@@ -284,7 +285,7 @@ def test_a_benchmark_has_no_use_for_it(augforge, source, tmp_path):
 
 
 def test_prepare_opens_the_judges_of_the_whole_source(letters, tmp_path):
-    from augforge.orders import open_bank
+    from augforge.synth.request import open_bank
 
     order = Order(str(letters), "copies", per_class=1, classes=("b",), reject=("conv4-glyphs",))
     ready = prepare(order, open_bank(order, None), tmp_path / "out", Options(workers=1))

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from augforge.data.source import open_source
+from augforge.parts.saving import open_part
 from augforge.representations.bank import BankOptions, embed_bank
-from augforge.saving import open_part
 
 BY = ("--representation", "conv4-glyphs")
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from augforge import catalog
 from augforge.data.banks import ArrayPictures, FeatureBank
-from augforge.saving import load_part, part_digest, save_part
+from augforge.parts import catalog
+from augforge.parts.saving import load_part, part_digest, save_part
 from augforge.types import Examples, InputError
 
 _BRIEF = {"train_steps": 3, "context_steps": 2, "train_way": 3, "train_shot": 2}

@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 import torch
 
-from augforge import catalog, chance
+from augforge import chance
 from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.imagine import check_space
-from augforge.saving import load_part, part_digest, save_part
+from augforge.parts import catalog
+from augforge.parts.saving import load_part, part_digest, save_part
 from augforge.types import Examples, InputError
 
 
 def _pipeline():
-    from augforge.generators.albumentations_compose import AlbumentationsCompose, _albumentations
+    from augforge.generators.albumentations import AlbumentationsCompose, _albumentations
 
     library = _albumentations()
     transforms = [library.HorizontalFlip(), library.Affine(rotate=(-20, 20), p=0.9), library.GaussNoise()]

@@ -7,11 +7,11 @@ import torch
 
 from augforge import chance
 from augforge.data import glyphs
-from augforge.data.glyph_classes import TABLE, GlyphClass, class_name, glyph_classes
-from augforge.data.glyph_drawing import draw, draw_class
-from augforge.data.glyph_faces import FACES, MARGIN, SIDE, face_characters, faces_of, letter_mask, specimen
-from augforge.data.glyph_shapes import ACROSS, WITHIN, distinct, likeness, thin
 from augforge.data.glyphs import draw_classes, glyph_pairs, open_glyphs
+from augforge.data.glyphs.classes import TABLE, GlyphClass, class_name, glyph_classes
+from augforge.data.glyphs.drawing import draw, draw_class
+from augforge.data.glyphs.faces import FACES, MARGIN, SIDE, face_characters, faces_of, letter_mask, specimen
+from augforge.data.glyphs.shapes import ACROSS, WITHIN, distinct, likeness, thin
 from augforge.types import Bank, InputError, LackError
 
 CLASSES = {split: glyph_classes(split) for split in TABLE}
@@ -238,7 +238,7 @@ def test_errors_say_what_was_found(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"draws nothing for U\+0020"):
         letter_mask(ord(" "), "DejaVuSans", 48)
     monkeypatch.setattr("matplotlib.get_data_path", lambda: str(tmp_path))
-    from augforge.data.glyph_faces import face_path
+    from augforge.data.glyphs.faces import face_path
 
     with pytest.raises(LackError, match="is missing"):
         face_path("DejaVuSans")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from augforge import catalog
-from augforge.generators.albumentations_compose import AlbumentationsCompose, _albumentations
+from augforge.generators.albumentations import AlbumentationsCompose, _albumentations
+from augforge.parts import catalog
 from augforge.types import Examples, InputError
 
 A = _albumentations()

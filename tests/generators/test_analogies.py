@@ -4,8 +4,8 @@ import torch
 from augforge import chance
 from augforge.data.banks import FeatureBank
 from augforge.generators.analogies import Analogies
-from augforge.generators.analogy_training import AnalogyNet, best_partners, centroids_of, mine
-from augforge.nets import built
+from augforge.generators.analogies.training import AnalogyNet, best_partners, centroids_of, mine
+from augforge.networks.layers import built
 from augforge.types import Examples, InputError
 
 KEYS = chance.row_keys(0, "analogies", torch.arange(500))

@@ -6,7 +6,7 @@ import torch
 
 from augforge import chance
 from augforge.generators.classical import Classical
-from augforge.generators.classical_parameters import colour_matrices
+from augforge.generators.classical.parameters import colour_matrices
 
 KEYS = chance.row_keys(5, "matrices", torch.arange(40))
 SIZES = [(28, 28), (84, 84), (48, 80), (33, 51)]

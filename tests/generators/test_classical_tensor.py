@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 from augforge import chance
-from augforge.generators import classical_jpeg, classical_tensor
 from augforge.generators.classical import Classical
+from augforge.generators.classical import jpeg as classical_jpeg
+from augforge.generators.classical import tensor_engine as classical_tensor
 
 KEYS = chance.row_keys(9, "tensor", torch.arange(64))
 SMOOTH_PARTS = {

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from augforge import catalog, chance
+from augforge import chance
 from augforge.classifiers.logistic import Logistic
 from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.generators.conditional_gan import ConditionalGan
-from augforge.saving import save_part
+from augforge.parts import catalog
+from augforge.parts.saving import save_part
 from augforge.types import Examples, InputError
 
 SMALL = {"width": 8, "judge_width": 4, "noise": 4, "code": 4, "steps": 3, "batch": 8}
@@ -177,7 +178,7 @@ def test_sampling_imports_no_training(tmp_path):
     code = f"""
 import sys, torch
 from pathlib import Path
-from augforge.saving import load_part
+from augforge.parts.saving import load_part
 from augforge.types import Examples
 for name in ("class", "support"):
     part = load_part(Path({str(tmp_path)!r}) / name)

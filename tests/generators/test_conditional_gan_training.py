@@ -9,14 +9,14 @@ import torch
 
 from augforge import chance
 from augforge.data.banks import ArrayPictures
-from augforge.generators import conditional_gan_game
 from augforge.generators.conditional_gan import ConditionalGan
-from augforge.generators.conditional_gan_nets import ClassJudge, ClassMaker, SupportJudge, SupportMaker
-from augforge.generators.conditional_gan_training import split_rows
-from augforge.nets import built
-from augforge.pixels import load_pixels
-from augforge.saving import load_part, part_digest, save_part
-from augforge.training import Run
+from augforge.generators.conditional_gan import objective as conditional_gan_game
+from augforge.generators.conditional_gan.networks import ClassJudge, ClassMaker, SupportJudge, SupportMaker
+from augforge.generators.conditional_gan.training import split_rows
+from augforge.networks.layers import built
+from augforge.networks.pixels import load_pixels
+from augforge.parts.saving import load_part, part_digest, save_part
+from augforge.training.loop import Run
 from augforge.types import Examples, InputError
 
 SMALL = {"width": 8, "judge_width": 4, "noise": 4, "code": 4, "steps": 3, "batch": 8}

@@ -6,7 +6,7 @@ from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
 from augforge.generators.nothing import Nothing
-from augforge.generators.parents import choose_parents
+from augforge.generators.shared.support import choose_parents
 from augforge.types import Examples, InputError
 
 KEYS = chance.row_keys(0, "controls", torch.arange(20000))

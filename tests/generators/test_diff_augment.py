@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from augforge.generators.diff_augment import NUMBERS, POLICIES, diff_augment, policy_of
+from augforge.generators.shared.gan.diff_augment import NUMBERS, POLICIES, diff_augment, policy_of
 from augforge.types import InputError
 
 

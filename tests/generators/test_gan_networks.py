@@ -1,16 +1,16 @@
 import pytest
 import torch
 
-from augforge.generators.conditional_gan_nets import ClassJudge, ClassMaker, SupportJudge, SupportMaker
-from augforge.generators.gan_discriminators import (
+from augforge.generators.conditional_gan.networks import ClassJudge, ClassMaker, SupportJudge, SupportMaker
+from augforge.generators.shared.gan.discriminators import (
     PairJudge,
     PatchJudge,
     ProjectionJudge,
     Spectral,
     advance,
 )
-from augforge.generators.gan_networks import ClassGenerator, Encoder, PictureGenerator, sides_of, widths_of
-from augforge.nets import built
+from augforge.generators.shared.gan.networks import ClassGenerator, Encoder, PictureGenerator, sides_of, widths_of
+from augforge.networks.layers import built
 
 SHAPES = [(1, 28), (3, 32), (1, 64), (3, 84), (3, 96), (1, 8)]
 every_shape = pytest.mark.parametrize(("channels", "side"), SHAPES)
@@ -168,7 +168,7 @@ def test_encoders_give_the_maps_of_every_level():
 
 
 def test_slopes_beyond_black_and_white_lead_back():
-    from augforge.generators.gan_networks import _Cut
+    from augforge.generators.shared.gan.networks import _Cut
 
     x = torch.tensor([-0.5, -0.5, 0.5, 0.5, 1.5, 1.5], requires_grad=True)
     slopes = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from augforge import training
-from augforge.generators.gan_discriminators import Spectral
-from augforge.generators.gan_game import Findings, Rules, hinge, lecam, squared_gradient
-from augforge.generators.gan_looks import findings, write_sheet
-from augforge.generators.gan_training import Contest
-from augforge.nets import built
-from augforge.training import Run
+from augforge.generators.shared.gan.discriminators import Spectral
+from augforge.generators.shared.gan.objective import Findings, Rules, hinge, lecam, squared_gradient
+from augforge.generators.shared.gan.trainer import Contest
+from augforge.generators.shared.gan.validation import findings, write_sheet
+from augforge.networks.layers import built
+from augforge.training import loop as training
+from augforge.training.loop import Run
 from augforge.types import InputError
 
 RULES = Rules(steps=24, lr=1e-2, judge_lr=1e-2, average=0.9, judgements=3)
@@ -149,7 +149,7 @@ import torch
 import torch.distributed as dist
 sys.path.insert(0, sys.argv[1])
 import test_gan_training as tests
-from augforge import training
+from augforge.training import loop as training
 training.is_bfloat16_fast = lambda device: False
 rank, folder = int(sys.argv[2]), Path(sys.argv[3])
 dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)

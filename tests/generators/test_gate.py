@@ -5,8 +5,8 @@ from torch import Tensor
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
 from augforge.classifiers.simpleshot import SimpleShot
-from augforge.generators.gate import PLAIN, VOTES, error_over, gated, plain_scores, settle
-from augforge.generators.lessons import SHOTS, Lesson, draw_lessons
+from augforge.generators.shared.posterior.gate import PLAIN, VOTES, error_over, gated, plain_scores, settle
+from augforge.generators.shared.posterior.held_out import SHOTS, Lesson, draw_lessons
 from augforge.types import Examples
 
 CENTRE = torch.full((6,), 0.3)

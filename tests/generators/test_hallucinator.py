@@ -9,11 +9,11 @@ from augforge.classifiers.feature_transforms import TRANSFORMS
 from augforge.classifiers.two_covariance import NO_SPREAD, SPREAD, WEIGHT, WEIGHT_SLOPE
 from augforge.data.banks import FeatureBank
 from augforge.generators import hallucinator as module
-from augforge.generators.gate import plain_scores
 from augforge.generators.hallucinator import Hallucinator
-from augforge.generators.lessons import SHOTS
 from augforge.generators.posterior import Posterior
-from augforge.saving import load_part, part_digest, save_part
+from augforge.generators.shared.posterior.gate import plain_scores
+from augforge.generators.shared.posterior.held_out import SHOTS
+from augforge.parts.saving import load_part, part_digest, save_part
 from augforge.types import Examples, InputError
 
 BRIEF = {"steps": 20, "way": 5, "made": 4}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from augforge.generators.hallucinator_nets import (
+from augforge.generators.shared.feature_learning import (
     Hallucination,
     Pairs,
     Perceptron,
@@ -10,7 +10,7 @@ from augforge.generators.hallucinator_nets import (
     feature_rows,
     typical_size,
 )
-from augforge.nets import built
+from augforge.networks.layers import built
 from augforge.types import Examples, InputError
 
 

@@ -12,13 +12,13 @@ import torch
 from augforge import chance
 from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.data.glyphs import open_glyphs
-from augforge.generators.gan_data import only_classes, rows_of_classes, split_classes, symmetric
-from augforge.generators.gan_rows import latents, score_quantiles, share_below
 from augforge.generators.image_gan import ImageGan
-from augforge.pixels import load_pixels
-from augforge.saving import _WEIGHTS as WEIGHTS
-from augforge.saving import load_part, open_part, save_part
-from augforge.training import Run
+from augforge.generators.shared.gan.batches import only_classes, rows_of_classes, split_classes, symmetric
+from augforge.generators.shared.gan.pictures import latents, score_quantiles, share_below
+from augforge.networks.pixels import load_pixels
+from augforge.parts.saving import _WEIGHTS as WEIGHTS
+from augforge.parts.saving import load_part, open_part, save_part
+from augforge.training.loop import Run
 from augforge.types import Examples, InputError
 
 SMALL = {"width": 8, "judge_width": 8, "noise": 4, "code": 4, "batch": 8, "steps": 3}
@@ -43,7 +43,7 @@ def _fitted(pool="parent"):
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path, monkeypatch):
-    from augforge.generators import image_gan_game
+    from augforge.generators.image_gan import objective as image_gan_game
 
     whole = ImageGan(**SMALL, shots="1,2", pool="mean").fit(_bank(), torch.Generator().manual_seed(0))
     draw, drawn = image_gan_game.PairGame.draw, []
@@ -74,7 +74,7 @@ def test_sampling_imports_no_training_code(tmp_path):
 import sys, torch
 from pathlib import Path
 from augforge import chance
-from augforge.saving import load_part
+from augforge.parts.saving import load_part
 from augforge.types import Examples
 part = load_part(Path({str(tmp_path / "part")!r}))
 x = torch.load({str(tmp_path / "x.pt")!r}, weights_only=True)

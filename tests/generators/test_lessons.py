@@ -3,7 +3,7 @@ import torch
 from augforge.classifiers.feature_transforms import TRANSFORMS, centre_of, transformed
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import FeatureBank
-from augforge.generators.lessons import (
+from augforge.generators.shared.posterior.held_out import (
     SHOTS,
     draw_lessons,
     folds_of,

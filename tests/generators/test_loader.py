@@ -4,10 +4,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from augforge.generators.albumentations_compose import AlbumentationsCompose, _albumentations
+from augforge.adapters.loader import AugmentBatch, Augmented, Keyed
+from augforge.generators.albumentations import AlbumentationsCompose, _albumentations
 from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
-from augforge.generators.loader import AugmentBatch, Augmented, Keyed
 from augforge.generators.noise import Noise
 from augforge.generators.nothing import Nothing
 from augforge.types import Examples, InputError

@@ -9,7 +9,7 @@ from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import FeatureBank
 from augforge.generators import posterior as module
 from augforge.generators.posterior import Posterior
-from augforge.saving import load_part, part_digest, save_part
+from augforge.parts.saving import load_part, part_digest, save_part
 from augforge.types import Examples, InputError
 
 GIVEN = {"transform": "raw", "shrinkage": 0.1, "between_scale": 1.0, "prior": "gaussian", "gated": False}

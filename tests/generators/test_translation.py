@@ -12,12 +12,12 @@ import torch
 from augforge import chance
 from augforge.data.banks import ArrayPictures
 from augforge.data.folder import open_folder
-from augforge.encode import encode_png
 from augforge.generators.translation import Translation
-from augforge.generators.translation_domains import load_domains, split_domains
-from augforge.generators.translation_game import CycleGame, PairedGame, looked_pairs
-from augforge.saving import load_part, save_part
-from augforge.training import Run
+from augforge.generators.translation.domains import load_domains, split_domains
+from augforge.generators.translation.objective import CycleGame, PairedGame, looked_pairs
+from augforge.parts.saving import load_part, save_part
+from augforge.synth.encode import encode_png
+from augforge.training.loop import Run
 from augforge.types import Examples, InputError
 
 SIDE = 16

@@ -7,10 +7,10 @@ from augforge import chance
 from augforge.classifiers.pmn import PrototypeMatching
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import FeatureBank
-from augforge.generators.hallucinator_nets import Hallucination
-from augforge.generators.hallucinator_training import Form, MetaTraining, Student
+from augforge.generators.shared.feature_learning import Hallucination
 from augforge.generators.wang_hallucinator import WangHallucinator
-from augforge.saving import load_part, save_part
+from augforge.generators.wang_hallucinator.meta_training import Form, MetaTraining, Student
+from augforge.parts.saving import load_part, save_part
 from augforge.types import Examples, InputError
 
 QUICK = {"steps": 4, "way": 3, "shots": "1,2", "queries": 2, "episodes": 2, "fill": 4}

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from augforge.nets import built, folded
+from augforge.networks.layers import built, folded
 from augforge.representations.backbones import make_backbone
 
 ARCHES = ("conv4", "resnet10", "resnet12", "resnet18")

@@ -3,15 +3,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from augforge import catalog
 from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.digests import made_by
-from augforge.pixels import load_pixels
+from augforge.networks.pixels import load_pixels
+from augforge.parts import catalog
+from augforge.parts.saving import load_part, part_digest, save_part
 from augforge.representations.convnet import ConvNet
 from augforge.representations.episodic import draw_episodes, nearest_mean_score
 from augforge.representations.supervised import left_out, squared_gradients, turned
-from augforge.saving import load_part, part_digest, save_part
-from augforge.training import Run
+from augforge.training.loop import Run
 from augforge.types import InputError
 
 QUICK = {"augment": "none", "epochs": 3, "batch_size": 16, "lr": 0.02, "steps": 12, "way": 4, "shot": 2, "query": 2}

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torchvision import models
 from torchvision.models import inception as published
 
-from augforge.nets import built
+from augforge.networks.layers import built
 from augforge.representations.inception import open_inception
 from augforge.types import InputError
 

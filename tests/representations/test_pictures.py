@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from augforge.data.banks import ArrayPictures, FeatureBank
-from augforge.pixels import load_pixels, prepared
+from augforge.networks.pixels import load_pixels, prepared
 from augforge.representations.pictures import batch, statistics
 from augforge.types import InputError
 

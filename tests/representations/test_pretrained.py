@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from augforge import catalog
-from augforge.nets import built
+from augforge.networks.layers import built
+from augforge.parts import catalog
+from augforge.parts.saving import load_part, save_part
 from augforge.representations.pretrained import Pretrained
-from augforge.saving import load_part, save_part
 from augforge.types import InputError, LackError
 
 NAME = "shufflenet_v2_x0_5"  # the smallest: 5 MB

@@ -1,0 +1,1 @@
+"""augforge in other people's loops: a DataLoader, scikit-learn and imbalanced-learn."""

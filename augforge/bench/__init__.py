@@ -1,0 +1,1 @@
+"""`augforge bench`: plan -> features -> made rows -> accuracies -> table."""

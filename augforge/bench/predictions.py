@@ -1,0 +1,162 @@
+"""Predictions of classifiers on many episodes: in batches, and by the fast path where a classifier has one."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from augforge.bench.accuracy import in_top
+from augforge.bench.fast_prototypes import Prepared, prepare, prototype_predictions
+from augforge.bench.features import Features
+from augforge.bench.made_rows import Made, Rows
+from augforge.classifiers.prototype import Prototype
+from augforge.episodes.batch import Trials
+from augforge.types import Classifier, Examples, InputError
+
+_NUMBERS_AT_ONCE = 4_000_000  # of support and queries in a batch of episodes, about 16 MB
+TOP = 5
+
+
+class Scorer(Protocol):
+    """What scores queries against a support set: a classifier, or a synthesizer with scores of its own."""
+
+    def scores(self, support: Examples, query: Tensor) -> Tensor:
+        """Scores [b, q, way] of queries [b, q, d] for each class of the support; higher is likelier."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of n episodes: `predicted` [n, m] positions, and `in_top5` [n, m], whether the true class was there."""
+
+    predicted: NDArray[np.uint16]
+    in_top5: NDArray[np.bool_]
+
+    def save(self, path: Path) -> None:
+        """Write to a file that appears whole or not at all."""
+        partial = path.with_name(path.name + ".partial.npz")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(partial, predicted=self.predicted, in_top5=self.in_top5)
+        partial.replace(path)
+
+
+def load_outcome(path: Path, shape: tuple[int, ...]) -> Outcome | None:
+    """What `save` wrote; None where it is absent, damaged or not of this shape [n, m]."""
+    try:
+        with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
+            found = Outcome(file["predicted"], file["in_top5"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return found if found.predicted.shape == found.in_top5.shape == shape else None
+
+
+def is_fast(classifier: Classifier, features: Features, trials: Trials) -> bool:
+    """Whether `prototype_episodes` does what this classifier does on real rows alone."""
+    own = type(classifier) is Prototype and classifier.distance == "squared-euclidean"
+    plain = trials.rows.query.shape[1] == trials.way <= TOP and bool((trials.rows.support >= 0).all())
+    x = features.support.x
+    same = features.support is features.query and x.dtype == torch.float32 and x.device.type == "cpu"
+    return own and plain and same and features.support.weight is None
+
+
+def prepared(features: Features) -> Prepared:
+    """The features of the judged part, ready for the fast path."""
+    return prepare(features.support.x)
+
+
+def predict_fast(ready: Prepared, trials: Trials) -> Outcome:
+    """The nearest prototype of every query; for episodes of at most five classes."""
+    n = len(trials)
+    predicted = prototype_predictions(ready, trials.rows).reshape(n, -1).astype(np.uint16)
+    return Outcome(predicted, np.ones_like(predicted, dtype=bool))
+
+
+def predict(
+    classifiers: Sequence[Scorer], features: Features, trials: Trials, made: Rows | None, constant: bool
+) -> list[Outcome]:
+    """The outcome of each classifier on the same episodes with the same made rows, made once.
+
+    `constant` keeps the total weight of a class at its number of real rows, in which made rows count as they weigh.
+    An episode all of whose made rows weigh nothing is judged as if nothing were made. Raises InputError where a score
+    is not a number.
+    """
+    found: list[list[Outcome]] = [[] for _ in classifiers]
+    n, start = len(trials), 0
+    per_episode = trials.rows.support[0].numel() + trials.rows.query[0].numel()
+    with torch.no_grad():
+        first = made(0, trials.part(0, 1))[0].shape[1:3].numel() if made is not None else 0
+        step = max(1, _NUMBERS_AT_ONCE // ((per_episode + first) * features.support.x.shape[1]))
+        for start in range(0, n, step):
+            part = trials.part(start, start + step)
+            rows = None if made is None else made(start, part)
+            for outcomes, new in zip(found, _of_part(classifiers, features, part, rows, constant), strict=True):
+                outcomes.append(new)
+    return [_joined(outcomes) for outcomes in found]
+
+
+def _of_part(
+    classifiers: Sequence[Scorer], features: Features, part: Trials, made: Made | None, constant: bool
+) -> list[Outcome]:
+    """The outcomes of a batch of episodes; those with made rows that weigh something apart from those without."""
+    if made is not None and made[1] is not None:
+        x, weight = made[0], made[1]
+        counts = (weight != 0).flatten(1).any(1)  # [b]
+        if not bool(counts.all()):
+            return _of_both(classifiers, features, part, (x, weight, counts), constant)
+    support = _support(features, part, made, constant)
+    query = features.query.x[part.rows.query.flatten(1)]
+    return [_outcome(classifier, support, query, part.target) for classifier in classifiers]
+
+
+def _of_both(
+    classifiers: Sequence[Scorer], features: Features, part: Trials, made: tuple[Tensor, Tensor, Tensor], constant: bool
+) -> list[Outcome]:
+    """As `_of_part`, for made rows, their weights, and whether those of each episode count [b]."""
+    x, weight, counts = made
+    with_rows, without = counts.nonzero()[:, 0], (~counts).nonzero()[:, 0]
+    found = [_of_part(classifiers, features, part.take(without), None, constant)]
+    if len(with_rows):
+        rows = x[with_rows], weight[with_rows]
+        found.append(_of_part(classifiers, features, part.take(with_rows), rows, constant))
+    back = torch.cat([without, with_rows]).argsort().numpy()
+    joined = [_joined(list(outcomes)) for outcomes in zip(*found, strict=True)]
+    return [Outcome(outcome.predicted[back], outcome.in_top5[back]) for outcome in joined]
+
+
+def _support(features: Features, part: Trials, made: Made | None, constant: bool) -> Examples:
+    """Real rows and made ones of b episodes, class by class: x [b, way * (shot + made), d]."""
+    rows = part.rows.support  # [b, way, shot]
+    b, way, _ = rows.shape
+    x, real = features.support.x[rows.clamp(min=0)], rows >= 0
+    weight = real.to(torch.float32)
+    if made is not None:
+        given = torch.ones(made[0].shape[:3]) if made[1] is None else made[1]
+        x = torch.cat([x, made[0].to(x.dtype)], 2)
+        weight = torch.cat([weight, given], 2)
+        if constant:
+            each = real.sum(2, keepdim=True).float()  # [b, way, 1]
+            weight = weight * (each / (each + given.sum(2, keepdim=True)))
+    plain = bool((weight == 1).all())
+    labels = torch.arange(way, device=x.device).repeat_interleave(x.shape[2]).expand(b, -1)
+    return Examples(x.flatten(1, 2), labels, weight=None if plain else weight.flatten(1).to(x.device))
+
+
+def _outcome(classifier: Scorer, support: Examples, query: Tensor, target: Tensor) -> Outcome:
+    scores = classifier.scores(support, query).float().cpu().numpy()  # [b, m, way]
+    if np.isnan(scores).any():
+        raise InputError(f"{type(classifier).__name__} gave a score that is not a number; are the features finite?")
+    return Outcome(scores.argmax(2).astype(np.uint16), in_top(scores, target.numpy(), TOP))
+
+
+def _joined(outcomes: list[Outcome]) -> Outcome:
+    predicted = np.concatenate([outcome.predicted for outcome in outcomes])
+    return Outcome(predicted, np.concatenate([outcome.in_top5 for outcome in outcomes]))

@@ -1,0 +1,128 @@
+"""The episodes of a comparison as tensors, checked, with what is right and which classes go together."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from augforge.bench.fast_prototypes import Stacked
+from augforge.data.banks import AnyBank
+from augforge.episodes.tasks import check_episode
+from augforge.types import Episode, InputError
+
+_FEWEST_GROUPS = 5  # with fewer, a spread between groups cannot be told
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """n episodes of one form: `rows` as tensors (-1 in `support` is padding), `target` [n, m] the position of the
+    class of each query, and `clusters` [n, way] which classes stand and fall together, for intervals over classes.
+    """
+
+    rows: Stacked
+    target: Tensor
+    clusters: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """How many episodes there are."""
+        return len(self.target)
+
+    @property
+    def way(self) -> int:
+        """Classes of an episode."""
+        return self.rows.classes.shape[1]
+
+    def counts(self) -> Tensor:
+        """How many real support rows each class of each episode has: [n, way]."""
+        return (self.rows.support >= 0).sum(2)
+
+    def part(self, start: int, end: int) -> Trials:
+        """The episodes from `start` up to, not including, `end`."""
+        return self._at(slice(start, end))
+
+    def take(self, places: Tensor) -> Trials:
+        """The episodes at `places` [m] int64, in that order."""
+        return self._at(places)
+
+    def _at(self, places: slice | Tensor) -> Trials:
+        r = self.rows
+        clusters = self.clusters[places if isinstance(places, slice) else places.numpy()]
+        return Trials(Stacked(r.classes[places], r.support[places], r.query[places]), self.target[places], clusters)
+
+    def by_class(self, correct: NDArray) -> NDArray[np.float64]:
+        """The part of right answers for each class, [n, way], from `correct` [n, m].
+
+        Where the queries are not in lines, one for each class, every class has the mean of its episode.
+        """
+        n, lines, each = self.rows.query.shape
+        if lines == self.way:
+            return correct.reshape(n, lines, each).mean(2)
+        return np.repeat(correct.mean(1, keepdims=True), self.way, axis=1)
+
+    def digest(self) -> str:
+        """16 hexadecimal digits of all the rows."""
+        hashed = hashlib.sha256()
+        for tensor in (self.rows.classes, self.rows.support, self.rows.query):
+            hashed.update(str(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes())
+        return hashed.hexdigest()[:16]
+
+
+def as_trials(episodes: Sequence[Episode], bank: AnyBank, groups: str | None = None) -> Trials:
+    """Episodes of `bank` as tensors; `groups` names the column that classes are grouped by, as in a Task.
+
+    Raises InputError where one is not of this bank, a query row is in its support, or their forms differ.
+    """
+    forms = {(e.support.shape, e.query.shape) for e in episodes}
+    if len(forms) != 1:
+        raise InputError(f"{len(episodes)} episodes of {len(forms)} different forms were given; expected one form")
+    rows = Stacked(*(torch.stack([getattr(e, key) for e in episodes]) for key in ("classes", "support", "query")))
+    _check(rows, episodes, bank.y)
+    labels = bank.y[rows.query.flatten(1)]
+    target = (labels[:, :, None] == rows.classes[:, None, :]).to(torch.int8).argmax(2)  # [n, m, way] -> [n, m]
+    return Trials(rows, target, cluster_of_classes(bank, groups)[rows.classes.numpy()])
+
+
+def _check(rows: Stacked, episodes: Sequence[Episode], y: Tensor) -> None:
+    """`check_episode` for all, at once where nothing is wrong: it goes one by one, and takes a tenth of a second for
+    each thousand episodes.
+    """
+    way = rows.classes.shape[1]
+    used = torch.cat([rows.support.flatten(1), rows.query.flatten(1)], 1)  # [n, all rows]
+    inside = bool((used >= 0).all()) and bool((used < len(y)).all())
+    ordered = used.sort(1).values
+    own = rows.classes[:, :, None]
+    if (
+        inside
+        and not bool((ordered[:, 1:] == ordered[:, :-1]).any())
+        and rows.query.shape[1] == way
+        and bool((y[rows.support] == own).all())
+        and bool((y[rows.query] == own).all())
+    ):
+        return
+    for episode in episodes:
+        check_episode(episode, y)
+
+
+def cluster_of_classes(bank: AnyBank, groups: str | None) -> NDArray[np.int64]:
+    """The cluster of each class, [k]: its group where the bank has at least five, else itself.
+
+    Classes that are one picture's rotations are one cluster.
+    """
+    k = len(bank.classes)
+    if "rotation" in bank.groups:
+        names = [re.sub(r"/rot\d+$", "", name) for name in bank.classes]
+        return np.unique(names, return_inverse=True)[1].astype(np.int64)
+    column = None if groups is None else bank.groups.get(groups)
+    if column is None:
+        return np.arange(k)
+    values = column.tolist() if isinstance(column, Tensor) else list(column)
+    first = {label: values[row] for row, label in reversed(list(enumerate(bank.y.tolist())))}
+    found = np.unique([str(first.get(i)) for i in range(k)], return_inverse=True)[1].astype(np.int64)
+    return found if len(np.unique(found)) >= _FEWEST_GROUPS else np.arange(k)

@@ -1,0 +1,217 @@
+"""What `augforge measure` compares: sources opened, classes matched by name, rows held out, and all embedded alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from augforge import chance
+from augforge.data.banks import AnyBank, FeatureBank, take_rows
+from augforge.data.decode import UnreadablePicture
+from augforge.data.source import open_source
+from augforge.measure.quality import Sets
+from augforge.picture_features import embed_pictures
+from augforge.representations.bank import MADE_BY, BankOptions, embed_bank
+from augforge.representations.inception import FidInception, open_inception
+from augforge.synth.request import device_of
+from augforge.types import Examples, InputError
+
+_DEFAULT, _DEFAULT_SHAPE = "conv4-glyphs", (1, 1, 28, 28)
+_ROLES = ("REAL", "MADE", "--holdout")
+Banks = tuple[AnyBank, AnyBank, AnyBank]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is measured and how: the fields are the options of `augforge measure`.
+
+    `steps` and `repeats` are for the judge "cnn" alone.
+    """
+
+    real: str
+    made: str
+    holdout: str | None = None
+    representation: str | None = None
+    inception: Path | None = None
+    judge: str = "logistic"
+    split: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    data_root: Path | None = None
+    steps: int = 600
+    repeats: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """Features of all rows in `sets`, the `banks` that they were made of, row for row, and what is to be said."""
+
+    sets: Sets
+    banks: Banks
+    embedder: Embedder
+    representation: dict[str, Any]
+    notes: list[str]
+
+
+def open_sets(request: Request) -> Opened:
+    """Open the sources, match their classes by name, hold rows out where there is no --holdout, and embed all.
+
+    Raises InputError for what cannot be compared, in one sentence, and LackError for what this machine lacks.
+    """
+    if request.representation is not None and request.inception is not None:
+        raise InputError("--representation and --inception were both given; expected one of them")
+    banks, notes = _opened(request)
+    embedder = Embedder(request, banks)
+    real, made, held_out = (embedder.features(bank) for bank in banks)
+    rows = [Examples(bank.x, _labels(bank, banks[0].classes)) for bank in (real, made, held_out)]
+    readable = (_readable(banks[0], real), _readable(banks[1], made), _readable(banks[2], held_out))
+    sets = Sets(rows[0], rows[1], rows[2], tuple(banks[0].classes))
+    return Opened(sets, readable, embedder, embedder.record(real), notes + embedder.notes)
+
+
+def _opened(request: Request) -> tuple[Banks, list[str]]:
+    """The banks of real, made and held-out rows, of the classes that real and made rows share, and notes."""
+    given = (request.real, request.made, request.holdout)
+    banks = [None if name is None else _bank(name, request, role) for name, role in zip(given, _ROLES, strict=True)]
+    real, made, held_out = banks
+    assert real is not None
+    assert made is not None
+    spaces = {bank.space for bank in banks if bank is not None}
+    if len(spaces) > 1:
+        raise InputError(f"REAL {request.real!r}, MADE {request.made!r} and --holdout hold pictures and features; "
+                         "expected all of one kind")  # fmt: skip
+    shared = [name for name in real.classes if name in set(made.classes)]
+    if not shared:
+        raise InputError(f"MADE {request.made!r} has none of the classes of REAL {request.real!r}, the first of which "
+                         f"are {real.classes[0]!r} and {made.classes[0]!r}; expected the same names")  # fmt: skip
+    notes = [f"classes of {role} that {other} lacks are left out: {len(bank.classes) - len(shared)} of "
+             f"{len(bank.classes)}" for bank, role, other in ((real, "REAL", "MADE"), (made, "MADE", "REAL"))
+             if len(bank.classes) > len(shared)]  # fmt: skip
+    real, made = real.only(shared), made.only(shared)
+    if held_out is None:
+        real, held_out = _halved(real, request.seed)
+        notes.append(f"no --holdout was given, so {len(held_out)} rows of REAL, half of each class, are held out; if "
+                     "MADE was made from them too, it memorises more and is worth less than it seems")  # fmt: skip
+        return (real, made, held_out), notes
+    known = [name for name in shared if name in set(held_out.classes)]
+    if not known:
+        raise InputError(f"--holdout {request.holdout!r} has none of the classes that are measured, as {shared[0]!r}")
+    if len(known) < len(shared):
+        notes.append(f"classes with no held-out rows: {len(shared) - len(known)} of {len(shared)}")
+    return (real, made, held_out.only(known)), notes
+
+
+def _bank(source: str, request: Request, role: str) -> AnyBank:
+    banks = open_source(source, request.data_root)
+    split = next(iter(banks)) if len(banks) == 1 else request.split or "train"
+    if split not in banks:
+        raise InputError(f"--split {split!r}: {role} {source!r} has {', '.join(map(repr, banks))}")
+    return banks[split]
+
+
+def _halved(bank: Any, seed: int) -> tuple[Any, Any]:
+    """Two halves of a bank, class by class; of an odd number of rows the first has one more."""
+    keys = torch.empty(len(bank.y), dtype=torch.int64)
+    for label, name in enumerate(bank.classes):
+        rows = bank.rows_of(label)
+        keys[rows] = chance.row_keys(seed, name, torch.arange(len(rows)))
+    order = torch.argsort(chance.uniform64(chance.fork(keys, "halves")), stable=True)
+    order = order[torch.argsort(bank.y[order], stable=True)]  # by class, and shuffled within each
+    counts = torch.bincount(bank.y, minlength=len(bank.classes))
+    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[bank.y[order]]
+    held_out = place < counts[bank.y[order]] // 2
+    if not bool(held_out.any()):
+        raise InputError(f"{bank.origin!r} has 1 row of each class; expected 2, or --holdout with other rows")
+    return take_rows(bank, order[~held_out].sort().values), take_rows(bank, order[held_out].sort().values)
+
+
+class Embedder:
+    """Makes features of banks, all in the same way, and tells which."""
+
+    def __init__(self, request: Request, banks: Banks) -> None:
+        self.notes: list[str] = []
+        self.device = device_of(request.device)
+        self.inception: FidInception | None = None
+        self.name, self.file = request.representation or "", request.inception
+        if banks[0].space == "feature":
+            _check_features(request, banks)
+        elif self.file is not None:
+            self.inception = open_inception(self.file)
+        else:
+            self.name = self.name or _default(banks)
+
+    def features(self, bank: AnyBank) -> FeatureBank:
+        """The bank as features; those that it holds already are left as they are."""
+        if isinstance(bank, FeatureBank):
+            return bank
+        if self.inception is not None:
+            return embed_bank(self.inception, bank, BankOptions(precision="float32"), device=self.device)
+        found, skipped = embed_pictures(bank, self.name, self.device)
+        if skipped:
+            self.notes.append(f"pictures of {bank.origin!r} that cannot be read are left out: {len(skipped)}, as "
+                              f"{skipped[0][0]!r}, which {skipped[0][1]}")  # fmt: skip
+        return found
+
+    def record(self, bank: FeatureBank) -> dict[str, Any]:
+        """What made the features, for the output."""
+        makers = bank.groups.get(MADE_BY, ())
+        digest = makers[0] if isinstance(makers, tuple) and makers else None
+        if self.inception is not None:
+            told = {"name": "inception (pytorch-fid)", "file": str(self.file), "sha256": self.inception.sha256}
+        else:
+            told = {"name": self.name or "features as given"}
+        return {**told, "made_by": digest, "dimensions": bank.x.shape[1]}
+
+
+def _check_features(request: Request, banks: Banks) -> None:
+    """Raise InputError for options that need pictures, and for features that different weights made."""
+    for option, given in (("--representation", request.representation), ("--inception", request.inception)):
+        if given is not None:
+            raise InputError(f"{option} {str(given)!r} was given; REAL {request.real!r} holds features already")
+    if request.judge == "cnn":
+        raise InputError(f"--judge cnn was given and REAL {request.real!r} holds features; expected pictures")
+    makers = [set(bank.groups.get(MADE_BY, ())) for bank in banks]
+    if any(m and m != makers[0] for m in makers) and makers[0]:
+        raise InputError(f"REAL {request.real!r} and MADE {request.made!r} hold features that different weights made")
+
+
+def _default(banks: Banks) -> str:
+    """The shipped representation, where it fits; InputError where one must be named."""
+    for bank in banks:
+        shape = _first_shape(bank)
+        if shape != _DEFAULT_SHAPE:
+            told = (
+                "of several channels or sizes" if shape is None else f"{shape[3]} x {shape[2]} px, {shape[1]} channels"
+            )
+            raise InputError(f"--representation is needed: {bank.origin!r} has pictures ({told}) and {_DEFAULT}, the "
+                             "default, takes 28 x 28 px in grey")  # fmt: skip
+    return _DEFAULT
+
+
+def _first_shape(bank: AnyBank) -> tuple[int, ...] | None:
+    """The shape [1, c, h, w] of the first picture that can be read."""
+    for row in range(len(bank)):
+        try:
+            x = bank.examples(torch.tensor([row])).x
+        except UnreadablePicture:
+            continue
+        return tuple(x.shape) if isinstance(x, Tensor) else None
+    return None
+
+
+def _readable(bank: Any, features: FeatureBank) -> Any:
+    """The bank limited to the rows that became features."""
+    if len(bank) == len(features):
+        return bank
+    kept = {features.name(row) for row in range(len(features))}
+    return take_rows(bank, torch.tensor([row for row in range(len(bank)) if bank.name(row) in kept]))
+
+
+def _labels(bank: AnyBank, classes: Any) -> Tensor:
+    """The labels [n] of a bank as positions in `classes`."""
+    place = {name: i for i, name in enumerate(classes)}
+    return torch.tensor([place[name] for name in bank.classes], dtype=torch.int64)[bank.y]

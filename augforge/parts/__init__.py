@@ -1,0 +1,1 @@
+"""Parts by name: the catalog, fitting them, and a fitted part as a folder."""

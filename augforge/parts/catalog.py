@@ -1,0 +1,194 @@
+"""The catalog: the name of every part, where it lives, and how its settings are read.
+
+A table row is a name and "module:Class"; nothing is imported until it is asked for. Adding a method is one file
+and one row.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import types
+import typing
+from dataclasses import fields
+from typing import Any
+
+from augforge.types import InputError
+
+SYNTHESIZERS = {
+    "nothing": "augforge.generators.nothing:Nothing",
+    "copies": "augforge.generators.copies:Copies",
+    "noise": "augforge.generators.noise:Noise",
+    "mixing": "augforge.generators.mixing:Mixing",
+    "calibration": "augforge.generators.calibration:Calibration",
+    "analogies": "augforge.generators.analogies:Analogies",
+    "classical": "augforge.generators.classical:Classical",
+    "albumentations": "augforge.generators.albumentations:AlbumentationsCompose",
+    "posterior": "augforge.generators.posterior:Posterior",
+    "hallucinator": "augforge.generators.hallucinator:Hallucinator",
+    "wang-hallucinator": "augforge.generators.wang_hallucinator:WangHallucinator",
+    "delta-encoder": "augforge.generators.delta_encoder:DeltaEncoder",
+    "feature-gan": "augforge.generators.feature_gan:FeatureGan",
+    "feature-vae": "augforge.generators.feature_vae:FeatureVae",
+    "conditional-gan": "augforge.generators.conditional_gan:ConditionalGan",
+    "image-gan": "augforge.generators.image_gan:ImageGan",
+    "translation": "augforge.generators.translation:Translation",
+}
+CLASSIFIERS = {
+    "prototype": "augforge.classifiers.prototype:Prototype",
+    "simpleshot": "augforge.classifiers.simpleshot:SimpleShot",
+    "matching": "augforge.classifiers.matching:Matching",
+    "pmn": "augforge.classifiers.pmn:PrototypeMatching",
+    "gaussian": "augforge.classifiers.gaussian:Gaussian",
+    "knn": "augforge.classifiers.knn:Neighbours",
+    "logistic": "augforge.classifiers.logistic:Logistic",
+    "cosine": "augforge.classifiers.cosine:CosineClassifier",
+    "mlp": "augforge.classifiers.mlp:Mlp",
+}
+REPRESENTATIONS = {
+    "conv4": "augforge.representations.convnet:ConvNet",
+    "resnet10": "augforge.representations.convnet:ConvNet",
+    "resnet12": "augforge.representations.convnet:ConvNet",
+    "resnet18": "augforge.representations.convnet:ConvNet",
+}
+# What a row sets before the settings that are given: names may share a class.
+PRESETS: dict[str, dict[str, Any]] = {
+    "conv4": {"arch": "conv4"},
+    "resnet10": {"arch": "resnet10"},
+    "resnet12": {"arch": "resnet12"},
+    "resnet18": {"arch": "resnet18"},
+}
+# Names that begin so are one class each, and the rest of the name is the setting "name".
+PREFIXES = {"representation": {"torchvision:": "augforge.representations.pretrained:Pretrained"}}
+# Fitted parts that are shipped in augforge/weights.
+SHIPPED = {"conv4-glyphs": "representation", "hallucinator-glyphs": "synthesizer", "image-gan-glyphs": "synthesizer"}
+TABLES = {"synthesizer": SYNTHESIZERS, "classifier": CLASSIFIERS, "representation": REPRESENTATIONS}
+
+
+def part_class(name: str, kind: str = "synthesizer") -> Any:
+    """The class of a catalog name; raises InputError for an unknown one, with the nearest name."""
+    table = TABLES[kind]
+    place = table.get(name) or PREFIXES.get(kind, {}).get(_prefix(name))
+    if place is None:
+        shipped = [known for known, of_kind in SHIPPED.items() if of_kind == kind]
+        raise InputError(f"there is no {kind} {name!r}{nearest(name, [*table, *shipped])}")
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def make(name: str, settings: dict[str, Any] | None = None, kind: str = "synthesizer") -> Any:
+    """A part by name. Settings are its dataclass fields; text is read as the field's type wants it.
+
+    Raises InputError for an unknown name, an unknown setting (with the nearest valid one) or a value of a wrong type.
+    """
+    cls = part_class(name, kind)
+    known = [field.name for field in fields(cls) if field.init]
+    values = {}
+    preset = PRESETS.get(name, {})
+    if _prefix(name) in PREFIXES.get(kind, {}):
+        preset = {"name": name.removeprefix(_prefix(name))}
+    given = {**preset, **(settings or {})}
+    hints = typing.get_type_hints(cls) if given else {}  # which takes a millisecond, and tables name many parts
+    for key, value in given.items():
+        if key not in known:
+            raise InputError(f"{name} has no setting {key!r}{nearest(key, known)}")
+        values[key] = _read(name, key, value, hints[key])
+    return cls(**values)
+
+
+def describe(part: Any, kind: str = "synthesizer") -> dict[str, Any]:
+    """The name and settings of a part, as JSON values: {"name": ..., "settings": {...}}; `make` takes them back.
+
+    Raises InputError for an object that is not in the catalog.
+    """
+    where = f"{type(part).__module__}:{type(part).__qualname__}"
+    names = [name for name, place in TABLES[kind].items() if place == where]
+    names += [prefix + part.name for prefix, place in PREFIXES.get(kind, {}).items() if place == where]
+    if not names:
+        raise InputError(f"{type(part).__qualname__} is not a {kind} of the catalog")
+    settings = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
+    names.sort(key=lambda name: -sum(settings[key] == value for key, value in PRESETS.get(name, {}).items()))
+    return {"name": names[0], "settings": json.loads(json.dumps(settings))}
+
+
+def kind_of(name: str) -> str:
+    """Which kind of part a name is; raises InputError for an unknown one, with the nearest name."""
+    for kind, table in TABLES.items():
+        if name in table or _prefix(name) in PREFIXES.get(kind, {}) or SHIPPED.get(name) == kind:
+            return kind
+    known = [known for table in TABLES.values() for known in table]
+    raise InputError(f"there is no method {name!r}{nearest(name, [*known, *SHIPPED])}")
+
+
+def _prefix(name: str) -> str:
+    """What stands before the first colon of a name, with the colon; nothing where there is none."""
+    return name[: name.find(":") + 1]
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The end of an error sentence: which known word is nearest to `word`."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.0)
+    return f"; the nearest is {near[0]!r}" if near else ""
+
+
+def read_assignment(text: str) -> tuple[str, str]:
+    """Split the `k=v` of `--set`; raises InputError where there is no `=`."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {text!r} was given; expected name=value")
+    return key.strip(), value.strip()
+
+
+def _read(name: str, key: str, value: Any, hint: Any) -> Any:
+    """`value` as one of the types of `hint`, from text or JSON; InputError where none fits."""
+    for wanted in _alternatives(hint):
+        try:
+            return _convert(value, wanted)
+        except (ValueError, TypeError):
+            continue
+    raise InputError(f"{name}: {key}={value!r} was given; expected {_spell(hint)}")
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [kind for part in typing.get_args(hint) for kind in _alternatives(part)]
+    return [hint]
+
+
+def _convert(value: Any, wanted: Any) -> Any:
+    """`value` as `wanted`: None, bool, int, float, str, Literal, dict or a tuple of floats; ValueError otherwise."""
+    if wanted is type(None):
+        if value is None or value == "none":
+            return None
+    elif typing.get_origin(wanted) is typing.Literal:
+        if value in typing.get_args(wanted):
+            return value
+    elif typing.get_origin(wanted) is tuple:
+        parts = value.split(",") if isinstance(value, str) else list(value)
+        if len(parts) == len(typing.get_args(wanted)):
+            return tuple(_convert(part, kind) for part, kind in zip(parts, typing.get_args(wanted), strict=True))
+    elif wanted is bool:
+        if value in (True, False, "true", "false"):
+            return value in (True, "true")
+    elif wanted in (int, float) and not isinstance(value, bool):
+        if not isinstance(value, float) or wanted(value) == value:  # 2.5 is no whole number
+            return wanted(value)
+    elif wanted in (str, dict) and isinstance(value, wanted):
+        return value
+    raise ValueError(value)
+
+
+def _spell(hint: Any) -> str:
+    """A type as a user reads it."""
+    words = {"NoneType": "none", "float": "a number", "int": "a whole number", "str": "text", "bool": "true or false",
+             "dict": "a JSON object"}  # fmt: skip
+    spelt = []
+    for kind in _alternatives(hint):
+        if typing.get_origin(kind) is typing.Literal:
+            spelt.append(", ".join(map(str, typing.get_args(kind))))
+        elif typing.get_origin(kind) is tuple:
+            spelt.append(f"{len(typing.get_args(kind))} numbers with commas")
+        else:
+            spelt.append(words.get(getattr(kind, "__name__", ""), str(kind)))
+    return " or ".join(dict.fromkeys(word for word in spelt if word != "none"))

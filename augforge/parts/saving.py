@@ -1,0 +1,130 @@
+"""A fitted part <-> a folder: `part.json` with its name and settings, `fitted.safetensors` with what it learnt.
+
+Fitted tensors are the attributes whose names end in one underscore. Nothing is unpickled, and a folder can only
+name parts of the catalog, so opening a stranger's folder runs none of the stranger's code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from augforge import __version__
+from augforge.digests import fitted_tensors, hash_tensors, is_fitted
+from augforge.parts import catalog
+from augforge.types import InputError
+
+_SETTINGS, _TENSORS = "part.json", "fitted.safetensors"
+_WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+def save_part(part: Any, folder: Path, kind: str = "synthesizer") -> None:
+    """Save a part of the catalog; the folder is made, and each file is written under another name and renamed.
+
+    Raises InputError where the folder cannot be written.
+    """
+    fitted = fitted_tensors(part)
+    record = {"augforge": __version__, "kind": kind, **catalog.describe(part, kind), "fitted": sorted(fitted)}
+    if hasattr(part, "facts_"):
+        record["facts"] = part.facts_
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / _TENSORS, save(fitted))
+        _replace(folder / _SETTINGS, (json.dumps(record, indent=2) + "\n").encode())
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} cannot be written ({error.strerror})") from error
+
+
+def load_part(folder: Path, kind: str = "synthesizer") -> Any:
+    """The part that `save_part` left in a folder; raises InputError where there is none, or it is damaged."""
+    try:
+        record = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        name, settings, expected = record["name"], record["settings"], record["fitted"]
+        found_kind = record["kind"]
+    except FileNotFoundError as error:
+        raise InputError(f"{str(folder)!r} has no {_SETTINGS}; expected a folder that `augforge fit` made") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{str(folder / _SETTINGS)!r} is damaged ({error})") from error
+    if not (isinstance(name, str) and isinstance(settings, dict) and isinstance(expected, list)):
+        raise InputError(f"{str(folder / _SETTINGS)!r} is damaged (its entries are of a wrong kind)")
+    if found_kind != kind:
+        raise InputError(f"{str(folder)!r} holds a {found_kind}; expected a {kind}")
+    part = catalog.make(name, settings, kind)
+    tensors = _read_tensors(folder / _TENSORS)
+    missing = [key for key in expected if key not in tensors]
+    if missing:
+        raise InputError(f"{str(folder / _TENSORS)!r} lacks {missing[0]!r}, which {_SETTINGS} names")
+    unnamed = [key for key in tensors if key not in expected or not is_fitted(key.partition(".")[0])]
+    if unnamed:
+        raise InputError(f"{str(folder / _TENSORS)!r} holds {unnamed[0]!r}, which {_SETTINGS} does not name")
+    for key, value in tensors.items():
+        if "." not in key:
+            setattr(part, key, value)
+    modules = {key: value for key, value in tensors.items() if "." in key}
+    if modules:
+        _fill_modules(part, modules, record.get("facts"), folder)
+    return part
+
+
+def _fill_modules(part: Any, tensors: dict[str, Tensor], facts: Any, folder: Path) -> None:
+    """Build the empty networks of a part from its facts, and load their numbers ("net_.layer.weight")."""
+    known = isinstance(facts, dict) and all(isinstance(v, int) and 0 < v < 1 << 20 for v in facts.values())
+    if not known or not hasattr(part, "build"):
+        raise InputError(f"{str(folder / _SETTINGS)!r} is damaged (its facts do not describe a network)")
+    try:
+        part.build(facts)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{str(folder / _SETTINGS)!r} is damaged (its facts do not describe a network)") from error
+    for attribute in sorted({key.partition(".")[0] for key in tensors}):
+        net = getattr(part, attribute, None)
+        mine = {key.partition(".")[2]: value for key, value in tensors.items() if key.partition(".")[0] == attribute}
+        if not isinstance(net, nn.Module):
+            raise InputError(f"{str(folder / _TENSORS)!r} holds {attribute!r}, and the part has no such network")
+        try:
+            net.load_state_dict(mine)
+        except RuntimeError as error:
+            raise InputError(
+                f"{str(folder / _TENSORS)!r} does not fit the network that {_SETTINGS} describes"
+            ) from error
+
+
+def open_part(name: str, settings: dict[str, Any] | None = None, kind: str = "synthesizer") -> Any:
+    """A part by what a user calls it: a name of the catalog, a shipped fitted part, or a folder that `fit` made.
+
+    A name goes before a folder of the same name, which is given as "./name". Raises InputError for an unknown name,
+    and for settings with a part that is fitted already.
+    """
+    shipped = catalog.SHIPPED.get(name) == kind
+    if not shipped and (name in catalog.TABLES[kind] or not Path(name).is_dir()):
+        return catalog.make(name, settings, kind)
+    if settings:
+        raise InputError(f"settings were given for {name!r}, which was fitted with settings of its own")
+    return load_part(_WEIGHTS / name if shipped else Path(name), kind)
+
+
+def part_digest(part: Any, kind: str = "synthesizer") -> str:
+    """16 hexadecimal digits that change with the name, any setting or any fitted number of a part."""
+    hashed = hashlib.sha256(json.dumps(catalog.describe(part, kind), sort_keys=True).encode())
+    hash_tensors(hashed, fitted_tensors(part))
+    return hashed.hexdigest()[:16]
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        # Cloned, so that they lie as tensors made here do: what safetensors gives begins anywhere in memory.
+        return {key: value.clone() for key, value in load(path.read_bytes()).items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{str(path)!r} cannot be read ({error})") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)

@@ -1,0 +1,1 @@
+"""`augforge synth`: request -> prepare -> plan -> generate -> write."""

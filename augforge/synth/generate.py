@@ -1,0 +1,256 @@
+"""Make the rows of one unit of work: load the parents, synthesize in batches, and say where each row came from."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from augforge import __version__, chance
+from augforge.data.banks import ArrayPictures, FilePictures
+from augforge.data.decode import UnreadablePicture
+from augforge.synth.manifest import REAL, Row
+from augforge.synth.plan import ClassPlan, Plan, Segment
+from augforge.synth.reject import Implausible, Judge, synthesize_plausible, told_failure
+from augforge.types import Examples, InputError, QuotaError
+
+PictureBank = FilePictures | ArrayPictures
+_BYTES_AT_ONCE = 32 << 20  # pixels of the parents in one call of a method, however large the batch may be
+_LONGEST_STEM = 180  # bytes of a parent's name that its children keep; a file system takes 255 in all
+
+
+@dataclass(frozen=True)
+class Making:
+    """All that the rows of a run depend on; `settings` is the digest of the part's settings.
+
+    A made row that one of the `judges` rejects is made again, `tries` times in all.
+    """
+
+    bank: PictureBank
+    part: Any
+    method: str
+    settings: str
+    seed: int
+    plan: Plan
+    size: int | None = None
+    batch_size: int = 64
+    device: str = "cpu"
+    judges: tuple[Judge, ...] = ()
+    tries: int = 10
+
+
+@dataclass
+class Notes:
+    """What came up while rows were made: (name, reason) of what cannot be read, and rejected tries by reason."""
+
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Made:
+    """One picture [h, w, c] uint8 that goes out, with its class and where it came from."""
+
+    picture: np.ndarray
+    cls: str
+    label: int
+    number: int
+    stem: str
+    row: dict[str, Any]
+
+    def to_row(self, file: str, member: str = "") -> Row:
+        """The manifest row, once it is known where the picture lies."""
+        return Row(file=file, member=member, cls=self.cls, version=__version__, **self.row)
+
+
+def rows_of_unit(making: Making, unit: int, notes: Notes) -> Iterator[Made]:
+    """The pictures of a unit, in order; what comes up is added to `notes`.
+
+    Raises QuotaError where a method makes too few rows, or one of them is rejected in all tries.
+    """
+    for segment in making.plan.segments(unit):
+        yield from _real(making, segment) if segment.real else _made(making, segment, notes)
+
+
+def load(making: Making, row: int) -> tuple[np.ndarray, str]:
+    """A real picture [h, w, c] uint8, at the run's size, and the SHA-256 of its file; raises UnreadablePicture."""
+    picture, sha256 = making.bank.load(row)
+    return (picture if making.size is None else resized(picture, making.size)), sha256
+
+
+def resized(picture: np.ndarray, size: int) -> np.ndarray:
+    """[h, w, c] uint8 as [size, size, c]: the short side becomes `size`, and the middle is cut out."""
+    height, width, channels = picture.shape
+    scale = size / min(height, width)
+    if scale != 1:
+        shape = (max(size, round(width * scale)), max(size, round(height * scale)))
+        picture = cv2.resize(picture, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        picture = picture.reshape(shape[1], shape[0], channels)
+    top, left = (picture.shape[0] - size) // 2, (picture.shape[1] - size) // 2
+    return np.ascontiguousarray(picture[top : top + size, left : left + size])
+
+
+def _real(making: Making, segment: Segment) -> Iterator[Made]:
+    plan = segment.plan
+    for place in range(segment.start, segment.stop):
+        row = int(plan.rows[place])
+        picture, sha256 = load(making, row)
+        name = making.bank.name(row)
+        facts = _facts(REAL, "", (name, sha256), making.seed, place)
+        yield Made(picture, plan.name, plan.label, segment.first + place - segment.start, f"{stem(name)}-r", facts)
+
+
+def _made(making: Making, segment: Segment, notes: Notes) -> Iterator[Made]:
+    """Batches of made rows; the parents of a batch stay under a limit of bytes, at least one each."""
+    plan = segment.plan
+    places, indices = plan.items(segment.start, segment.stop)
+    keys = chance.row_keys(making.seed, plan.name, torch.from_numpy(indices))
+    parents = Parents(making, plan, notes)
+    start, alone = 0, needs_no_support(making.part)
+    while start < len(places):
+        stop, held = start, 0
+        while stop < len(places) and stop - start < making.batch_size and held < _BYTES_AT_ONCE:
+            held += 0 if alone else parents.picture(int(places[stop])).nbytes
+            stop += 1
+        try:
+            pictures = synthesized(making, plan, parents, places[start:stop], keys[start:stop])
+        except Implausible as error:
+            told = f"row {indices[start + error.row]} of class {plan.name!r} was "
+            raise Implausible(told + told_failure(error.counts, making.tries), error.row, error.counts) from error
+        for i, picture in enumerate(pictures, start):
+            name, sha256 = parents.facts(int(places[i])) if making.part.one_parent else ("", "")
+            facts = _facts(making.method, making.settings, (name, sha256), making.seed, int(indices[i]))
+            number = segment.first + i
+            yield Made(picture, plan.name, plan.label, number, f"{stem(name) or plan.name}-m", facts)
+        parents.forget_before(int(places[stop - 1]))
+        start = stop
+
+
+def synthesized(
+    making: Making, plan: ClassPlan, parents: Parents, places: np.ndarray, keys: Tensor
+) -> list[np.ndarray]:
+    """One call of the method for rows of one class: n pictures [h, w, c] uint8.
+
+    A method that needs one parent gets the parents as classes of their own, so that the plan chooses them; one that
+    makes classes by name gets the name, and no pictures where it needs none. Raises Implausible for the first row that
+    is rejected in all its tries, by its place among these, and QuotaError where the method makes too few.
+    """
+    support, want = _support(making, plan, parents, places)
+    names = [plan.name] * (len(support) if making.part.one_parent else 1)
+    part = making.part.named(names) if hasattr(making.part, "named") else making.part
+    if making.judges:
+        judges = [judge.for_class(plan.name) for judge in making.judges]
+        made, rejected = synthesize_plausible(part, support, want, keys, judges, making.tries)
+        parents.notes.rejected.update(rejected)
+    else:
+        made = part.synthesize(support, want, keys)
+    if len(made) != len(places):
+        raise QuotaError(f"{making.method} made {len(made)} of the {len(places)} rows wanted of class {plan.name!r}")
+    if isinstance(made.x, Tensor):
+        return list(made.x.permute(0, 2, 3, 1).cpu().contiguous().numpy())  # [n, c, h, w] -> n times [h, w, c]
+    return [picture.permute(1, 2, 0).cpu().contiguous().numpy() for picture in made.x]
+
+
+def _support(making: Making, plan: ClassPlan, parents: Parents, places: np.ndarray) -> tuple[Examples, Tensor]:
+    """What a method is shown for rows of one class at places [n], and the labels [n] that are wanted of it."""
+    if making.part.one_parent:
+        chosen, want = np.unique(places, return_inverse=True)
+    else:
+        chosen, want = np.arange(len(plan.rows)), np.zeros(len(places), dtype=np.int64)
+    x: Tensor | list[Tensor]
+    if needs_no_support(making.part):
+        x = _nothing_like(parents)
+    else:
+        x = _stacked([parents.picture(int(place)) for place in chosen])
+    x = [p.to(making.device) for p in x] if isinstance(x, list) else x.to(making.device)
+    y = torch.arange(len(x)) if making.part.one_parent else torch.zeros(len(x), dtype=torch.int64)
+    return Examples(x, y), torch.from_numpy(want)
+
+
+def needs_no_support(part: Any) -> bool:
+    """Whether a method makes classes by their names alone."""
+    return hasattr(part, "named") and part.support_needed == 0
+
+
+def _nothing_like(parents: Parents) -> Tensor:
+    """No pictures [0, c, h, w] of the form that the first of the class has; grey ones where it has none to read."""
+    try:
+        first = parents.picture(0)
+    except InputError:
+        first = np.zeros((1, 1, 1), np.uint8)
+    return torch.from_numpy(first).permute(2, 0, 1)[None][:0]
+
+
+class Parents:
+    """The parents of one class, loaded once while they are needed.
+
+    A parent that cannot be read is stood in for by the next one that can, so no worker needs to know of another's
+    finds, and the rows of all other parents stay the same.
+    """
+
+    def __init__(self, making: Making, plan: ClassPlan, notes: Notes) -> None:
+        self.making, self.plan, self.notes = making, plan, notes
+        self.loaded: dict[int, tuple[np.ndarray, str, str]] = {}
+
+    def picture(self, place: int) -> np.ndarray:
+        """The picture [h, w, c] at a place of the plan's rows."""
+        return self._at(place)[0]
+
+    def facts(self, place: int) -> tuple[str, str]:
+        """The name and the SHA-256 of what was loaded for a place."""
+        return self._at(place)[1:]
+
+    def forget_before(self, place: int) -> None:
+        """Free what lies before a place, which no later row of the unit needs."""
+        if self.making.part.one_parent:
+            self.loaded = {p: found for p, found in self.loaded.items() if p >= place}
+
+    def _at(self, place: int) -> tuple[np.ndarray, str, str]:
+        if place not in self.loaded:
+            self.loaded[place] = self._load(place)
+        return self.loaded[place]
+
+    def _load(self, place: int) -> tuple[np.ndarray, str, str]:
+        count = len(self.plan.rows)
+        for step in range(count):
+            row = int(self.plan.rows[(place + step) % count])
+            try:
+                picture, sha256 = load(self.making, row)
+            except UnreadablePicture as error:
+                self.notes.skipped.append((error.name, error.reason))
+                continue
+            return picture, self.making.bank.name(row), sha256
+        raise InputError(f"class {self.plan.name!r} has no picture that can be read; the method needs at least 1")
+
+
+def _facts(method: str, settings: str, parent: tuple[str, str], seed: int, index: int) -> dict[str, Any]:
+    name, sha256 = parent
+    return {"method": method, "settings": settings, "parent": name, "parent_sha256": sha256, "seed": seed,
+            "index": index}  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1024)
+def stem(name: str) -> str:
+    """The last part of a parent's name without its suffix, safe as the start of a file name."""
+    last = PurePosixPath(name).name if not name.endswith("]") else name
+    last = re.sub(r"[\x00/\\]", "_", last.rsplit(".", 1)[0] if "." in last[1:] else last).lstrip(".")
+    while len(os.fsencode(last)) > _LONGEST_STEM:
+        last = last[:-1]
+    return last
+
+
+def _stacked(pictures: list[np.ndarray]) -> Tensor | list[Tensor]:
+    """n pictures [h, w, c] as a tensor [n, c, h, w] that shares their layout, or a list where the shapes differ."""
+    if len({picture.shape for picture in pictures}) == 1:
+        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)  # [n, h, w, c] -> [n, c, h, w]
+    return [torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures]

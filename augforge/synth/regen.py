@@ -1,0 +1,129 @@
+"""`augforge regen`: the same bytes again, from one row of a manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from augforge import __version__, chance
+from augforge.data.banks import FeatureBank
+from augforge.data.decode import UnreadablePicture
+from augforge.parts import catalog, saving
+from augforge.parts.catalog import nearest
+from augforge.readable import check_pictures
+from augforge.synth.encode import PNG_WRITER, encode
+from augforge.synth.generate import Making, Notes, Parents, load, needs_no_support, synthesized
+from augforge.synth.manifest import REAL, Row, read_rows
+from augforge.synth.plan import ClassPlan, Plan
+from augforge.synth.prepare import judges_of
+from augforge.synth.request import Order, open_bank, open_part
+from augforge.synth.run_folder import read_run
+from augforge.types import InputError
+
+
+def regen(manifest: str | Path, row: str, out: str | Path, data_root: Path | None = None) -> Row:
+    """Make the picture of one manifest row again and write it to `out`, byte for byte as the run wrote it.
+
+    `row` is a line number from 1 or a `file` of the manifest. The source and a fitted method must be where
+    `run.json` says; a row of a tar is written as the picture in it, a row of an `.npz` as a PNG file.
+
+    Raises InputError where the row or the parent is not there, the parent's bytes or the method are no longer the
+    same, or `out` cannot be written.
+    """
+    manifest = Path(manifest)
+    found = find_row(manifest, row)
+    record = read_run(manifest.parent)
+    data = _encoded(found, record, data_root)
+    out = Path(out)
+    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, out)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise InputError(f"--out {str(out)!r} cannot be written ({error.strerror})") from error
+    return found
+
+
+def find_row(manifest: Path, row: str) -> Row:
+    """The row with a number from 1, or of a file (or `file/member`); raises InputError where there is none."""
+    names = []
+    for number, found in enumerate(read_rows(manifest), 1):
+        name = f"{found.file}/{found.member}" if found.member else found.file
+        if str(number) == row or name == row:
+            return found
+        names.append(name)
+    if row.isdigit():
+        raise InputError(f"{str(manifest)!r} has no row {row}; it has rows 1 to {len(names)}")
+    raise InputError(f"{str(manifest)!r} has no row for {row!r}{nearest(row, names[:10_000])}")
+
+
+def _encoded(row: Row, record: dict[str, Any], data_root: Path | None) -> bytes:
+    order = _order(record)
+    bank = open_bank(order, data_root)
+    if isinstance(bank, FeatureBank) or order.representation is not None:
+        raise InputError(f"the run of {order.source!r} made features; regen makes pictures")
+    if row.cls not in bank.classes:
+        raise InputError(f"the class {row.cls!r} is no longer in {order.source!r}")
+    part = open_part(order, bank, data_root)
+    settings = saving.part_digest(part)
+    if row.method != REAL and (row.settings != settings or row.version != __version__):
+        raise InputError(f"the row was made by {row.method} {row.settings} of augforge {row.version}; "
+                         f"this is {catalog.describe(part)['name']} {settings} of {__version__}")  # fmt: skip
+    label = bank.classes.index(row.cls)
+    rows = bank.rows_of(label).numpy()
+    making = Making(bank, part, row.method, settings, row.seed, Plan((), 1), order.size)
+    if row.method != REAL:
+        making = _judged(making, order, record, data_root)
+    if row.parent:
+        rows = rows[[bank.name(int(r)) == row.parent for r in rows]]
+    else:  # made of the whole class, without what cannot be read
+        rows = rows[~np.isin(rows, list(check_pictures(making, rows, 1)[0]))]
+    if not len(rows) and not needs_no_support(part):
+        raise InputError(f"the parent {row.parent or row.cls!r} is no longer in {order.source!r}")
+    picture = _picture(making, ClassPlan(row.cls, label, rows, 1, 0), row)
+    if order.format == "npz":
+        return encode(picture, "png")
+    if order.encoding == "png" and record.get("png_writer") != PNG_WRITER:
+        raise InputError(
+            f"the run wrote PNG files with {record.get('png_writer')}; this is {PNG_WRITER} (extra `fast`)"
+        )
+    return encode(picture, order.encoding, order.quality)
+
+
+def _judged(making: Making, order: Order, record: dict[str, Any], data_root: Path | None) -> Making:
+    """With the judges of the run; raises InputError where one of them is no longer the same."""
+    judges, digests = judges_of(order, making, data_root)
+    if digests != record.get("judges", []):
+        raise InputError(f"what the run rejected by, {', '.join(map(repr, order.reject))}, is no longer the same")
+    return replace(making, judges=judges, tries=order.tries)
+
+
+def _picture(making: Making, plan: ClassPlan, row: Row) -> np.ndarray:
+    """The picture [h, w, c] of a row whose parents are all that the plan has."""
+    try:
+        if row.parent:
+            first, sha256 = load(making, int(plan.rows[0]))
+            if sha256 != row.parent_sha256:
+                raise InputError(f"the parent {row.parent!r} has changed since the run: its SHA-256 is {sha256}")
+            if row.method == REAL:
+                return first
+        keys = chance.row_keys(row.seed, row.cls, torch.tensor([row.index]))
+        return synthesized(making, plan, Parents(making, plan, Notes()), np.zeros(1, np.int64), keys)[0]
+    except UnreadablePicture as error:
+        raise InputError(f"the parent {row.parent!r} {error.reason}") from error
+
+
+def _order(record: dict[str, Any]) -> Order:
+    try:
+        lists = {name: tuple(record["order"].get(name, ())) for name in ("classes", "reject")}
+        return Order(**record["order"] | lists)
+    except (TypeError, KeyError) as error:
+        raise InputError(f"run.json was written by another version of augforge ({error})") from error

@@ -1,0 +1,200 @@
+"""`augforge synth`: expand a data set of pictures or features into a larger, traceable one."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from augforge.data.banks import FeatureBank
+from augforge.picture_features import Skipped, embed_pictures
+from augforge.synth import run_folder as output
+from augforge.synth.contact_sheet import draw_sheet
+from augforge.synth.features import plan_features, synth_features
+from augforge.synth.generate import Making, Notes, PictureBank, rows_of_unit
+from augforge.synth.prepare import Ready, prepare
+from augforge.synth.reject import Implausible
+from augforge.synth.request import Options, Order, device_of, open_bank
+from augforge.synth.sinks import Sink, pack_npz, write_all
+from augforge.synth.workers import in_order
+from augforge.types import InputError
+
+DEFAULTS = Options()
+_SAMPLED_PLACES = 64  # places of a plan where a dry run makes some pictures, to tell the size
+_SAMPLED_ROWS = 2  # at each
+
+
+@dataclass
+class Report:
+    """What a run did: `made` and `real` rows by this call (`already` had been), `per_class` of the whole plan,
+    `skipped` (name, reason) of what could not be read, `rejected` tries by reason, `size` in bytes (of a dry run:
+    an estimate), `seconds` of making, and where the `contact_sheet` is, if one was drawn.
+    """
+
+    out: str
+    made: int = 0
+    real: int = 0
+    already: int = 0
+    per_class: dict[str, int] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    rejected: dict[str, int] = field(default_factory=dict)
+    size: int = 0
+    seconds: float = 0.0
+    finished: bool = True
+    dry_run: bool = False
+    contact_sheet: str | None = None
+
+    @property
+    def images_per_second(self) -> float:
+        """Rows made and written in a second of making."""
+        return (self.made + self.real) / self.seconds if self.seconds else 0.0
+
+
+def synth(order: Order, out: str | Path, options: Options = DEFAULTS) -> Report:
+    """Carry out an order into the folder `out`; what it leaves there is described in docs/synth.md.
+
+    Raises InputError for bad input, LackError for what this machine lacks, QuotaError where a quota was not met. A
+    run that was stopped, in whatever way, goes on with `Options(resume=True)`.
+    """
+    start = time.perf_counter()
+    out, (bank, skipped) = Path(out), _open(order, options)
+    if isinstance(bank, FeatureBank):
+        report = Report(str(out), **synth_features(order, bank, out, options), skipped=skipped)
+    else:
+        report = _synth_pictures(order, bank, out, options)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _synth_pictures(order: Order, bank: PictureBank, out: Path, options: Options) -> Report:
+    ready = prepare(order, bank, out, options)
+    report = _report(ready, out)
+    output.claim(out, ready.record, ready.folder, options)
+    sheet = output.sheet_path(out, order.format)
+    if not output.finished(out, options.shard):
+        ready.sink.prepare([c.name for c in ready.making.plan.classes if c.make + c.real])
+        try:
+            _make(ready, options, report)
+        except Implausible:
+            draw_sheet(replace(ready.making, judges=()), sheet)  # what the method makes, to see why it is rejected
+            raise
+    else:
+        report.already = _rows_of_shard(ready, options.shard)
+    report.finished = _finish(ready, out, options.shard)
+    report.contact_sheet = str(sheet) if sheet.exists() else None
+    return report
+
+
+def dry_run(order: Order, out: str | Path, options: Options = DEFAULTS) -> Report:
+    """What `synth` would make and how many bytes that takes, estimated from some of the pictures; writes nothing."""
+    out, (bank, skipped) = Path(out), _open(order, options)
+    if isinstance(bank, FeatureBank):
+        report = Report(str(out), **plan_features(order, bank, options)[2], skipped=skipped)
+        report.dry_run = True
+        return report
+    ready = prepare(order, bank, out, options)
+    report = _report(ready, out)
+    report.dry_run = True
+    plan = ready.making.plan
+    report.made, report.real = sum(c.make for c in plan.classes), sum(c.real for c in plan.classes)
+    sampled = replace(plan, unit=max(1, -(-plan.total // _SAMPLED_PLACES)))
+    making = replace(ready.making, plan=sampled, batch_size=_SAMPLED_ROWS, judges=())  # sizes are the same unjudged
+    sizes = []
+    for unit in range(sampled.units):
+        for made in itertools.islice(rows_of_unit(making, unit, Notes()), _SAMPLED_ROWS):
+            sizes.append(ready.sink.size_of(made.picture))
+    report.size = round(float(np.mean(sizes)) * plan.total) if sizes else 0
+    return report
+
+
+def _open(order: Order, options: Options) -> tuple[PictureBank | FeatureBank, Skipped]:
+    """The bank of an order, its pictures embedded where it names a representation, and which could not be read then."""
+    bank = open_bank(order, options.data_root)
+    if order.representation is None:
+        return bank, []
+    features, skipped = embed_pictures(bank, order.representation, device_of(options.device, best="cpu"))
+    if options.strict and skipped:
+        raise InputError(f"{skipped[0][0]!r} {skipped[0][1]} (--strict)")
+    return features, skipped
+
+
+def _report(ready: Ready, out: Path) -> Report:
+    per_class = {c.name: c.make for c in ready.making.plan.classes}
+    return Report(str(out), per_class=per_class, skipped=list(ready.skipped))
+
+
+def _make(ready: Ready, options: Options, report: Report) -> None:
+    """Make what is left of this shard, unit by unit, and write each unit's lines when its files are in place."""
+    plan, shard = ready.making.plan, options.shard
+    skipped, rejected = dict(report.skipped), Counter[str]()
+    with output.growing_manifest(ready.sink.out, plan, shard) as (manifest, done):
+        units = range(shard[0], plan.units, shard[1])
+        report.already = sum(plan.rows_in(unit) for unit in units[:done])
+        total, rows = sum(map(plan.rows_in, units)), report.already
+        results = in_order(_make_unit, (ready.making, ready.sink), units[done:], min(ready.workers, len(units) - done))
+        for lines, made, size, notes in results:
+            try:
+                write_all(manifest.fileno(), lines)
+            except OSError as error:
+                raise InputError(f"{str(ready.sink.out)!r} cannot be written ({error.strerror})") from error
+            skipped |= dict(notes.skipped)
+            rejected.update(notes.rejected)
+            count = lines.count(b"\n")
+            report.made, report.real, report.size = report.made + made, report.real + count - made, report.size + size
+            rows += count
+            if options.progress:
+                options.progress(rows, total)
+    report.skipped, report.rejected = sorted(skipped.items()), dict(rejected)
+    if options.strict and report.skipped:
+        raise InputError(f"{report.skipped[0][0]!r} {report.skipped[0][1]} (--strict)")
+
+
+def _make_unit(job: tuple[Making, Sink], unit: int) -> tuple[bytes, int, int, Notes]:
+    """In a worker: the manifest lines of a unit, how many rows were made, their bytes, and what came up."""
+    making, sink = job
+    notes = Notes()
+    rows, size = sink.write(unit, rows_of_unit(making, unit, notes))
+    made = sum(row.method == making.method for row in rows)
+    return b"".join(row.to_line() for row in rows), made, size, notes
+
+
+def _finish(ready: Ready, out: Path, shard: tuple[int, int]) -> bool:
+    """Draw and pack once all rows are there, and finish the run; False while other shards are not done."""
+    plan = ready.making.plan
+    try:
+        with output.alone(out):
+            if (out / output.MANIFEST).exists():
+                return True
+            whole = output.whole_manifest(out, plan, shard)
+            if whole is None:
+                return False
+            if ready.sink.format == "npz":
+                counts = [c.make + c.real for c in plan.classes]
+                labels = np.repeat(np.arange(len(counts)), counts)
+                pack_npz(ready.sink, plan.units, labels, [c.name for c in plan.classes])
+            draw_sheet(ready.making, output.sheet_path(out, ready.sink.format))
+            output.finish_run(out, whole)
+            return True
+    except OSError as error:
+        raise InputError(f"{str(out)!r} cannot be written ({error.strerror or error})") from error
+
+
+def _rows_of_shard(ready: Ready, shard: tuple[int, int]) -> int:
+    plan = ready.making.plan
+    return sum(plan.rows_in(unit) for unit in range(shard[0], plan.units, shard[1]))
+
+
+def as_json(report: Report) -> dict[str, object]:
+    """The report as `synth --json` prints it."""
+    skipped: Sequence[dict[str, str]] = [{"file": name, "reason": reason} for name, reason in report.skipped]
+    return {
+        "made": report.made, "real": report.real, "already": report.already, "per_class": report.per_class,
+        "rejected": report.rejected, "skipped": skipped, "out": report.out, "bytes": report.size,
+        "seconds": round(report.seconds, 3), "images_per_second": round(report.images_per_second, 1),
+        "finished": report.finished, "dry_run": report.dry_run, "contact_sheet": report.contact_sheet,
+    }  # fmt: skip

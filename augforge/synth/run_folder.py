@@ -1,0 +1,222 @@
+"""The folder of a run: who may write there, what is finished, and how shards become one.
+
+While a run goes on its manifest grows in `.partial`, in the order of the plan; when all is done it is renamed to
+`manifest.jsonl`. So a finished manifest means a finished run, and a killed run lost only what its manifest lacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+from typing import IO, Any
+
+from augforge.synth.manifest import recover, write_json
+from augforge.synth.plan import Plan
+from augforge.synth.request import Options
+from augforge.synth.sinks import PARTIAL, folder_name
+from augforge.types import InputError
+
+MANIFEST, RUN = "manifest.jsonl", "run.json"
+_MADE_FILE = re.compile(r"-[mr]\d{5,}\.(png|jpg|webp)$")
+_MANIFEST = re.compile(r"manifest(-\d+-of-\d+)?\.jsonl")
+_SINK_FILE = {"folder": r"features\.safetensors", "webdataset": r"shard-\d{6,}\.tar", "npz": r"data\.npz"}
+_LEFT_OVER = re.compile(r"(run\.json|\.?contact_sheet\.png|features\.safetensors)\.\d+\.part(ial)?")
+_SHEET = re.compile(r"\.?contact_sheet\.png")
+_UNCOMPARED = ("versions", "machine")
+
+
+def claim(out: Path, record: dict[str, Any], source: Path | None, options: Options) -> None:
+    """Make `out` the folder of this run, or find that it is already; writes `run.json` and nothing else.
+
+    Raises InputError where `out` lies inside the source, is no folder, holds something else or another run, or
+    cannot be written.
+    """
+    resolved = Path(os.path.realpath(out))  # Path.resolve raises an error of its own for a loop of links
+    if source is not None and source.is_dir() and resolved.is_relative_to(os.path.realpath(source)):
+        raise InputError(f"--out {str(out)!r} lies inside the source {str(source)!r}; expected a folder outside of it")
+    try:
+        if out.exists() and not out.is_dir():
+            raise InputError(f"--out {str(out)!r} is a file; expected a folder")
+        out.mkdir(parents=True, exist_ok=True)
+        with alone(out):
+            if options.overwrite and (out / RUN).exists():
+                _remove_run(out)
+                write_json(out / RUN, record)
+            elif (out / RUN).exists():
+                _check_same(out, record, options)
+            elif found := sorted(e.name for e in out.iterdir() if PARTIAL not in e.name):
+                raise InputError(f"--out {str(out)!r} is not empty (it has {found[0]!r}) and holds no run of augforge")
+            else:
+                write_json(out / RUN, record)
+    except OSError as error:
+        raise InputError(f"--out {str(out)!r} cannot be written ({error.strerror or error})") from error
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Let one process at a time decide about `out`; raises OSError where it cannot be opened."""
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot lock a folder
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def sheet_path(out: Path, sink: str) -> Path:
+    """Where the contact sheet of a run lies.
+
+    Among class folders its name begins with a dot: a picture beside the folders would make Hugging Face's imagefolder
+    count it, and drop the labels of all others without a word.
+    """
+    return out / (".contact_sheet.png" if sink == "folder" else "contact_sheet.png")
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """What `run.json` in `out` holds; raises InputError where it is missing or damaged."""
+    try:
+        record = json.loads((out / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(out / RUN)!r} cannot be read ({error})") from error
+    if not isinstance(record, dict) or not isinstance(record.get("order"), dict) or "method" not in record:
+        raise InputError(f"{str(out / RUN)!r} is not the record of a run of augforge")
+    return record
+
+
+def _check_same(out: Path, record: dict[str, Any], options: Options) -> None:
+    before = read_run(out)
+    begun = (out / MANIFEST, *_manifests(out, options.shard))
+    another_shard = options.shard[1] > 1 and not any(path.exists() for path in begun)
+    if not options.resume and not another_shard:
+        raise InputError(f"--out {str(out)!r} holds a run; --resume goes on with it, --overwrite replaces it")
+    now = json.loads(json.dumps(record))
+    differing = [key for key in now if key not in _UNCOMPARED and now[key] != before.get(key)]
+    if not differing:
+        return
+    key = "order" if "order" in differing else differing[0]
+    old, new = before.get(key), now[key]
+    if isinstance(old, dict) and isinstance(new, dict):
+        key = next(k for k in {**new, **old} if new.get(k) != old.get(k))
+        old, new = old.get(key), new.get(key)
+    raise InputError(
+        f"--out {str(out)!r} holds another run: its {key} is {_brief(old)}, and {_brief(new)} was asked for"
+    )
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _remove_run(out: Path) -> None:
+    """Remove what a run of augforge wrote, and nothing that someone else put there; `run.json` stays to be replaced."""
+    record = read_run(out)
+    for growing in (out / PARTIAL).glob("manifest*.jsonl"):
+        with open(growing, "ab") as manifest:
+            _lock(manifest, out)
+    classes = [c["name"] for c in record.get("classes", [])]
+    for folder in (out / folder_name(name) for name in classes):
+        if folder.is_dir():
+            for entry in os.scandir(folder):
+                if _MADE_FILE.search(entry.name):
+                    os.unlink(entry.path)
+            with contextlib.suppress(OSError):  # not empty: something else lies there
+                folder.rmdir()
+    sink_file = re.compile(_SINK_FILE.get(record["order"].get("format"), _SINK_FILE["folder"]))
+    for entry in list(os.scandir(out)):
+        if any(ours.fullmatch(entry.name) for ours in (_MANIFEST, _LEFT_OVER, _SHEET, sink_file)):
+            os.unlink(entry.path)
+    shutil.rmtree(out / PARTIAL, ignore_errors=True)
+
+
+def _manifests(out: Path, shard: tuple[int, int]) -> tuple[Path, Path]:
+    """The finished manifest of a shard, and the one that grows."""
+    name = MANIFEST if shard[1] == 1 else f"manifest-{shard[0]}-of-{shard[1]}.jsonl"
+    return out / name, out / PARTIAL / name
+
+
+def finished(out: Path, shard: tuple[int, int]) -> bool:
+    """Whether this shard has nothing left to do. Raises InputError where `out` was shared out otherwise."""
+    if (out / MANIFEST).exists():
+        _tidy(out)
+        return True
+    if shard[1] > 1 and (out / PARTIAL / MANIFEST).exists():
+        raise InputError(f"--out {str(out)!r} was begun without --shards; expected the same again")
+    for entry in (*out.glob("manifest-*-of-*.jsonl"), *(out / PARTIAL).glob("manifest-*-of-*.jsonl")):
+        count = int(entry.stem.rpartition("-")[2])
+        if count != shard[1]:
+            raise InputError(f"--out {str(out)!r} was begun with --shards i/{count}; expected the same again")
+    return _manifests(out, shard)[0].exists()
+
+
+@contextlib.contextmanager
+def growing_manifest(out: Path, plan: Plan, shard: tuple[int, int]) -> Iterator[tuple[FileIO, int]]:
+    """The open, unbuffered manifest of a shard and how many of its units are finished; locked against a second run.
+
+    What a killed run left half-written is cut off. Raises InputError where another process is writing it.
+    """
+    path = _manifests(out, shard)[1]
+    with open(path, "ab", buffering=0) as manifest:
+        _lock(manifest, out)
+        sizes = [plan.rows_in(unit) for unit in range(shard[0], plan.units, shard[1])]
+        done = recover(path, sizes)
+        manifest.seek(0, os.SEEK_END)
+        yield manifest, done
+
+
+def _lock(manifest: IO[bytes], out: Path) -> None:
+    try:
+        fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise InputError(f"--out {str(out)!r} is being written by another augforge") from error
+
+
+def whole_manifest(out: Path, plan: Plan, shard: tuple[int, int]) -> Path | None:
+    """The manifest of all rows, not yet under its name, once a shard and all others are done; None before.
+
+    Lines come in the order of the plan, unit by unit, whichever shard made them. Raises InputError for a shard's
+    manifest that lacks lines.
+    """
+    final, growing = _manifests(out, shard)
+    if shard[1] == 1:
+        return growing
+    if growing.exists():
+        os.replace(growing, final)
+    paths = [_manifests(out, (i, shard[1]))[0] for i in range(shard[1])]
+    if not all(path.exists() for path in paths):
+        return None
+    (out / PARTIAL).mkdir(exist_ok=True)
+    whole = out / PARTIAL / f"whole.{os.getpid()}.jsonl"
+    with contextlib.ExitStack() as opened:
+        manifests = [opened.enter_context(open(path, "rb")) for path in paths]
+        joined = opened.enter_context(open(whole, "wb"))
+        for unit in range(plan.units):
+            for _ in range(plan.rows_in(unit)):
+                line = manifests[unit % shard[1]].readline()
+                if not line.endswith(b"\n"):
+                    raise InputError(f"{str(paths[unit % shard[1]])!r} is cut short; expected a line for each row")
+                joined.write(line)
+    return whole
+
+
+def finish_run(out: Path, whole: Path) -> None:
+    """The last step, when all else is in place: the manifest gets its name, and the scaffolding goes."""
+    os.replace(whole, out / MANIFEST)
+    _tidy(out)
+
+
+def _tidy(out: Path) -> None:
+    """Remove what a finished run has no more use for."""
+    with contextlib.suppress(OSError):  # a folder that may only be read stays as it is
+        for entry in list(os.scandir(out)):
+            if _LEFT_OVER.fullmatch(entry.name) or (_MANIFEST.fullmatch(entry.name) and entry.name != MANIFEST):
+                os.unlink(entry.path)
+    shutil.rmtree(out / PARTIAL, ignore_errors=True)

@@ -1,0 +1,195 @@
+"""Sinks: where made pictures go - class folders, WebDataset shards, or one `.npz`.
+
+Every file is written under another name and renamed, so nothing that bears its final name is cut short.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+
+from augforge.synth.encode import SUFFIXES, Encoding, encode
+from augforge.synth.generate import Made
+from augforge.synth.manifest import Row
+from augforge.types import InputError
+
+Format = Literal["folder", "webdataset", "npz"]
+PARTIAL = ".partial"
+RESERVED = ("manifest.jsonl", "run.json")
+UNITS = {"folder": 64, "webdataset": 1000, "npz": 256}  # rows of one unit of work; of one tar file
+_TAR_BLOCK = 512
+_TAR_END = bytes(2 * _TAR_BLOCK)
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where and how pictures are written; `shape` [h, w, c] of all of them and `total` are known for `.npz` only."""
+
+    out: Path
+    format: Format = "folder"
+    encoding: Encoding = "png"
+    quality: int = 95
+    shape: tuple[int, int, int] | None = None
+    total: int = 0
+
+    def write(self, unit: int, made: Iterable[Made]) -> tuple[list[Row], int]:
+        """Write the rows of a unit; their manifest rows, and how many bytes they took.
+
+        Raises InputError where a file cannot be written, naming it.
+        """
+        writers = {"folder": _write_folder, "webdataset": _write_tar, "npz": _write_npz}
+        try:
+            return writers[self.format](self, unit, made)
+        except OSError as error:
+            raise InputError(f"{str(self.out)!r} cannot be written ({error.strerror or error})") from error
+
+    def size_of(self, picture: np.ndarray) -> int:
+        """How many bytes a picture [h, w, c] uint8 takes, headers of a tar included."""
+        if self.format == "npz":
+            return int(np.prod(self.shape or 0))
+        size = len(encode(picture, self.encoding, self.quality))
+        if self.format == "folder":
+            return size
+        return 3 * _TAR_BLOCK + -(-size // _TAR_BLOCK) * _TAR_BLOCK  # two headers and one block for the label
+
+    def prepare(self, classes: Iterable[str]) -> None:
+        """Make the folders; raises InputError."""
+        try:
+            (self.out / PARTIAL).mkdir(parents=True, exist_ok=True)
+            if self.format == "folder":
+                for name in classes:
+                    (self.out / folder_name(name)).mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{str(self.out)!r} cannot be written ({error.strerror or error})") from error
+
+
+@functools.lru_cache(maxsize=4096)
+def folder_name(name: str) -> str:
+    """A class name as one folder's name, each another: what a folder cannot be called is written as %XX.
+
+    >>> folder_name("Greek/character01"), folder_name(".."), folder_name("naïve cat")
+    ('Greek%2Fcharacter01', '%2E.', 'naïve cat')
+    """
+    name = re.sub(r"%(?=[0-9A-Fa-f]{2})|[/\\\x00]", lambda found: f"%{ord(found[0]):02X}", name)
+    if not name or name.startswith(".") or name in RESERVED:
+        first = name[:1] or " "
+        return f"%{ord(first):02X}{name[1:]}"
+    return name
+
+
+def check_folder_names(classes: Iterable[str]) -> None:
+    """Raise InputError where two classes would share a folder on a file system that ignores case."""
+    seen: dict[str, str] = {}
+    for name in classes:
+        other = seen.setdefault(folder_name(name).casefold(), name)
+        if other != name:
+            raise InputError(f"the classes {other!r} and {name!r} differ only by case; rename one of them")
+
+
+def _write_folder(sink: Sink, unit: int, made: Iterable[Made]) -> tuple[list[Row], int]:
+    rows, size = [], 0
+    out = str(sink.out)
+    partial = f"{out}/{PARTIAL}/{os.getpid()}"
+    suffix = SUFFIXES[sink.encoding]
+    for one in made:
+        data = encode(one.picture, sink.encoding, sink.quality)
+        file = f"{folder_name(one.cls)}/{one.stem}{one.row['index']:05d}{suffix}"
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            write_all(handle, data)
+        finally:
+            os.close(handle)
+        os.rename(partial, f"{out}/{file}")
+        rows.append(one.to_row(file))
+        size += len(data)
+    return rows, size
+
+
+def _write_tar(sink: Sink, unit: int, made: Iterable[Made]) -> tuple[list[Row], int]:
+    """A shard: `<number>.png` and `<number>.cls` (the label in digits) for each row, as WebDataset reads them."""
+    rows, file = [], f"shard-{unit:06d}.tar"
+    partial = sink.out / PARTIAL / f"{os.getpid()}.tar"
+    suffix = SUFFIXES[sink.encoding]
+    with open(partial, "wb") as tar:
+        for one in made:
+            member = f"{one.number:09d}{suffix}"
+            _add_member(tar, member, encode(one.picture, sink.encoding, sink.quality))
+            _add_member(tar, f"{one.number:09d}.cls", str(one.label).encode())
+            rows.append(one.to_row(file, member))
+        tar.write(_TAR_END)
+        size = tar.tell()
+    os.replace(partial, sink.out / file)
+    return rows, size
+
+
+def _add_member(tar: BinaryIO, name: str, data: bytes) -> None:
+    """A ustar member with fixed owner, mode and time, so that the same rows give the same bytes."""
+    fields = (name.encode().ljust(100, b"\0"), b"0000644\0", b"0000000\0", b"0000000\0", b"%011o\0" % len(data),
+              b"%011o\0" % 0, b" " * 8, b"0", bytes(100), b"ustar\x0000", bytes(247))  # fmt: skip
+    header = b"".join(fields)
+    checksum = b"%06o\0 " % sum(header)
+    tar.write(header[:148] + checksum + header[156:] + data + bytes(-len(data) % _TAR_BLOCK))
+
+
+def _write_npz(sink: Sink, unit: int, made: Iterable[Made]) -> tuple[list[Row], int]:
+    """The pixels of a unit, in a file of their own until all units are there."""
+    rows, size = [], 0
+    partial = sink.out / PARTIAL / str(os.getpid())
+    with open(partial, "wb") as file:
+        for one in made:
+            picture = one.picture
+            if sink.shape and picture.shape[2] < sink.shape[2]:
+                picture = picture.repeat(sink.shape[2], axis=2)
+            if picture.shape != sink.shape:
+                raise InputError(f"a picture of {_by(picture.shape)} does not fit an .npz of {_by(sink.shape)}")
+            size += file.write(picture.tobytes())
+            rows.append(one.to_row("data.npz", f"images[{one.number}]"))
+    os.replace(partial, _pixels(sink, unit))
+    return rows, size
+
+
+def _pixels(sink: Sink, unit: int) -> Path:
+    return sink.out / PARTIAL / f"pixels-{unit:06d}"
+
+
+def _by(shape: tuple[int, ...] | None) -> str:
+    height, width, channels = shape or (0, 0, 0)
+    return f"{width}x{height} with {channels} channels"
+
+
+def pack_npz(sink: Sink, units: int, labels: np.ndarray, classes: list[str]) -> None:
+    """Put the pixels of all units, `labels` [n] int64 and `classes` into `data.npz`, stored, not compressed.
+
+    Raises InputError where a unit is not there.
+    """
+    lacking = [unit for unit in range(units) if not _pixels(sink, unit).exists()]
+    if lacking:
+        raise InputError(f"{str(_pixels(sink, lacking[0]))!r} is missing; expected the pixels of all {units} units")
+    partial = sink.out / PARTIAL / "data.npz"
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        fixed = {"labels": labels.astype(np.int64), "classes": np.array(classes)}
+        for name, array in fixed.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+        with archive.open(zipfile.ZipInfo("images.npy"), "w", force_zip64=True) as member:
+            shape = (sink.total, *(sink.shape or (0, 0, 1)))
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            for unit in range(units):
+                member.write(_pixels(sink, unit).read_bytes())
+    os.replace(partial, sink.out / "data.npz")
+
+
+def write_all(handle: int, data: bytes) -> None:
+    """Write all of `data`, however little of it the system takes at a time; raises OSError."""
+    written = os.write(handle, data)
+    while written < len(data):
+        written += os.write(handle, data[written:])

@@ -1,0 +1,146 @@
+"""The meta-learned hallucinator: Wang, Girshick, Hebert & Hariharan, "Low-shot learning from imaginary data", 2018."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from augforge import chance
+from augforge.classifiers.base_statistics import base_rows, base_statistics, check_positive, check_range
+from augforge.generators.shared.feature_learning import (
+    Hallucination,
+    as_given,
+    collapse_on,
+    cpu_generator,
+    feature_rows,
+    typical_size,
+    whole_numbers,
+)
+from augforge.generators.shared.support import choose_parents
+from augforge.generators.wang_hallucinator.meta_training import Form, MetaTraining, Student, classifier_through
+from augforge.networks.products import in_tiles
+from augforge.types import Bank, Examples, InputError, Space
+
+_WHO = "wang-hallucinator"
+
+
+@dataclass
+class WangHallucinator:
+    """A network G(x, z), trained through a classifier to make rows that help it (Wang et al. 2018).
+
+    G is `Hallucination`: three layers with ReLU, as wide as the features, that start as G(x, z) = relu(x). In each
+    step of meta-training (section 4) every class of an episode of base classes is filled up to `fill` rows with
+    G(x, z), z ~ N(0, I), and the cross-entropy of held-out base queries goes back through the classifier into G and
+    the classifier's own layers. No loss asks for likeness. A made row has one parent, drawn from its class's support.
+
+    `through` is the classifier: "prototype", "matching" or "pmn", the latter two with full contexts, which take many
+    times as long. It is left, trained, in `classifier_`. `shots` are numbers with commas, which the steps take in
+    turn; where base classes with enough rows are fewer than `way`, all are taken; a step sees `episodes` episodes at
+    once. `final_relu` None keeps the last ReLU where no base feature is negative. `noise_width` None makes z as long
+    as the features. `noise_scale` multiplies z when rows are made, not in training; with 0 a made row is a fixed
+    function of its parent. With validation classes the best of 10 points of training is kept, by accuracy on
+    64 of their episodes for each number of shots; the start is no candidate, as it only makes copies.
+
+    After `fit`, `history` holds losses, validation accuracies (percent) and, last, what `hallucinator_nets.collapse`
+    says of base rows.
+
+    Differs from the paper, which tells neither learning rate nor steps nor how many rows were made in training (a
+    re-implementation took Adam(0.5, 0.999), 1e-5, 60,000 episodes and 10 rows): Adam(0.9, 0.999) with a rate that
+    falls along a cosine, several episodes in a step, the rows of a class used in turn in training; through prototypes
+    the temperature of the softmax is learnt, and features are divided by their root mean square in training, which is
+    multiplied back into G. The hidden ReLUs stay where features are negative, so that G loses these at its start.
+    """
+
+    space: ClassVar[Space] = "feature"
+    one_parent: ClassVar[bool] = True
+    one_class: ClassVar[bool] = True
+    chooses: ClassVar[bool] = True
+    support_needed: ClassVar[int] = 1
+
+    through: Literal["prototype", "matching", "pmn"] = "prototype"
+    fill: int = 20
+    steps: int = 400
+    rate: float = 3e-4
+    way: int = 20
+    shots: str = "1,2,5"
+    queries: int = 5
+    episodes: int = 8
+    noise_width: int | None = None
+    noise_scale: float = 1.0
+    final_relu: bool | None = None
+    net_: Hallucination | None = field(default=None, init=False, repr=False)
+    context_: nn.Module | None = field(default=None, init=False, repr=False)
+    facts_: dict[str, int] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise InputError for settings out of range."""
+        check_positive(self, "rate")
+        check_range(self, "noise_scale", 0)
+        check_range(self, "way", 2)
+        for name in ("steps", "queries", "episodes"):
+            check_range(self, name, 1)
+        if self.noise_width is not None:
+            check_range(self, "noise_width", 1)
+        if self.fill <= max(whole_numbers(self, "shots")):
+            raise InputError(f"fill={self.fill} was given; expected more rows than the most of shots={self.shots!r}")
+        self.classifier_: Any = None
+        self.history: list[dict[str, Any]] = []
+
+    def build(self, facts: dict[str, int]) -> None:
+        """Make G at its start, and the classifier with empty layers, for rows of facts["features"] numbers.
+
+        facts["relus"] is 3 with the final ReLU and 2 without.
+        """
+        self.facts_ = dict(facts)
+        self.net_ = Hallucination(facts["features"], self.noise_width, relus=3 if facts["relus"] == 3 else 2)
+        self.classifier_ = classifier_through(self.through)
+        if self.through != "prototype":
+            self.classifier_.build({"features": facts["features"]})
+            self.context_ = self.classifier_.context_
+
+    def fit(self, base: Bank, rng: torch.Generator, val: Bank | None = None) -> Self:
+        """Meta-train on episodes of base features, through the classifier; `val` are validation classes.
+
+        Raises InputError for pictures, for classes too few or too small for an episode, and for a loss that is not
+        finite.
+        """
+        x = base_rows(base, _WHO).to(torch.float32)
+        final = bool((x >= 0).all()) if self.final_relu is None else self.final_relu
+        self.build({"features": x.shape[1], "relus": 3 if final else 2})
+        assert self.net_ is not None
+        assert self.classifier_ is not None
+        if self.through != "prototype":
+            self.context_ = self.classifier_.fit(base, rng).context_
+        form = Form(self.way, whole_numbers(self, "shots"), self.queries, self.episodes, self.fill)
+        size, known = float(typical_size(x)), None if val is None else base_rows(val, _WHO).to(x)
+        inner, temperature = size, 1.0
+        if self.context_ is None:  # only classifiers with layers of their own need features in their own size
+            inner, x, known = 1.0, x / size, None if known is None else known / size
+            # for rows with this spread in every direction the softmax of prototypes is then Bayes' rule
+            temperature = 2 * max(float(base_statistics(x, base.y, _WHO).within.diagonal().mean()), 1e-12)
+        student = Student(self.net_, self.context_, inner, temperature)
+        training = MetaTraining(student, self.classifier_, form, self.steps, self.rate, cpu_generator(rng))
+        chosen_on = None if val is None or known is None else (known, val.y)
+        self.history = training.run((x, base.y), chosen_on)
+        self.net_.rescale_(size)
+        self.history.append({"collapse": collapse_on(self, base_rows(base, _WHO), base.y)})
+        return self
+
+    def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
+        """G(x, z) of a support row x for each wanted class: features [n, d], with parents.
+
+        Raises InputError before `fit`, and where a wanted class has no support row.
+        """
+        x = feature_rows(support, None if self.facts_ is None else self.facts_["features"], _WHO)
+        assert self.net_ is not None
+        net = self.net_.to(x.device)
+        parent = choose_parents(support.y, want, keys)
+        used, place = torch.unique(parent, return_inverse=True)
+        z = self.noise_scale * chance.normal(chance.fork(keys, "noise"), (net.noise.in_features,))
+        first = in_tiles(net.first, x[used.to(x.device)])  # once for each parent
+        made = in_tiles(partial(net.rest, turned=net.turned()), first[place.to(x.device)], z.to(x.device))
+        return Examples(as_given(made, support), want, parent)

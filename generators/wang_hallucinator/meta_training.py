@@ -1,0 +1,194 @@
+"""Meta-training of a hallucinator through a classifier, several episodes in one step (Wang et al., CVPR 2018)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from augforge.classifiers.matching import Matching
+from augforge.classifiers.pmn import PrototypeMatching
+from augforge.classifiers.prototype import Prototype
+from augforge.episodes import draw_episodes
+from augforge.generators.shared.feature_learning import Hallucination
+from augforge.training.loop import Loop, Run, Stage, fast_arithmetic, is_bfloat16_fast
+from augforge.types import Classifier, Examples
+
+_STEPS_AT_ONCE = 32  # steps whose episodes are drawn together
+_VAL_EPISODES, _JUDGEMENTS, _LOG_EVERY = 64, 10, 50
+
+
+def classifier_through(through: str) -> Prototype | Matching | PrototypeMatching:
+    """The classifier that "prototype", "matching" or "pmn" names; the latter two with full contexts.
+
+    Their own `fit` takes one short step, which starts their layers.
+    """
+    if through == "prototype":
+        return Prototype()
+    if through == "matching":
+        return Matching(full_context=True, train_steps=1, train_way=2, train_shot=1)
+    return PrototypeMatching(full_context=True, train_steps=1, train_way=2, train_shot=1)
+
+
+@dataclass(frozen=True)
+class Form:
+    """The episodes of meta-training: `way` classes, the numbers of `shots` that steps take in turn, `queries` of each
+    class, `episodes` in a step, and `fill`, the rows of a class when it is filled up.
+    """
+
+    way: int
+    shots: tuple[int, ...]
+    queries: int
+    episodes: int
+    fill: int
+
+    def within(self, y: Tensor) -> Form:
+        """The same with as many classes as the labels `y` [n] have with enough rows, if they are fewer."""
+        enough = int((torch.bincount(y.cpu()) >= max(self.shots) + self.queries).sum())
+        return replace(self, way=max(2, min(self.way, enough)))
+
+    def draw(self, y: Tensor, trials: int, seed: int, start: int = 0) -> tuple[Tensor, Tensor]:
+        """Rows of `trials` episodes: [trials, way, most shots] and [trials, way, queries]."""
+        found = draw_episodes(y.cpu(), way=self.way, shot=max(self.shots), n_query=self.queries, trials=trials,
+                              seed=seed, start=start)  # fmt: skip
+        return torch.stack([e.support for e in found]), torch.stack([e.query for e in found])
+
+    def batches(self, y: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows of support [b, way, shot] and query [b, way, queries] of each step, without end."""
+        shots = itertools.cycle(self.shots)
+        for lot in itertools.count():
+            count = _STEPS_AT_ONCE * self.episodes
+            support, query = self.draw(y, count, seed, lot * count)
+            for part, asked in zip(support.split(self.episodes), query.split(self.episodes), strict=True):
+                yield part[:, :, : next(shots)], asked
+
+    def noise(self, shot: int, width: int, generator: torch.Generator) -> Tensor:
+        """z ~ N(0, I) [episodes, way, fill - shot, width] on the CPU, in bfloat16 where that is what is multiplied."""
+        z = torch.randn(self.episodes, self.way, self.fill - shot, width, generator=generator)
+        return z.to(torch.bfloat16) if is_bfloat16_fast("cpu") else z  # the same numbers on every machine
+
+
+class Student(nn.Module):
+    """What is meta-trained: the hallucinator, and the layers of the classifier that it is trained through.
+
+    `context` are the classifier's own layers. Where it has none, its scores are distances, and a temperature is
+    learnt in their place, which starts at `temperature`. `size` is what features are divided by for the network alone,
+    and made rows multiplied by.
+    """
+
+    def __init__(self, net: Hallucination, context: nn.Module | None, size: float, temperature: float) -> None:
+        super().__init__()
+        self.net, self.context, self.size = net, context, size
+        self.log_temperature = None if context is not None else nn.Parameter(torch.tensor(math.log(temperature)))
+
+    def scores(self, classifier: Classifier, support: Tensor, query: Tensor, z: Tensor) -> Tensor:
+        """Logits [b, q, way] of queries [b, q, d] in b episodes at once.
+
+        `support` [b, way, shot, d] is enlarged by G(x, z) for noise [b, way, made, noise]; made row i of a class
+        comes from its support row i mod shot, so that all are used alike.
+        """
+        b, way, shot, _ = support.shape
+        with fast_arithmetic(support.device):
+            seeds = support if self.size == 1 else support / self.size
+            first = self.net.first(seeds)  # once for each seed: [b, way, shot, width]
+            if shot > 1:
+                first = first[:, :, torch.arange(z.shape[2], device=z.device) % shot]
+            made = self.net.rest(first, z)
+        rows, weight = self._enlarged(classifier, support, made)
+        labels = torch.arange(way, device=rows.device).repeat_interleave(rows.shape[2]).expand(b, -1)
+        found = classifier.scores(Examples(rows.flatten(1, 2), labels, weight=weight), query)
+        return found if self.log_temperature is None else found * torch.exp(-self.log_temperature)
+
+    def _enlarged(self, classifier: Classifier, support: Tensor, made: Tensor) -> tuple[Tensor, Tensor | None]:
+        """All rows [b, way, n, d] in float32, as the support is, and their weights [b, way * n].
+
+        Prototypes ask only for means: there the mean of made rows, weighted by their number, stands for all of them.
+        """
+        if not isinstance(classifier, Prototype):
+            return torch.cat([support, made if self.size == 1 else made.float() * self.size], 2), None
+        (b, way, shot, _), count = support.shape, made.shape[2]
+        mean = made.float().sum(2, keepdim=True) * (self.size / count)
+        weight = torch.tensor([1.0] * shot + [float(count)], device=support.device)
+        return torch.cat([support, mean], 2), weight.repeat(way).expand(b, -1)
+
+    def loss(self, classifier: Classifier, support: Tensor, query: Tensor, z: Tensor) -> Tensor:
+        """The mean cross-entropy of queries [b, way, n_query, d], which lie class by class."""
+        b, way, n_query, _ = query.shape
+        found = self.scores(classifier, support, query.flatten(1, 2), z)  # [b, way * n_query, way]
+        target = torch.arange(way, device=found.device).repeat_interleave(n_query).repeat(b)
+        return F.cross_entropy(found.flatten(0, 1), target)
+
+
+@dataclass
+class MetaTraining:
+    """Trains a `student` through `classifier`, for `steps` steps of Adam at `rate` on episodes of `form`.
+
+    `generator` is on the CPU: CPU and CUDA generators draw other numbers.
+    """
+
+    student: Student
+    classifier: Classifier
+    form: Form
+    steps: int
+    rate: float
+    generator: torch.Generator
+
+    def run(self, base: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor] | None) -> list[dict[str, Any]]:
+        """Train in place on rows and labels ([n, d], [n]) of base classes; returns the history.
+
+        With rows and labels of validation classes the best of 10 points of training is kept; the start, which makes
+        copies, is judged and told in the history, but never kept. Raises InputError where classes are too few or too
+        small for an episode, and where the loss is not finite.
+        """
+        (x, y), student, form = base, self.student.to(base[0].device), self.form.within(base[1])
+        history: list[dict[str, Any]] = []
+        stage = Stage("meta-training", self.steps, self.rate, {}, clip=5.0, judgements=_JUDGEMENTS)
+        optimiser = torch.optim.Adam(student.parameters(), self.rate, fused=True)
+        loop = Loop(student, optimiser, stage, Run(str(x.device)))
+        if val is not None:
+            judge = self._judge(*val)
+            history.append({"step": 0, "val_accuracy": judge()})
+
+            def judge_now(_: nn.Module) -> float:
+                history.append({"step": loop.done, "val_accuracy": judge()})
+                return history[-1]["val_accuracy"]
+
+            stage.judge = judge_now
+        seed = int(torch.randint(1 << 62, (1,), generator=self.generator))
+        for step, (support, query) in zip(loop, form.batches(y, seed), strict=False):
+            z = form.noise(support.shape[2], student.net.noise.in_features, self.generator)
+            with torch.enable_grad():
+                loss = student.loss(self.classifier, x[support], x[query], z.to(x.device))
+                loop.step(loss)
+            if step % _LOG_EVERY == 0:
+                history.append({"step": step, "loss": float(loss.detach())})
+        loop.result()
+        optimiser.zero_grad(set_to_none=True)
+        return history
+
+    def _judge(self, x: Tensor, y: Tensor) -> Callable[[], float]:
+        """The mean accuracy, in percent, on fixed episodes of validation rows with fixed noise."""
+        form = self.form.within(y)
+        support, query = form.draw(y, _VAL_EPISODES, int(torch.randint(1 << 62, (1,), generator=self.generator)))
+        width = self.student.net.noise.in_features
+        most = replace(form, episodes=_VAL_EPISODES).noise(0, width, self.generator)  # [episodes, way, fill, width]
+        target = torch.arange(form.way).repeat_interleave(form.queries).to(x.device)
+
+        @torch.no_grad()
+        def accuracy() -> float:
+            right = []
+            for shot in form.shots:
+                parts = zip(*(part.split(form.episodes) for part in (support, query, most)), strict=True)
+                for s, q, z in parts:
+                    given, noise = x[s[:, :, :shot]], z[:, :, : form.fill - shot].to(x.device)
+                    found = self.student.scores(self.classifier, given, x[q].flatten(1, 2), noise)
+                    right.append((found.argmax(-1) == target).double().mean())
+            return 100 * float(torch.stack(right).mean())
+
+        return accuracy
