@@ -13,13 +13,12 @@ from augforge.bench.plan import Plan
 from augforge.bench.predictions import Outcome, is_fast, load_outcome, predict, predict_fast, prepared
 from augforge.bench.recipes import Recipe, part_name
 from augforge.data.banks import AnyBank
-from augforge.digests import fitted_tensors, made_by
 from augforge.episodes.batch import Trials
 from augforge.episodes.tasks import Task
 from augforge.imagine import check_space
 from augforge.parts.learning import sees_validation, trains
+from augforge.parts.saving import digest, fitted_tensors, made_by
 from augforge.representations.bank import data_digest
-from augforge.synth.manifest import digest
 from augforge.training.loop import Run
 from augforge.types import Examples
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from augforge.bench.arm import Arm, Row, bootstrap_key, measured
 from augforge.bench.table import Results, completed
-from augforge.synth.manifest import digest
+from augforge.parts.saving import digest
 from augforge.types import InputError
 
 

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import torch
 
-from augforge.digests import made_by
 from augforge.episodes.tasks import open_task
 from augforge.generators.hallucinator import Hallucinator
 from augforge.machine import machine, versions
-from augforge.parts.saving import open_part, save_part
+from augforge.parts.saving import made_by, open_part, save_part
 from augforge.representations.bank import BankOptions, embed_bank
 
 WEIGHTS = Path(__file__).parent.parent / "augforge" / "weights" / "hallucinator-glyphs"

@@ -25,13 +25,12 @@ from safetensors.torch import save_file
 
 from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank, FilePictures
 from augforge.data.features import write_features
-from augforge.digests import made_by
 from augforge.episodes.named_tasks import rotated
 from augforge.episodes.tasks import Task, open_task
 from augforge.machine import machine, versions
 from augforge.networks.pixels import Pixels, load_pixels
 from augforge.parts import catalog
-from augforge.parts.saving import save_part
+from augforge.parts.saving import made_by, save_part
 from augforge.representations.bank import MADE_BY, BankOptions, embed_bank, normalised_rows
 from augforge.representations.convnet import ConvNet
 from augforge.representations.episodic import nearest_mean_score

@@ -12,7 +12,6 @@ from augforge.bench.recipes import Recipe, part_name, with_controls
 from augforge.bench.run import Plan, run
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
-from augforge.digests import made_by
 from augforge.episodes import draw_episodes
 from augforge.episodes.batch import as_trials, cluster_of_classes
 from augforge.episodes.tasks import Task
@@ -20,6 +19,7 @@ from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
 from augforge.generators.nothing import Nothing
+from augforge.parts.saving import made_by
 from augforge.types import InputError
 
 PLAN = Plan(way=5, shots=(1, 3), query=5, trials=40)

@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from augforge.synth.manifest import Row, as_dict, canonical, digest, from_line, read_rows, recover, write_json
+from augforge.parts.saving import canonical, digest, write_json
+from augforge.synth.manifest import Row, as_dict, from_line, read_rows, recover
 from augforge.types import InputError
 
 ROW = Row("a/0.png", "", "a", "classical", "0123456789abcdef", "train/a/x.jpg", "ff" * 32, 7, 3, "0.1.0")

@@ -5,10 +5,9 @@ import torch
 from safetensors.torch import save_file
 
 from augforge.data.banks import FeatureBank
-from augforge.digests import is_fitted
 from augforge.generators.classical import Classical
 from augforge.generators.noise import Noise
-from augforge.parts.saving import load_part, open_part, part_digest, save_part
+from augforge.parts.saving import is_fitted, load_part, open_part, part_digest, save_part
 from augforge.representations.convnet import ConvNet
 from augforge.types import InputError
 

@@ -23,13 +23,12 @@ from augforge.classifiers.knn import Neighbours
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.matching import Matching
 from augforge.classifiers.prototype import Prototype
-from augforge.digests import made_by
 from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
 from augforge.generators.nothing import Nothing
+from augforge.parts.saving import digest, made_by
 from augforge.representations.bank import BankOptions
-from augforge.synth.manifest import digest
 from augforge.types import Examples, InputError
 
 PLAN = Plan(way=5, shots=(1, 3, (1, 4)), query=5, trials=30)

@@ -20,10 +20,10 @@ from augforge import chance
 from augforge.adapters.sklearn_arrays import Labels, Strategy, as_given, flat_labels, number_classes, rows_to_make
 from augforge.data.banks import FeatureBank
 from augforge.data.source import open_source
-from augforge.digests import fitted_tensors
 from augforge.imagine import check_space, joined
 from augforge.parts import saving
 from augforge.parts.learning import learn
+from augforge.parts.saving import fitted_tensors
 from augforge.types import Examples, InputError, LackError
 
 try:

@@ -15,9 +15,9 @@ from einops import reduce
 from torch import Tensor
 
 from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank
-from augforge.digests import fitted_tensors, made_by
 from augforge.parts import saving
 from augforge.parts.learning import learn
+from augforge.parts.saving import fitted_tensors, made_by
 from augforge.representations.bank import (
     BankOptions,
     Views,

@@ -21,9 +21,9 @@ from augforge.bench.plan import Plan, Shots, plan_trials, shots_name
 from augforge.bench.recipes import Recipe, with_controls
 from augforge.bench.table import Results, completed, machine_once, versions_once
 from augforge.bench_parts import Bench, keep_outcome, kept_outcome, measure, outcome_digest, recipe_features
-from augforge.digests import made_by
 from augforge.episodes.batch import Trials
 from augforge.episodes.tasks import Task
+from augforge.parts.saving import made_by
 from augforge.pooling import pool
 from augforge.types import InputError
 

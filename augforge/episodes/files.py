@@ -19,7 +19,7 @@ import torch
 
 from augforge.data.banks import AnyBank
 from augforge.episodes.tasks import check_episode, class_digest
-from augforge.synth.manifest import canonical
+from augforge.parts.saving import canonical
 from augforge.types import Episode, InputError
 
 FORMAT, VERSION = "augforge-episodes", 1

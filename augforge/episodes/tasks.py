@@ -20,7 +20,7 @@ from augforge.data.source import open_source
 from augforge.episodes import draw_episodes
 from augforge.episodes.named_tasks import alphabet_parts, face_parts, lake_episodes, omniglot_parts
 from augforge.group_episodes import draw_within_groups, with_shots
-from augforge.synth.manifest import digest
+from augforge.parts.saving import digest
 from augforge.types import Episode, Examples, InputError
 
 TASK_NAMES = ("glyphs", "omniglot", "omniglot-alphabet", "lake-runs", "cifar-fs", "fc100", "orl-faces")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,44 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from augforge import __version__
-from augforge.digests import fitted_tensors, hash_tensors, is_fitted
 from augforge.parts import catalog
 from augforge.types import InputError
 
 _SETTINGS, _TENSORS = "part.json", "fitted.safetensors"
 _WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+def is_fitted(name: str) -> bool:
+    """Whether an attribute is learnt state: it ends in one underscore and does not begin with one."""
+    return name.endswith("_") and not name.startswith("_")
+
+
+def fitted_tensors(part: Any) -> dict[str, Tensor]:
+    """All that a part has learnt, on the CPU: tensors by attribute, a module's as "net_.layer.weight"."""
+    found: dict[str, Tensor] = {}
+    for key, value in sorted(vars(part).items()):
+        if not is_fitted(key):
+            continue
+        if isinstance(value, nn.Module):
+            found |= {f"{key}.{name}": tensor for name, tensor in value.state_dict().items()}
+        elif isinstance(value, Tensor):
+            found[key] = value
+    return {key: value.detach().cpu().contiguous() for key, value in found.items()}
+
+
+def hash_tensors(hashed: Any, tensors: dict[str, Tensor]) -> None:
+    """Feed tensors, one by one in the order of their names, to a hash."""
+    for key, value in sorted(tensors.items()):
+        hashed.update(save({key: value}))
+
+
+def made_by(part: Any) -> str:
+    """16 hexadecimal digits that change with the class, any setting or any learnt number of a part."""
+    settings = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
+    told = [type(part).__module__, type(part).__qualname__, settings]
+    hashed = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+    hash_tensors(hashed, fitted_tensors(part))
+    return hashed.hexdigest()[:16]
 
 
 def save_part(part: Any, folder: Path, kind: str = "synthesizer") -> None:
@@ -114,6 +147,23 @@ def part_digest(part: Any, kind: str = "synthesizer") -> str:
     hashed = hashlib.sha256(json.dumps(catalog.describe(part, kind), sort_keys=True).encode())
     hash_tensors(hashed, fitted_tensors(part))
     return hashed.hexdigest()[:16]
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def digest(value: Any) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of the canonical JSON of a value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON under a temporary name, then rename: a reader sees the old file or the whole new one."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, path)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

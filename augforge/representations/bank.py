@@ -23,7 +23,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.data.banks import AnyBank, FeatureBank
-from augforge.digests import made_by
+from augforge.parts.saving import made_by
 from augforge.representations.pictures import mirrored
 from augforge.training.loop import is_bfloat16_fast
 from augforge.types import InputError, Representation

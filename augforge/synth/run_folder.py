@@ -17,7 +17,8 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
-from augforge.synth.manifest import recover, write_json
+from augforge.parts.saving import write_json
+from augforge.synth.manifest import recover
 from augforge.synth.plan import Plan
 from augforge.synth.request import Options
 from augforge.synth.sinks import PARTIAL, folder_name

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from augforge.data.banks import ArrayPictures, FeatureBank
-from augforge.digests import made_by
 from augforge.networks.pixels import load_pixels
 from augforge.parts import catalog
-from augforge.parts.saving import load_part, part_digest, save_part
+from augforge.parts.saving import load_part, made_by, part_digest, save_part
 from augforge.representations.convnet import ConvNet
 from augforge.representations.episodic import draw_episodes, nearest_mean_score
 from augforge.representations.supervised import left_out, squared_gradients, turned
