@@ -4,7 +4,6 @@ import pytest
 from augforge import statistics as st
 from augforge.bench.accuracy import by_class, confusion, in_top
 from augforge.shot_worth import shot_worth, shots_for
-from augforge.student import student_quantile, student_tail
 
 RNG = np.random.default_rng
 
@@ -20,10 +19,24 @@ def world(rng, classes, *, own=0.0, others=0.0, noise=10.0, mean=0.0):
     return mean + a + (b.sum(1, keepdims=True) - b) / (way - 1) + rng.normal(0, noise, classes.shape)
 
 
-@pytest.mark.parametrize(("free", "table"), [(1, 12.7062), (4, 2.7764), (19, 2.0930), (120, 1.9799)])
-def test_students_quantile_is_that_of_the_tables(free, table):
-    assert student_quantile(0.975, free) == pytest.approx(table, abs=5e-5)
-    assert student_tail(student_quantile(0.975, free), free) == pytest.approx(0.025, rel=1e-10)
+# Quantile at 0.975 and tail beyond 2.5 of Student's t, by the continued fraction of Abramowitz & Stegun 26.5.8.
+STUDENT = [
+    (1, 12.706204736174687, 0.1211189415908433),
+    (4, 2.7764451051977934, 0.03338327240599406),
+    (19, 2.093024054408308, 0.010870205584198689),
+    (81, 1.9896863234568918, 0.00721900353515093),
+    (599, 1.9639322489453592, 0.006342799928426763),
+]
+
+
+@pytest.mark.parametrize(("free", "quantile", "tail"), STUDENT)
+def test_intervals_and_p_are_those_of_students_t(free, quantile, tail):
+    """For values with mean 2.5 and standard error 1."""
+    values = RNG(free).normal(0, 1, free + 1)
+    values = 2.5 + (values - values.mean()) * np.sqrt(free + 1) / values.std(ddof=1)
+    found = st.episode_interval(values)
+    assert (found.high - found.low) / 2 == pytest.approx(quantile, rel=1e-9)
+    assert found.p == pytest.approx(2 * tail, rel=1e-9)
 
 
 def test_episode_interval_is_the_textbook_one():
