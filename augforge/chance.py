@@ -16,7 +16,8 @@ import math
 import torch
 from torch import Tensor
 
-_ROWS_AT_ONCE = 256  # rows drawn at a time, so that the intermediate integers stay in the cache
+_ROWS_AT_ONCE = 256  # rows drawn at a time on a CPU, so that the intermediate integers stay in the cache
+_INTEGERS_AT_ONCE = 1 << 24  # on other devices, where every part of a batch costs a dozen launches: 128 MiB of them
 
 
 def _signed(value: int) -> int:
@@ -96,9 +97,11 @@ def normal(keys: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
     count = math.prod(shape)
     out = torch.empty(len(keys), count, dtype=torch.float32, device=keys.device)
     half = (count + 1) // 2
-    for start in range(0, len(keys), _ROWS_AT_ONCE):
-        rows = out[start : start + _ROWS_AT_ONCE]
-        bits = integers(keys[start : start + _ROWS_AT_ONCE], half)
+    on_cpu = keys.device.type == "cpu"
+    at_once = _ROWS_AT_ONCE if on_cpu else max(_ROWS_AT_ONCE, _INTEGERS_AT_ONCE // max(1, half))
+    for start in range(0, len(keys), at_once):
+        rows = out[start : start + at_once]
+        bits = integers(keys[start : start + at_once], half)
         radius = (_shift_right(bits, 32).to(torch.float32) + 0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
         angle = (bits & 0xFFFFFFFF).to(torch.float32).mul_(2.0**-31 * math.pi)
         torch.mul(radius, angle.cos(), out=rows[:, :half])

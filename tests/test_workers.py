@@ -5,7 +5,7 @@ import time
 import pytest
 
 from augforge.data.decode import UnreadablePicture
-from augforge.synth.workers import in_order
+from augforge.synth.workers import in_order, in_order_by_threads
 from augforge.types import InputError, LackError
 
 
@@ -19,6 +19,16 @@ def test_results_come_in_order_from_several_processes():
     assert [value for value, _ in found] == [i * i for i in range(20)]
     assert os.getpid() not in {pid for _, pid in found}
     assert 1 <= len({pid for _, pid in found}) <= 2
+
+
+def test_results_come_in_order_from_several_threads_of_this_process():
+    found = list(in_order_by_threads(_later_is_faster, 20, range(20), 4))
+    assert found == [(i * i, os.getpid()) for i in range(20)]
+    assert list(in_order_by_threads(_later_is_faster, 3, [], 0)) == []
+    results = in_order_by_threads(_fail_at, 4, range(100), 3)
+    assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(UnreadablePicture, match=r"the picture '4.png' is torn"):
+        next(results)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

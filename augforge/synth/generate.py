@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from augforge.types import Examples, InputError, QuotaError
 
 PictureBank = FilePictures | ArrayPictures
 _BYTES_AT_ONCE = 32 << 20  # pixels of the parents in one call of a method, however large the batch may be
+_ONE_AT_A_TIME = threading.Lock()  # of threads that make units together, one is in the method; others read and write
 _LONGEST_STEM = 180  # bytes of a parent's name that its children keep; a file system takes 255 in all
 
 
@@ -148,17 +150,19 @@ def synthesized(
     support, want = _support(making, plan, parents, places)
     names = [plan.name] * (len(support) if making.part.one_parent else 1)
     part = making.part.named(names) if hasattr(making.part, "named") else making.part
-    if making.judges:
-        judges = [judge.for_class(plan.name) for judge in making.judges]
-        made, rejected = synthesize_plausible(part, support, want, keys, judges, making.tries)
-        parents.notes.rejected.update(rejected)
-    else:
-        made = part.synthesize(support, want, keys)
+    with _ONE_AT_A_TIME:
+        if making.judges:
+            judges = [judge.for_class(plan.name) for judge in making.judges]
+            made, rejected = synthesize_plausible(part, support, want, keys, judges, making.tries)
+            parents.notes.rejected.update(rejected)
+        else:
+            made = part.synthesize(support, want, keys)
+        pictures = made.x.cpu() if isinstance(made.x, Tensor) else [picture.cpu() for picture in made.x]
     if len(made) != len(places):
         raise QuotaError(f"{making.method} made {len(made)} of the {len(places)} rows wanted of class {plan.name!r}")
-    if isinstance(made.x, Tensor):
-        return list(made.x.permute(0, 2, 3, 1).cpu().contiguous().numpy())  # [n, c, h, w] -> n times [h, w, c]
-    return [picture.permute(1, 2, 0).cpu().contiguous().numpy() for picture in made.x]
+    if isinstance(pictures, Tensor):
+        return list(pictures.permute(0, 2, 3, 1).contiguous().numpy())  # [n, c, h, w] -> n times [h, w, c]
+    return [picture.permute(1, 2, 0).contiguous().numpy() for picture in pictures]
 
 
 def _support(making: Making, plan: ClassPlan, parents: Parents, places: np.ndarray) -> tuple[Examples, Tensor]:

@@ -25,6 +25,8 @@ from augforge.synth.sinks import UNITS, Sink, check_folder_names
 from augforge.training.loop import Run
 from augforge.types import InputError
 
+_MOST_THREADS = 8  # that read and write around a device, unless --workers says otherwise
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -49,10 +51,11 @@ def prepare(order: Order, bank: PictureBank, out: Path, options: Options) -> Rea
     device = device_of(options.device, best="cpu")
     part = open_part(order, bank, options.data_root, Run(device))
     described = catalog.describe(part)
-    workers = (options.workers or cores()) if device == "cpu" else 1
+    workers = options.workers or (cores() if device == "cpu" else min(_MOST_THREADS, cores()))
     making = Making(bank, part, described["name"], saving.part_digest(part), order.seed, Plan((), 1), order.size,
                     options.batch_size, device)  # fmt: skip
-    rows, skipped, shapes = _readable_rows(order, making, quota, options.strict, workers)
+    processes = workers if device == "cpu" else 1  # none is forked from a process that may hold a device
+    rows, skipped, shapes = _readable_rows(order, making, quota, options.strict, processes)
     plan = make_plan(rows, quota, part.support_needed, order.include_real, UNITS[order.format])
     if described["name"] == "nothing":
         plan = Plan(tuple(replace(c, make=0) for c in plan.classes), plan.unit)

@@ -21,7 +21,7 @@ from augforge.synth.prepare import Ready, prepare
 from augforge.synth.reject import Implausible
 from augforge.synth.request import Options, Order, device_of, open_bank
 from augforge.synth.sinks import Sink, pack_npz, write_all
-from augforge.synth.workers import in_order
+from augforge.synth.workers import in_order, in_order_by_threads
 from augforge.types import InputError
 
 DEFAULTS = Options()
@@ -136,7 +136,8 @@ def _make(ready: Ready, options: Options, report: Report) -> None:
         units = range(shard[0], plan.units, shard[1])
         report.already = sum(plan.rows_in(unit) for unit in units[:done])
         total, rows = sum(map(plan.rows_in, units)), report.already
-        results = in_order(_make_unit, (ready.making, ready.sink), units[done:], min(ready.workers, len(units) - done))
+        run_units = in_order if ready.making.device == "cpu" else in_order_by_threads
+        results = run_units(_make_unit, (ready.making, ready.sink), units[done:], min(ready.workers, len(units) - done))
         for lines, made, size, notes in results:
             try:
                 write_all(manifest.fileno(), lines)

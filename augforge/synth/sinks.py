@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import threading
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -94,10 +95,15 @@ def check_folder_names(classes: Iterable[str]) -> None:
             raise InputError(f"the classes {other!r} and {name!r} differ only by case; rename one of them")
 
 
+def _own_name() -> str:
+    """A name for a file that is being written, which no other process or thread gives its own."""
+    return f"{os.getpid()}-{threading.get_ident()}"
+
+
 def _write_folder(sink: Sink, unit: int, made: Iterable[Made]) -> tuple[list[Row], int]:
     rows, size = [], 0
     out = str(sink.out)
-    partial = f"{out}/{PARTIAL}/{os.getpid()}"
+    partial = f"{out}/{PARTIAL}/{_own_name()}"
     suffix = SUFFIXES[sink.encoding]
     for one in made:
         data = encode(one.picture, sink.encoding, sink.quality)
@@ -116,7 +122,7 @@ def _write_folder(sink: Sink, unit: int, made: Iterable[Made]) -> tuple[list[Row
 def _write_tar(sink: Sink, unit: int, made: Iterable[Made]) -> tuple[list[Row], int]:
     """A shard: `<number>.png` and `<number>.cls` (the label in digits) for each row, as WebDataset reads them."""
     rows, file = [], f"shard-{unit:06d}.tar"
-    partial = sink.out / PARTIAL / f"{os.getpid()}.tar"
+    partial = sink.out / PARTIAL / f"{_own_name()}.tar"
     suffix = SUFFIXES[sink.encoding]
     with open(partial, "wb") as tar:
         for one in made:
@@ -142,7 +148,7 @@ def _add_member(tar: BinaryIO, name: str, data: bytes) -> None:
 def _write_npz(sink: Sink, unit: int, made: Iterable[Made]) -> tuple[list[Row], int]:
     """The pixels of a unit, in a file of their own until all units are there."""
     rows, size = [], 0
-    partial = sink.out / PARTIAL / str(os.getpid())
+    partial = sink.out / PARTIAL / _own_name()
     with open(partial, "wb") as file:
         for one in made:
             picture = one.picture

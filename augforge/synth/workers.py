@@ -1,4 +1,4 @@
-"""Run a function over items in several processes, and hand the results back in order.
+"""Run a function over items in several processes, or threads, and hand the results back in order.
 
 On Linux the processes are forked, so a bank's index is shared and nothing is pickled but items and results. They
 die with their parent, also when that is killed.
@@ -13,7 +13,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -42,16 +42,32 @@ def in_order(
         return
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(workers, context, _start, (function, job, os.getpid()))
+    try:
+        yield from _taken(pool, _one, items, _AHEAD * workers)
+    except BrokenProcessPool as error:
+        raise LackError("a worker process was killed; is there enough memory for fewer --workers?") from error
+
+
+def in_order_by_threads(
+    function: Callable[[Job, Item], Result], job: Job, items: Iterable[Item], threads: int
+) -> Iterator[Result]:
+    """As `in_order`, in threads of this process: for a job on a device, around which pictures are read and written.
+
+    A process for each worker would hold the networks, and the device's own memory, once for each of them.
+    """
+    yield from _taken(ThreadPoolExecutor(max(1, threads)), lambda item: function(job, item), items, threads + 1)
+
+
+def _taken(pool: Executor, call: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
+    """`call(item)` for every item, in order, with at most `most` under way; the pool is shut down at the end."""
     under_way: deque[Future[Result]] = deque()
     try:
         for item in items:
-            under_way.append(pool.submit(_one, item))
-            if len(under_way) >= _AHEAD * workers:
+            under_way.append(pool.submit(call, item))
+            if len(under_way) >= most:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
-    except BrokenProcessPool as error:
-        raise LackError("a worker process was killed; is there enough memory for fewer --workers?") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -208,12 +208,13 @@ def _blurring(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
 
 
 def _noising(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
-    """The noise that the other engine would add, number by number."""
+    """The noise that the other engine would add, drawn from the same integers, on the device of the pictures."""
     height, width = like.shape[2:]
     deviations = _as(parameters.noise, like)[:, None, None, None]
+    keys = parameters.noise_keys.to(like.device)
 
     def step(x: Tensor, rows: slice) -> Tensor:
-        drawn = chance.normal(parameters.noise_keys[rows], (height, width, x.shape[1]))
+        drawn = chance.normal(keys[rows], (height, width, x.shape[1]))
         return _limited(x + _as(rearrange(drawn, "m h w c -> m c h w"), like) * deviations[rows])
 
     return step
