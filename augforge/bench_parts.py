@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from augforge import __version__
-from augforge.bench.features import Features, features_of, fitted
+from augforge.bench.features import Features, features_of
 from augforge.bench.made_rows import Rows, check_support, from_features, from_parents, from_pictures, sharing
 from augforge.bench.plan import Plan
 from augforge.bench.predictions import Outcome, is_fast, load_outcome, predict, predict_fast, prepared
@@ -16,11 +16,11 @@ from augforge.data.banks import AnyBank
 from augforge.episodes.batch import Trials
 from augforge.episodes.tasks import Task
 from augforge.imagine import check_space
-from augforge.parts.learning import sees_validation, trains
+from augforge.parts.learning import fitted, sees_validation
 from augforge.parts.saving import digest, fitted_tensors, made_by
 from augforge.representations.bank import data_digest
 from augforge.training.loop import Run
-from augforge.types import Examples
+from augforge.types import Examples, capabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def _rows(bench: Bench, recipe: Recipe, features: Features, trials: Trials) -> R
     """The rows that the synthesizer of a recipe makes, fitted first, for any batch of `trials`."""
     seed, synthesizer = bench.plan.training_seed, recipe.synthesizer
     check_support(synthesizer, trials)
-    if synthesizer.space != "image":
+    if capabilities(synthesizer).space != "image":
         part = _fit(bench, synthesizer, "synthesizer", features)
         return from_features(part, features.support.x, recipe.made, seed)
     if features.embed is None:
@@ -122,8 +122,10 @@ def _rows(bench: Bench, recipe: Recipe, features: Features, trials: Trials) -> R
         )
     assert features.embed is not None
     part = _fit(bench, synthesizer, "synthesizer", features, pictures=True)
-    device = bench.device if trains(part) else "cpu"  # a network is worth the way there; what is not stays here
-    if part.one_parent:
+    device = (
+        bench.device if capabilities(part).trains else "cpu"
+    )  # a network is worth the way there; what is not stays here
+    if capabilities(part).one_parent:
         return from_parents(part, bench.bank, features.embed, trials, recipe.made, seed, device)
     return from_pictures(part, bench.bank, features.embed, recipe.made, seed, device)
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from augforge.parts import catalog, saving
-from augforge.parts.learning import chooses, learn, trains
+from augforge.parts.learning import learn, sees_validation
 from augforge.picture_features import embed_pictures
 from augforge.synth.request import Order, device_of, open_bank, open_part, validation_bank
 from augforge.training.distributed import asked_for, device_of_process, joined, wait
 from augforge.training.loop import Run
-from augforge.types import InputError
+from augforge.types import InputError, capabilities
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,17 @@ def _fitted(order: Order, kind: str, run: Run, fitting: Fitting) -> Any:
         return open_part(order, bank, fitting.data_root, run)
     part = saving.open_part(order.method, dict(order.settings), kind)
     rng = torch.Generator().manual_seed(order.seed)
-    if kind == "classifier":
-        val = validation_bank(order, fitting.data_root) if chooses(part) else None
-        return learn(part, bank, rng, val, run)
-    return part.fit(bank, rng, validation_bank(order, fitting.data_root), run)
+    val = validation_bank(order, fitting.data_root) if sees_validation(part) else None
+    return learn(part, bank, rng, val, run)
 
 
 def _is_shared(name: str) -> bool:
-    """Whether several processes can train a method together, which it says by a class variable `shares = True`."""
-    return name in catalog.SYNTHESIZERS and bool(getattr(catalog.part_class(name), "shares", False))
+    """Whether several processes can train a method together."""
+    return name not in catalog.SHIPPED and capabilities(catalog.part_class(name)).shares
 
 
 def _is_trained(name: str, kind: str) -> bool:
-    """Whether a name of the catalog is trained step by step."""
-    return kind == "representation" or (name not in catalog.SHIPPED and trains(catalog.part_class(name, kind)))
+    """Whether a name is trained step by step."""
+    if name in catalog.SHIPPED:
+        return kind == "representation"
+    return capabilities(catalog.part_class(name, kind)).trains

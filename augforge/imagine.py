@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from augforge.types import Examples, InputError, Synthesizer
+from augforge.types import Examples, InputError, Synthesizer, capabilities
 
 
 def fill_to(y: Tensor, total: int, classes: int | None = None) -> Tensor:
@@ -30,8 +30,9 @@ def more_of_each(classes: int, count: int) -> Tensor:
 def check_space(synthesizer: Synthesizer, support: Examples, name: str) -> None:
     """Raise InputError where a method of pictures is given features, or the other way round."""
     kind = "image" if isinstance(support.x, list) or support.x.ndim == 4 else "feature"
-    if synthesizer.space not in ("any", kind):
-        raise InputError(f"{name} makes {synthesizer.space}s, and these rows are {kind}s")
+    space = capabilities(synthesizer).space
+    if space not in ("any", kind):
+        raise InputError(f"{name} makes {space}s, and these rows are {kind}s")
 
 
 def enlarge(
@@ -47,11 +48,12 @@ def enlarge(
     check_space(synthesizer, support, type(synthesizer).__name__)
     wanted = torch.unique(want)
     counts = torch.bincount(support.y, minlength=int(wanted.max()) + 1 if len(wanted) else 0)
-    short = wanted[counts[wanted] < synthesizer.support_needed]
+    needed = capabilities(synthesizer).support_needed
+    short = wanted[counts[wanted] < needed]
     if len(short):
         raise InputError(
             f"class {int(short[0])} has {int(counts[short[0]])} support rows; "
-            f"{type(synthesizer).__name__} needs at least {synthesizer.support_needed}"
+            f"{type(synthesizer).__name__} needs at least {needed}"
         )
     made = synthesizer.synthesize(support, want, keys)
     return support + (made if share is None else with_share(made, support, share))

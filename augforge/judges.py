@@ -13,7 +13,7 @@ from augforge.data.decode import UnreadablePicture
 from augforge.parts import saving
 from augforge.synth.generate import Making, load
 from augforge.synth.reject import ByClasses, ByDiscriminator, Judge, by_classes, embedded
-from augforge.types import InputError
+from augforge.types import InputError, Plausible
 
 DISCRIMINATOR = "discriminator"
 _ROWS_AT_ONCE = 256
@@ -30,7 +30,7 @@ def open_judges(making: Making, names: Sequence[str], plausible: float) -> tuple
     digests: list[str] = []
     for name in names:
         if name == DISCRIMINATOR:
-            if not callable(getattr(making.part, "plausibility", None)):
+            if not isinstance(making.part, Plausible):
                 raise InputError(
                     f"--reject {DISCRIMINATOR} was given, and {making.method} has none; expected a method that was "
                     f"trained against one, or --reject with a representation"

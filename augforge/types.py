@@ -1,13 +1,14 @@
 """The vocabulary: examples, banks, episodes, the three kinds of part, and the three errors a user can cause.
 
-Nothing here computes. Every other module speaks in these terms.
+Nothing here computes. Every other module speaks in these terms. A part is a plain dataclass with the two verbs of its
+kind; it inherits from nothing here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -157,15 +158,7 @@ class Representation(Protocol):
 
 
 class Synthesizer(Protocol):
-    """Makes the missing examples.
-
-    `space` says what it takes and makes; `one_parent` that a row depends on one support row alone, so that it
-    can be made for each support row once; `support_needed` how many real rows of a class it cannot do without.
-    """
-
-    space: ClassVar[Space]
-    one_parent: ClassVar[bool]
-    support_needed: ClassVar[int]
+    """Makes the missing examples. What else it says of itself is in `Capabilities`."""
 
     def fit(self, base: Bank, rng: torch.Generator) -> Self:
         """Learn from base classes; every random number comes from `rng`."""
@@ -176,6 +169,7 @@ class Synthesizer(Protocol):
         ...
 
 
+@runtime_checkable
 class Classifier(Protocol):
     """Scores queries against a support set; keeps no state between calls."""
 
@@ -185,4 +179,58 @@ class Classifier(Protocol):
 
     def scores(self, support: Examples, query: Tensor) -> Tensor:
         """Scores [q, way] of `query` [q, d] for each class of the support; higher is likelier."""
+        ...
+
+
+Part = Representation | Synthesizer | Classifier
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a part declares by class variables (or properties) of these names. What it does not declare is as here."""
+
+    space: Space = "any"  # what a synthesizer takes and makes
+    one_parent: bool = False  # a made row depends on one support row, so that it can be made for each once
+    one_class: bool = False  # a made row depends on the support rows of its own class alone
+    support_needed: int = 1  # how many real rows of a class a synthesizer cannot do without
+    chooses: bool = False  # `fit(base, rng, val)` takes validation classes
+    trains: bool = False  # `fit(base, rng, val, run)` takes validation classes and how to train
+    shares: bool = False  # several processes can train it together
+    alarms: Sequence[str] = ()  # what went wrong while it was trained
+
+
+def capabilities(part: Part | type[Part]) -> Capabilities:
+    """What a part, or its class, declares. What a class decides for each of its parts has its default for the class."""
+    declared: dict[str, Any] = {field.name: getattr(part, field.name, field.default) for field in fields(Capabilities)}
+    if isinstance(part, type):
+        declared = {name: value for name, value in declared.items() if not isinstance(value, property)}
+    return Capabilities(**declared)
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A synthesizer that is told the names of the classes that it makes rows of."""
+
+    def named(self, names: Sequence[str]) -> Synthesizer:
+        """The part for a support whose class i is called `names[i]`; InputError for a name that it does not know."""
+        ...
+
+
+@runtime_checkable
+class Plausible(Protocol):
+    """A synthesizer that was trained against a discriminator, and can say how real rows look to it."""
+
+    def plausibility(self, support: Examples, made: Examples) -> Tensor:
+        """The share [n] of real rows of its class that look less real than each made row."""
+        ...
+
+
+@runtime_checkable
+class Built(Protocol):
+    """A part with networks. `facts_` are the whole numbers that their shapes depend on, beside the settings."""
+
+    facts_: dict[str, int] | None
+
+    def build(self, facts: dict[str, int]) -> None:
+        """Make the empty networks that `facts` describe; a saved part then fills them."""
         ...

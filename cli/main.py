@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 import click
 
@@ -26,14 +27,20 @@ def cli() -> None:
     """
 
 
+_trust = click.Option(["--trust"], multiple=True, expose_value=False, metavar="MODULE:CLASS",
+                      help="Import this class where a saved part or a run names it; may be given again.")  # fmt: skip
+for command in (synth, fit, bench, measure, regen, predict):
+    command.params.append(_trust)
 for command in (synth, fit, bench, measure, regen, predict, list_parts, doctor):
     cli.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error of the user's is one sentence on stderr."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        cli.main(arguments, prog_name="augforge", standalone_mode=False)
+        with _trusting(words):
+            cli.main(arguments, prog_name="augforge", standalone_mode=False)
     except click.Abort:
         _stop("interrupted; the same command with --resume goes on", INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -48,6 +55,15 @@ def main(arguments: list[str] | None = None) -> None:
         if not hasattr(error, "exit_code"):
             raise
         _stop(str(error), error.exit_code)
+
+
+def _trusting(words: list[str]) -> AbstractContextManager[None]:
+    """Whatever is named as "module:Class" in the command may be imported while it runs, and nothing else."""
+    if not any(":" in word for word in words):
+        return nullcontext()  # and nothing slow is imported for --help
+    from augforge.parts.plugins import trusting
+
+    return trusting(*(word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in words))
 
 
 def _stop(sentence: str, code: int) -> None:

@@ -130,6 +130,7 @@ def fit(**given: Any) -> None:
     from augforge.parts.saving import part_digest
     from augforge.synth.request import Order
     from augforge.training.distributed import is_first
+    from augforge.types import capabilities
 
     out, settings = given["out"], _settings(given["config"], given["assignments"])
     chosen = {name: given[name] for name in ("split", "seed", "representation")}
@@ -138,7 +139,7 @@ def fit(**given: Any) -> None:
     part, kind = fit_part(order, out, Fitting(device, resume, data_root, _told_loss(), minutes))
     if not is_first():
         return
-    digest, alarms = part_digest(part, kind), list(getattr(part, "alarms", []))
+    digest, alarms = part_digest(part, kind), list(capabilities(part).alarms)
     for alarm in alarms[-_ALARMS_TOLD:]:
         click.echo(f"alarm: {alarm}", err=True)
     if len(alarms) > _ALARMS_TOLD:

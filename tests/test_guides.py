@@ -9,6 +9,7 @@ import pytest
 
 from augforge.cli.main import main
 from augforge.parts import catalog
+from augforge.types import capabilities
 
 DOCS = Path(__file__).parent.parent / "docs"
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the guides are not beside the tests")
@@ -74,4 +75,4 @@ def test_every_method_is_told_of():
     parts = {name: catalog.part_class(name) for name in catalog.SYNTHESIZERS}
     assert told["imagine.md"] | {"copies"} >= {name for name, part in parts.items() if part.space == "feature"}
     assert told["imagine.md"] >= {"nothing", "noise"}
-    assert told["gan.md"] >= {name for name, part in parts.items() if getattr(part, "trains", False)}
+    assert told["gan.md"] >= {name for name, part in parts.items() if capabilities(part).trains}

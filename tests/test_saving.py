@@ -104,7 +104,7 @@ def test_wrong_kinds_names_and_settings_are_refused(folder):
     with pytest.raises(InputError, match="no setting 'scael'; the nearest is 'scale'"):
         load_part(folder)
     _edit(folder, settings={}, name="os:system")
-    with pytest.raises(InputError, match="no synthesizer 'os:system'"):
+    with pytest.raises(InputError, match="type --trust os:system"):
         load_part(folder)
 
 

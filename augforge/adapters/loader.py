@@ -25,7 +25,7 @@ from torch.utils.data import Dataset, default_collate
 from augforge import chance
 from augforge.data.containers import Defect
 from augforge.data.decode import to_pixels
-from augforge.types import Examples, InputError, Synthesizer
+from augforge.types import Examples, InputError, Synthesizer, capabilities
 
 
 class Pairs(Protocol):
@@ -132,7 +132,8 @@ class AugmentBatch:
 
 
 def _check(synthesizer: Synthesizer) -> None:
-    if not synthesizer.one_parent or synthesizer.space == "feature" or synthesizer.support_needed != 1:
+    says = capabilities(synthesizer)
+    if not says.one_parent or says.space == "feature" or says.support_needed != 1:
         raise InputError(
             f"{type(synthesizer).__name__} cannot augment the pictures of a loader; expected a synthesizer that makes "
             "a picture from one picture, such as Classical"

@@ -24,7 +24,7 @@ from augforge.imagine import check_space, joined
 from augforge.parts import saving
 from augforge.parts.learning import learn
 from augforge.parts.saving import fitted_tensors
-from augforge.types import Examples, InputError, LackError
+from augforge.types import Examples, InputError, LackError, capabilities
 
 try:
     from sklearn.base import BaseEstimator, OneToOneFeatureMixin
@@ -165,9 +165,9 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
         want, keys = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.int64)]
         for code, (label, name) in enumerate(zip(labels.classes, labels.names, strict=True)):
             count = self.sampling_strategy_.get(label, 0)
-            if count and counts[code] < part.support_needed:
+            if count and counts[code] < capabilities(part).support_needed:
                 raise InputError(f"class {label!r} has {counts[code]} rows; {type(part).__name__} needs at least "
-                                 f"{part.support_needed}")  # fmt: skip
+                                 f"{capabilities(part).support_needed}")  # fmt: skip
             want.append(torch.full((count,), code))
             keys.append(chance.row_keys(seed, name, torch.arange(count)))
         with torch.no_grad():

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from einops import reduce
 from torch import Tensor
 
 from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank
-from augforge.parts import saving
-from augforge.parts.learning import learn
-from augforge.parts.saving import fitted_tensors, made_by
+from augforge.parts.saving import made_by
 from augforge.representations.bank import (
     BankOptions,
     Views,
@@ -27,7 +23,6 @@ from augforge.representations.bank import (
     normalised,
     normalised_rows,
 )
-from augforge.training.loop import Run
 from augforge.types import InputError, Representation
 
 
@@ -170,34 +165,3 @@ def _digest(banks: list[FeatureBank], options: BankOptions) -> str:
         hashed.update(bank.y.numpy().tobytes())
         hashed.update(bank.x.contiguous().view(torch.uint8).numpy().data)
     return hashed.hexdigest()[:16]
-
-
-def fitted(
-    part: Any,
-    kind: str,
-    base: AnyBank,
-    seed: int,
-    cache: Path | None,
-    val: AnyBank | None = None,
-    run: Run | None = None,
-) -> Any:
-    """`part` as it is if it has learnt anything, else a copy that was fitted on `base` with `seed`.
-
-    A part that chooses is given `val` too, and one that trains `val` and `run`, whose checkpoints go when it is done.
-    With a file name `cache`, a folder, the fitted part is kept there if there is something to keep.
-    """
-    if fitted_tensors(part):
-        return part
-    if cache is not None and (cache / "part.json").exists():
-        return saving.load_part(cache, kind)
-    learnt = learn(copy.deepcopy(part), base, torch.Generator().manual_seed(seed), val, run)
-    if cache is not None and fitted_tensors(learnt):
-        try:
-            saving.save_part(learnt, cache, kind)
-        except InputError:
-            if type(part).__module__.startswith("augforge."):
-                raise  # a part of the user's own is simply fitted again
-    if run is not None and run.folder is not None:
-        for path in run.folder.glob("*.safetensors"):
-            path.unlink()
-    return learnt

@@ -16,7 +16,7 @@ from augforge import chance
 from augforge.data.banks import AnyBank
 from augforge.episodes.batch import Trials
 from augforge.imagine import more_of_each, share_factor
-from augforge.types import Examples, InputError, Synthesizer
+from augforge.types import Examples, InputError, Synthesizer, capabilities
 
 Made = tuple[Tensor, Tensor | None]  # rows [b, way, made, d] and their weights [b, way, made]; None: 1 each
 Rows = Callable[[int, Trials], Made]  # of the number of the first episode, and b episodes
@@ -43,10 +43,10 @@ def parent_slots(trials: Trials, made: int) -> tuple[Tensor, Tensor]:
 def check_support(synthesizer: Synthesizer, trials: Trials) -> None:
     """Raise InputError where a class has fewer support rows than the method needs."""
     fewest = int(trials.counts().min())
-    if fewest < synthesizer.support_needed:
+    needed = capabilities(synthesizer).support_needed
+    if fewest < needed:
         raise InputError(
-            f"a class of an episode has {fewest} support rows; {type(synthesizer).__name__} needs at least "
-            f"{synthesizer.support_needed}"
+            f"a class of an episode has {fewest} support rows; {type(synthesizer).__name__} needs at least {needed}"
         )
 
 
@@ -61,12 +61,12 @@ def from_features(synthesizer: Synthesizer, x: Tensor, made: int, seed: int) -> 
         support = trials.rows.support
         b, way, shot = support.shape
         keys = made_keys(seed, start, (b, way, made))
-        if synthesizer.one_parent:
+        if capabilities(synthesizer).one_parent:
             slots = parent_slots(trials, made)[0]
             want = (torch.arange(b * way).view(b, way, 1) * shot + slots).reshape(-1)
             known = Examples(x[support.reshape(-1).clamp(min=0)], torch.arange(b * way * shot))
             parts = [_made(synthesizer, known, want, keys)]
-        elif getattr(synthesizer, "one_class", False):
+        elif capabilities(synthesizer).one_class:
             known = _support(x, support.flatten(0, 1))
             parts = [_made(synthesizer, known, more_of_each(b * way, made), keys)]
         else:
@@ -138,7 +138,7 @@ def from_pictures(
         step = max(1, _PICTURES_AT_ONCE // (way * made))
         for first in range(0, b, step):
             some = range(first, min(first + step, b))
-            groups = [list(some)] if getattr(synthesizer, "one_class", False) else [[i] for i in some]
+            groups = [list(some)] if capabilities(synthesizer).one_class else [[i] for i in some]
             new = [_of_episodes(synthesizer, bank, trials, group, keys[group].to(device)) for group in groups]
             pictures = [picture for part in new for picture in part.x]
             parts.append(Examples(embed(pictures), torch.cat([part.y for part in new]), weight=_weights(new, (-1,))))

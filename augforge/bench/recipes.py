@@ -17,7 +17,7 @@ from augforge.generators.noise import Noise
 from augforge.generators.nothing import Nothing
 from augforge.parts import catalog
 from augforge.representations.bank import BankOptions
-from augforge.types import Classifier, InputError, Representation, Synthesizer
+from augforge.types import Classifier, InputError, Named, Representation, Synthesizer, capabilities
 
 _NOISE_SETTINGS = ("noise_scale", "scale")  # what a learnt generator calls the size of its noise
 
@@ -51,7 +51,7 @@ class Recipe:
         And for a share that is negative or not finite, or for a method that makes nothing; and for a method that knows
         classes by name alone: those of an episode are new to it.
         """
-        if hasattr(self.synthesizer, "named") and self.synthesizer.support_needed == 0:
+        if isinstance(self.synthesizer, Named) and capabilities(self.synthesizer).support_needed == 0:
             raise InputError(
                 f"{self.shown()['synthesizer']} makes pictures of the classes that it was trained on and of no other, "
                 f"and a benchmark judges novel classes; expected a method that makes them from their support"
@@ -78,7 +78,7 @@ class Recipe:
 
         Then no rows are made, and the number of made rows, their weights and their noise have no say.
         """
-        own = callable(getattr(self.synthesizer, "scores", None)) and self.synthesizer.space != "image"
+        own = isinstance(self.synthesizer, Classifier) and capabilities(self.synthesizer).space != "image"
         return own and type(self.classifier) is Gaussian
 
     def shown(self) -> dict[str, str]:
@@ -100,10 +100,9 @@ def part_name(part: Any, kind: str) -> str:
     """
     if part is None:
         return "features"
-    try:
-        told = catalog.describe(part, kind)
-    except InputError:
+    if catalog.known_name(part, kind) is None:
         return type(part).__name__
+    told = catalog.describe(part, kind)
     name, settings = told["name"], told["settings"]
     if not _has_defaults(part):
         return name

@@ -1,7 +1,7 @@
 """The catalog: the name of every part, where it lives, and how its settings are read.
 
 A table row is a name and "module:Class"; nothing is imported until it is asked for. Adding a method is one file
-and one row.
+and one row. Other people's parts go by the name of an entry point, or by "module:Class" itself (`parts/plugins.py`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import importlib
 import json
 import types
 import typing
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+from augforge.parts import plugins
 from augforge.types import InputError
 
 SYNTHESIZERS = {
@@ -64,17 +65,35 @@ PREFIXES = {"representation": {"torchvision:": "augforge.representations.pretrai
 # Fitted parts that are shipped in augforge/weights.
 SHIPPED = {"conv4-glyphs": "representation", "hallucinator-glyphs": "synthesizer", "image-gan-glyphs": "synthesizer"}
 TABLES = {"synthesizer": SYNTHESIZERS, "classifier": CLASSIFIERS, "representation": REPRESENTATIONS}
+VERBS = {"synthesizer": "synthesize", "classifier": "scores", "representation": "embed"}
 
 
 def part_class(name: str, kind: str = "synthesizer") -> Any:
-    """The class of a catalog name; raises InputError for an unknown one, with the nearest name."""
-    table = TABLES[kind]
-    place = table.get(name) or PREFIXES.get(kind, {}).get(_prefix(name))
-    if place is None:
-        shipped = [known for known, of_kind in SHIPPED.items() if of_kind == kind]
-        raise InputError(f"there is no {kind} {name!r}{nearest(name, [*table, *shipped])}")
-    module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    """The class of a name: of the catalog, of an entry point, or "module:Class".
+
+    Raises InputError for an unknown name, with the nearest one, and for other people's classes what
+    `plugins.load_class` does, or where the class is not of that kind.
+    """
+    place = TABLES[kind].get(name) or PREFIXES.get(kind, {}).get(_prefix(name))
+    if place is not None:
+        module, _, attribute = place.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    offered = plugins.installed(kind)
+    if name not in offered and not plugins.is_place(name):
+        raise InputError(f"there is no {kind} {name!r}{nearest(name, [*_names(kind), *offered])}")
+    cls = plugins.load_class(offered.get(name, name))
+    if not _is_part(cls, kind):
+        raise InputError(f"{name!r} is not a {kind}; expected a dataclass with `fit` and `{VERBS[kind]}`")
+    return cls
+
+
+def _names(kind: str) -> list[str]:
+    """The names of a kind that come with augforge."""
+    return [*TABLES[kind], *(name for name, of_kind in SHIPPED.items() if of_kind == kind)]
+
+
+def _is_part(cls: Any, kind: str) -> bool:
+    return is_dataclass(cls) and all(callable(getattr(cls, verb, None)) for verb in ("fit", VERBS[kind]))
 
 
 def make(name: str, settings: dict[str, Any] | None = None, kind: str = "synthesizer") -> Any:
@@ -97,19 +116,39 @@ def make(name: str, settings: dict[str, Any] | None = None, kind: str = "synthes
     return cls(**values)
 
 
-def describe(part: Any, kind: str = "synthesizer") -> dict[str, Any]:
-    """The name and settings of a part, as JSON values: {"name": ..., "settings": {...}}; `make` takes them back.
-
-    Raises InputError for an object that is not in the catalog.
-    """
-    where = f"{type(part).__module__}:{type(part).__qualname__}"
+def known_name(part: Any, kind: str) -> str | None:
+    """The name of a part in the catalog or among the entry points; None for a class that goes by its module."""
+    where = _place_of(type(part))
     names = [name for name, place in TABLES[kind].items() if place == where]
     names += [prefix + part.name for prefix, place in PREFIXES.get(kind, {}).items() if place == where]
     if not names:
-        raise InputError(f"{type(part).__qualname__} is not a {kind} of the catalog")
+        return next((name for name, place in plugins.installed(kind).items() if place == where), None)
+    # Names that share a class differ in their presets.
+    return max(names, key=lambda name: sum(getattr(part, k) == v for k, v in PRESETS.get(name, {}).items()))
+
+
+def describe(part: Any, kind: str = "synthesizer") -> dict[str, Any]:
+    """The name and settings of a part, as JSON values: {"name": ..., "settings": {...}}; `make` takes them back.
+
+    Raises InputError for an object that is not of that kind, one whose class cannot be found again by its name, and
+    settings that are no JSON values.
+    """
+    name = known_name(part, kind)
+    if name is None:
+        cls, name = type(part), _place_of(type(part))
+        if not _is_part(cls, kind):
+            raise InputError(f"{cls.__qualname__} is not a {kind}; expected a dataclass with `fit` and `{VERBS[kind]}`")
+        if not plugins.is_place(name):
+            raise InputError(f"{cls.__qualname__} is defined inside of a function; expected a class of a module")
     settings = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
-    names.sort(key=lambda name: -sum(settings[key] == value for key, value in PRESETS.get(name, {}).items()))
-    return {"name": names[0], "settings": json.loads(json.dumps(settings))}
+    try:
+        return {"name": name, "settings": json.loads(json.dumps(settings))}
+    except TypeError as error:
+        raise InputError(f"the settings of {name} are no JSON values ({error})") from error
+
+
+def _place_of(cls: type[Any]) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def kind_of(name: str) -> str:
@@ -117,8 +156,18 @@ def kind_of(name: str) -> str:
     for kind, table in TABLES.items():
         if name in table or _prefix(name) in PREFIXES.get(kind, {}) or SHIPPED.get(name) == kind:
             return kind
-    known = [known for table in TABLES.values() for known in table]
-    raise InputError(f"there is no method {name!r}{nearest(name, [*known, *SHIPPED])}")
+    offered = {kind: plugins.installed(kind) for kind in TABLES}
+    for kind, names in offered.items():
+        if name in names:
+            return kind
+    if not plugins.is_place(name):
+        known = [known for kind, names in offered.items() for known in (*TABLES[kind], *names)]
+        raise InputError(f"there is no method {name!r}{nearest(name, [*known, *SHIPPED])}")
+    cls = plugins.load_class(name)
+    kinds = [kind for kind in TABLES if _is_part(cls, kind)]
+    if not kinds:
+        raise InputError(f"{name!r} is no part; expected a dataclass with `fit` and one of {', '.join(VERBS.values())}")
+    return kinds[0]
 
 
 def _prefix(name: str) -> str:

@@ -1,7 +1,8 @@
 """A fitted part <-> a folder: `part.json` with its name and settings, `fitted.safetensors` with what it learnt.
 
-Fitted tensors are the attributes whose names end in one underscore. Nothing is unpickled, and a folder can only
-name parts of the catalog, so opening a stranger's folder runs none of the stranger's code.
+Fitted tensors are the attributes whose names end in one underscore. Nothing is unpickled, and a folder can only name
+parts of the catalog, entry points of installed packages, and classes that the user trusts by name
+(`parts/plugins.py`), so opening a stranger's folder runs none of the stranger's code.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from augforge import __version__
 from augforge.parts import catalog
-from augforge.types import InputError
+from augforge.types import Built, InputError
 
 _SETTINGS, _TENSORS = "part.json", "fitted.safetensors"
 _WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -59,13 +60,13 @@ def made_by(part: Any) -> str:
 
 
 def save_part(part: Any, folder: Path, kind: str = "synthesizer") -> None:
-    """Save a part of the catalog; the folder is made, and each file is written under another name and renamed.
+    """Save a part; the folder is made, and each file is written under another name and renamed.
 
-    Raises InputError where the folder cannot be written.
+    Raises InputError where the folder cannot be written, and for a part that could not be made again (`describe`).
     """
     fitted = fitted_tensors(part)
     record = {"augforge": __version__, "kind": kind, **catalog.describe(part, kind), "fitted": sorted(fitted)}
-    if hasattr(part, "facts_"):
+    if isinstance(part, Built):
         record["facts"] = part.facts_
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +77,11 @@ def save_part(part: Any, folder: Path, kind: str = "synthesizer") -> None:
 
 
 def load_part(folder: Path, kind: str = "synthesizer") -> Any:
-    """The part that `save_part` left in a folder; raises InputError where there is none, or it is damaged."""
+    """The part that `save_part` left in a folder.
+
+    Raises InputError where there is none, where it is damaged, and where it is of somebody else's class that is neither
+    installed nor trusted: the folder alone never causes an import.
+    """
     try:
         record = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         name, settings, expected = record["name"], record["settings"], record["fitted"]
@@ -109,7 +114,7 @@ def load_part(folder: Path, kind: str = "synthesizer") -> Any:
 def _fill_modules(part: Any, tensors: dict[str, Tensor], facts: Any, folder: Path) -> None:
     """Build the empty networks of a part from its facts, and load their numbers ("net_.layer.weight")."""
     known = isinstance(facts, dict) and all(isinstance(v, int) and 0 < v < 1 << 20 for v in facts.values())
-    if not known or not hasattr(part, "build"):
+    if not known or not isinstance(part, Built):
         raise InputError(f"{str(folder / _SETTINGS)!r} is damaged (its facts do not describe a network)")
     try:
         part.build(facts)
@@ -129,10 +134,11 @@ def _fill_modules(part: Any, tensors: dict[str, Tensor], facts: Any, folder: Pat
 
 
 def open_part(name: str, settings: dict[str, Any] | None = None, kind: str = "synthesizer") -> Any:
-    """A part by what a user calls it: a name of the catalog, a shipped fitted part, or a folder that `fit` made.
+    """A part by what a user calls it: a name of the catalog or of an entry point, "module:Class", a shipped fitted
+    part, or a folder that `fit` made.
 
-    A name goes before a folder of the same name, which is given as "./name". Raises InputError for an unknown name,
-    and for settings with a part that is fitted already.
+    A name goes before a folder of the same name, which is given as "./name". Raises InputError for an unknown name, a
+    class that is neither installed nor trusted, and settings with a part that is fitted already.
     """
     shipped = catalog.SHIPPED.get(name) == kind
     if not shipped and (name in catalog.TABLES[kind] or not Path(name).is_dir()):

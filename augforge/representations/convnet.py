@@ -59,6 +59,7 @@ class ConvNet:
     """
 
     space: ClassVar[Literal["image"]] = "image"
+    trains: ClassVar[bool] = True
 
     arch: Arch = "conv4"
     method: Literal["supervised", "episodic", "both"] = "supervised"

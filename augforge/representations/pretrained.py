@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from augforge.networks.layers import built
 from augforge.training.loop import Run
-from augforge.types import Bank, InputError, LackError
+from augforge.types import Bank, InputError, LackError, Space
 
 _ROWS_AT_ONCE = 64
 # DenseNet's published weights have older names than its modules: denselayer1.norm.1.weight is norm1.weight now.
@@ -33,7 +33,8 @@ class Pretrained:
     that torchvision documents for its default weights.
     """
 
-    space: ClassVar[str] = "image"
+    space: ClassVar[Space] = "image"
+    trains: ClassVar[bool] = True
 
     name: str = "resnet18"
     weights: str = ""

@@ -24,7 +24,7 @@ from augforge.synth.plan import ClassPlan, Plan, Quota, make_plan
 from augforge.synth.prepare import run_record
 from augforge.synth.request import Options, Order, open_part
 from augforge.synth.sinks import PARTIAL
-from augforge.types import Examples, InputError
+from augforge.types import Examples, InputError, capabilities
 
 FILE = "features.safetensors"
 _ROWS_AT_ONCE = 8192
@@ -41,7 +41,7 @@ def plan_features(order: Order, bank: FeatureBank, options: Options) -> tuple[An
     of_class = torch.argsort(bank.y, stable=True).split(bank.counts().tolist())
     rows = {name: members.numpy() for name, members in zip(bank.classes, of_class, strict=True)}
     quota = Quota(order.per_class, order.to, order.counts)
-    plan = make_plan(rows, quota, part.support_needed, order.include_real, 1)
+    plan = make_plan(rows, quota, capabilities(part).support_needed, order.include_real, 1)
     if catalog.describe(part)["name"] == "nothing":
         plan = Plan(tuple(replace(c, make=0) for c in plan.classes), 1)
     size = plan.total * bank.x.shape[1] * bank.x.element_size()
@@ -106,7 +106,7 @@ def features_of(
     places, indices = items
     rows = torch.from_numpy(plan.rows)
     keys = chance.row_keys(order.seed, plan.name, torch.from_numpy(indices))
-    if part.one_parent:
+    if capabilities(part).one_parent:
         support, want = Examples(bank.x[rows], torch.arange(len(rows))), torch.from_numpy(places)
     else:
         support, want = Examples(bank.x[rows], torch.zeros_like(rows)), torch.zeros(len(places), dtype=torch.int64)
@@ -120,13 +120,13 @@ def _rows(order: Order, bank: FeatureBank, part: Any, plan: Plan) -> list[Row]:
     method, settings = catalog.describe(part)["name"], saving.part_digest(part)
     rows: list[Row] = []
     for c in plan.classes:
-        parents = [_parent(bank, row) for row in c.rows.tolist()] if c.real or part.one_parent else []
+        parents = [_parent(bank, row) for row in c.rows.tolist()] if c.real or capabilities(part).one_parent else []
         for place in range(c.real):
             facts = (REAL, "", parents[place], place)
             rows.append(_row(order, c.name, len(rows), facts))
         places, indices = c.items(0, c.make) if c.make else (np.zeros(0, np.int64),) * 2
         for place, index in zip(places.tolist(), indices.tolist(), strict=True):
-            parent = parents[place] if part.one_parent else ("", "")
+            parent = parents[place] if capabilities(part).one_parent else ("", "")
             rows.append(_row(order, c.name, len(rows), (method, settings, parent, index)))
     return rows
 

@@ -23,7 +23,7 @@ from augforge.data.decode import UnreadablePicture
 from augforge.synth.manifest import REAL, Row
 from augforge.synth.plan import ClassPlan, Plan, Segment
 from augforge.synth.reject import Implausible, Judge, synthesize_plausible, told_failure
-from augforge.types import Examples, InputError, QuotaError
+from augforge.types import Examples, InputError, Named, QuotaError, capabilities
 
 PictureBank = FilePictures | ArrayPictures
 _BYTES_AT_ONCE = 32 << 20  # pixels of the parents in one call of a method, however large the batch may be
@@ -130,7 +130,7 @@ def _made(making: Making, segment: Segment, notes: Notes) -> Iterator[Made]:
             told = f"row {indices[start + error.row]} of class {plan.name!r} was "
             raise Implausible(told + told_failure(error.counts, making.tries), error.row, error.counts) from error
         for i, picture in enumerate(pictures, start):
-            name, sha256 = parents.facts(int(places[i])) if making.part.one_parent else ("", "")
+            name, sha256 = parents.facts(int(places[i])) if capabilities(making.part).one_parent else ("", "")
             facts = _facts(making.method, making.settings, (name, sha256), making.seed, int(indices[i]))
             number = segment.first + i
             yield Made(picture, plan.name, plan.label, number, f"{stem(name) or plan.name}-m", facts)
@@ -148,8 +148,8 @@ def synthesized(
     is rejected in all its tries, by its place among these, and QuotaError where the method makes too few.
     """
     support, want = _support(making, plan, parents, places)
-    names = [plan.name] * (len(support) if making.part.one_parent else 1)
-    part = making.part.named(names) if hasattr(making.part, "named") else making.part
+    names = [plan.name] * (len(support) if capabilities(making.part).one_parent else 1)
+    part = making.part.named(names) if isinstance(making.part, Named) else making.part
     with _ONE_AT_A_TIME:
         if making.judges:
             judges = [judge.for_class(plan.name) for judge in making.judges]
@@ -167,7 +167,7 @@ def synthesized(
 
 def _support(making: Making, plan: ClassPlan, parents: Parents, places: np.ndarray) -> tuple[Examples, Tensor]:
     """What a method is shown for rows of one class at places [n], and the labels [n] that are wanted of it."""
-    if making.part.one_parent:
+    if capabilities(making.part).one_parent:
         chosen, want = np.unique(places, return_inverse=True)
     else:
         chosen, want = np.arange(len(plan.rows)), np.zeros(len(places), dtype=np.int64)
@@ -177,13 +177,13 @@ def _support(making: Making, plan: ClassPlan, parents: Parents, places: np.ndarr
     else:
         x = _stacked([parents.picture(int(place)) for place in chosen])
     x = [p.to(making.device) for p in x] if isinstance(x, list) else x.to(making.device)
-    y = torch.arange(len(x)) if making.part.one_parent else torch.zeros(len(x), dtype=torch.int64)
+    y = torch.arange(len(x)) if capabilities(making.part).one_parent else torch.zeros(len(x), dtype=torch.int64)
     return Examples(x, y), torch.from_numpy(want)
 
 
 def needs_no_support(part: Any) -> bool:
     """Whether a method makes classes by their names alone."""
-    return hasattr(part, "named") and part.support_needed == 0
+    return capabilities(part).support_needed == 0 and isinstance(part, Named)
 
 
 def _nothing_like(parents: Parents) -> Tensor:
@@ -216,7 +216,7 @@ class Parents:
 
     def forget_before(self, place: int) -> None:
         """Free what lies before a place, which no later row of the unit needs."""
-        if self.making.part.one_parent:
+        if capabilities(self.making.part).one_parent:
             self.loaded = {p: found for p, found in self.loaded.items() if p >= place}
 
     def _at(self, place: int) -> tuple[np.ndarray, str, str]:

@@ -23,7 +23,7 @@ from augforge.synth.reject import Judge
 from augforge.synth.request import Options, Order, device_of, is_folder, open_part, open_split
 from augforge.synth.sinks import UNITS, Sink, check_folder_names
 from augforge.training.loop import Run
-from augforge.types import InputError
+from augforge.types import InputError, Named, capabilities
 
 _MOST_THREADS = 8  # that read and write around a device, unless --workers says otherwise
 
@@ -56,10 +56,10 @@ def prepare(order: Order, bank: PictureBank, out: Path, options: Options) -> Rea
                     options.batch_size, device)  # fmt: skip
     processes = workers if device == "cpu" else 1  # none is forked from a process that may hold a device
     rows, skipped, shapes = _readable_rows(order, making, quota, options.strict, processes)
-    plan = make_plan(rows, quota, part.support_needed, order.include_real, UNITS[order.format])
+    plan = make_plan(rows, quota, capabilities(part).support_needed, order.include_real, UNITS[order.format])
     if described["name"] == "nothing":
         plan = Plan(tuple(replace(c, make=0) for c in plan.classes), plan.unit)
-    if hasattr(part, "named"):
+    if isinstance(part, Named):
         part.named([c.name for c in plan.classes if c.make])  # it raises InputError for a class that it does not know
     judges, digests = judges_of(order, making, options.data_root)
     making = replace(making, plan=plan, judges=judges, tries=order.tries)
@@ -96,12 +96,13 @@ def _readable_rows(
     rows = {name: bank.rows_of(label).numpy() for label, name in enumerate(bank.classes)}
     quota.check_names(bank.classes)
     exact = order.to is not None or order.include_real or order.format == "npz"
-    many = not (part.one_parent or needs_no_support(part)) or part.support_needed > 1
+    says = capabilities(part)
+    many = not (says.one_parent or needs_no_support(part)) or says.support_needed > 1
     if exact or strict or many:
         bad, shapes = check_pictures(making, np.concatenate([*rows.values(), np.zeros(0, np.int64)]), workers)
         skipped += [(bank.name(row), reason) for row, reason in bad.items()]
         rows = {name: members[~np.isin(members, list(bad))] for name, members in rows.items()}
-    elif part.support_needed:
+    elif says.support_needed:
         wanted = [name for name, members in rows.items() if quota.to_make(name, len(members))]
         first_readable(making, {name: rows[name] for name in wanted})
     if strict and skipped:

@@ -18,7 +18,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from augforge import chance
-from augforge.types import Examples, InputError, QuotaError
+from augforge.types import Examples, InputError, QuotaError, capabilities
 
 IMPLAUSIBLE, NEARER, FAR = "implausible to the discriminator", "nearer to another class", "far from its class"
 _QUANTILE = 0.99  # of the distances of real rows to the rest of their class: as far as a made row may be
@@ -66,7 +66,7 @@ class ByDiscriminator:
 
     def margins(self, part: Any, support: Examples, made: Examples) -> Tensor:
         """The share of each row, less `least`: [n, 1]. A row of one parent is shown with that parent alone."""
-        if part.one_parent and made.parent is not None:
+        if capabilities(part).one_parent and made.parent is not None:
             support, made = _each_its_own(support), replace(made, y=made.parent)
         share = part.plausibility(support, made)
         return rearrange(share, "n -> n 1").double().cpu() - self.least
@@ -224,7 +224,7 @@ def _again(part: Any, support: Examples, made: Examples, left: Tensor, how: tupl
     place = made.y.device
     forked = chance.fork(keys[left.to(keys.device)], f"try {attempt}")
     label = made.y[left.to(place)]
-    if not (part.one_parent and made.parent is not None):
+    if not (capabilities(part).one_parent and made.parent is not None):
         return part.synthesize(support, label, forked)
     parent = made.parent[left.to(made.parent.device)]
     tried = part.synthesize(_each_its_own(support), parent.to(place), forked)

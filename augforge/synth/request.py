@@ -18,7 +18,7 @@ from augforge.synth.encode import SUFFIXES, Encoding
 from augforge.synth.generate import PictureBank
 from augforge.synth.sinks import UNITS, Format
 from augforge.training.loop import Run
-from augforge.types import InputError, LackError
+from augforge.types import InputError, LackError, capabilities
 
 
 @dataclass(frozen=True)
@@ -164,12 +164,13 @@ def open_part(
 
 def _check_space(order: Order, part: Any, bank: PictureBank | FeatureBank) -> None:
     """Raise InputError where the method is not for what the source holds, or what was made of it."""
-    if part.space in ("any", bank.space):
+    space = capabilities(part).space
+    if space in ("any", bank.space):
         return
     if order.representation is not None:
-        raise InputError(f"--representation makes features, and {order.method} makes {part.space}s")
+        raise InputError(f"--representation makes features, and {order.method} makes {space}s")
     hint = "; --representation makes features of them" if bank.space == "image" else ""
-    raise InputError(f"{order.method} makes {part.space}s, and {order.source!r} holds {bank.space}s{hint}")
+    raise InputError(f"{order.method} makes {space}s, and {order.source!r} holds {bank.space}s{hint}")
 
 
 def device_of(name: str, best: str | None = None) -> str:

@@ -19,7 +19,8 @@ from augforge.generators.analogies.training import (
     train_classifier,
     train_generator,
 )
-from augforge.generators.shared.support import choose_parents, feature_rows
+from augforge.generators.neighbours import feature_rows
+from augforge.generators.shared.support import choose_parents
 from augforge.networks.layers import built
 from augforge.networks.products import in_tiles
 from augforge.types import Bank, Examples, InputError, Space
