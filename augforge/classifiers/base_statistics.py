@@ -76,7 +76,7 @@ def whitening(covariance: Tensor, who: str) -> Tensor:
 def learn_whitening(base: Bank, shrinkage: float, who: str) -> Tensor:
     """The whitening map [d, d] float32 of the shrunk pooled within-class covariance of base features."""
     found = base_statistics(base_rows(base, who), base.y, who)
-    return whitening(shrunk(found.within, shrinkage), who).to(torch.float32)
+    return whitening(shrunk(found.within, shrinkage), who).to(torch.float32).contiguous()  # row by row, as when loaded
 
 
 def fitted(tensor: Tensor | None, x: Tensor, who: str) -> Tensor:
