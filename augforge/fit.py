@@ -13,7 +13,7 @@ from augforge.parts import catalog, saving
 from augforge.parts.learning import learn, sees_validation
 from augforge.picture_features import embed_pictures
 from augforge.synth.request import Order, device_of, open_bank, open_part, validation_bank
-from augforge.training.distributed import asked_for, device_of_process, joined, wait
+from augforge.training.distributed import device_of_process, process_count, process_group, wait
 from augforge.training.loop import Run
 from augforge.types import InputError, capabilities
 
@@ -48,10 +48,10 @@ def fit_part(order: Order, out: Path, fitting: Fitting) -> tuple[Any, str]:
     and where several processes were started for what trains in one.
     """
     kind = catalog.kind_of(order.method)
-    if asked_for() > 1 and not (kind == "synthesizer" and _is_shared(order.method)):
-        raise InputError(f"{asked_for()} processes were started, and {order.method} is fitted in one")
+    if process_count() > 1 and not (kind == "synthesizer" and _is_shared(order.method)):
+        raise InputError(f"{process_count()} processes were started, and {order.method} is fitted in one")
     device = device_of_process(device_of(fitting.device))
-    with joined(device) as first:
+    with process_group(device) as first:
         _check_out(out, fitting, _is_trained(order.method, kind), order.method)
         wait()
         if (out / "part.json").exists():

@@ -105,7 +105,7 @@ class DeltaEncoder:
         self.size_ = typical_size(x)
         x_small = x / self.size_
         both = torch.nn.ModuleList([self.encoder_, self.decoder_]).to(x.device)
-        stage = Stage(_WHO, self.steps, self.rate, {})
+        stage = Stage(_WHO, self.steps, {})
         loop = Loop(both, torch.optim.Adam(both.parameters(), self.rate, fused=True), stage, Run(str(x.device)))
         self.history = []
         for step in loop:

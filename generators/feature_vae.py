@@ -97,7 +97,7 @@ class FeatureVae:
         self.size_ = typical_size(x)
         x_small = x / self.size_
         both = torch.nn.ModuleList([self.encoder_, self.decoder_]).to(x.device)
-        stage = Stage(_WHO, self.steps, self.rate, {}, clip=100.0)
+        stage = Stage(_WHO, self.steps, {}, clip=100.0)
         loop = Loop(both, torch.optim.Adam(both.parameters(), self.rate, fused=True), stage, Run(str(x.device)))
         self.history = []
         for step in loop:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from augforge.networks.pixels import Pixels
 from augforge.representations.backbones import make_backbone
 from augforge.representations.convnet import Standardised, embedded
 from augforge.representations.pictures import Augment, batch, statistics
-from augforge.training.loop import Loop, Run, Stage, fast_arithmetic, step_generator
+from augforge.training.loop import Loop, Run, Stage, cosine, fast_arithmetic, step_generator
 from augforge.types import InputError
 
 Scores = Callable[[Tensor], Tensor]
@@ -88,7 +89,7 @@ def train_cnn(
 
 def _trained(net: nn.Module, data: Pixels, share: Tensor, seed: int, options: CnnOptions) -> nn.Module:
     """The network after its steps; all chance of a step is a function of (seed, step)."""
-    stage = Stage("judge", options.steps, options.lr, {}, 0.05, options.average)
+    stage = Stage("judge", options.steps, {}, partial(cosine, warmup=0.05), options.average)
     loop = Loop(net, torch.optim.Adam(net.parameters(), options.lr), stage, Run(options.device))
     on_cpu, on_device = torch.Generator(), torch.Generator(options.device)
     net.train()

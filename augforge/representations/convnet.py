@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -17,7 +18,7 @@ from augforge.representations.backbones import Arch, make_backbone
 from augforge.representations.episodic import Lessons, nearest_mean_score, train_episodic
 from augforge.representations.pictures import Augment, statistics
 from augforge.representations.supervised import Head, Penalty, Schooling, steps_of, train_supervised, with_heads
-from augforge.training.loop import Run, Stage, fast_arithmetic
+from augforge.training.loop import Run, Stage, cosine, fast_arithmetic
 from augforge.types import Bank, InputError
 
 _ROWS_AT_ONCE = 512
@@ -139,7 +140,8 @@ class ConvNet:
                               self.penalty_weight)  # fmt: skip
         heads = with_heads(net, embedded(net.eval(), data.x[:1].permute(0, 3, 1, 2)).shape[1], data, self.head, rng)
         score = None if judge is None else lambda whole: judge(whole.net, True)
-        stage = Stage("supervised", steps_of(data, schooling), self.lr, asdict(self), 0.02, self.average, 0.0, score)
+        stage = Stage("supervised", steps_of(data, schooling), asdict(self), partial(cosine, warmup=0.02), self.average,
+                      evaluate=score)  # fmt: skip
         train_supervised(heads, data, schooling, _seed(rng), stage, run)
 
     def _teach(self, net: nn.Module, data: Pixels, rng: torch.Generator, judge: Judge | None, run: Run) -> None:
@@ -149,7 +151,7 @@ class ConvNet:
             self.temperature, self.one_shot, bool(self.within), self.augment,
         )  # fmt: skip
         score = None if judge is None else lambda trained: judge(trained, False)
-        stage = Stage("episodic", self.steps, self.episodic_lr, asdict(self), 0.02, self.average, 0.0, score)
+        stage = Stage("episodic", self.steps, asdict(self), partial(cosine, warmup=0.02), self.average, evaluate=score)
         train_episodic(net, data, lessons, _seed(rng), stage, run)
 
     def build(self, facts: dict[str, int]) -> None:

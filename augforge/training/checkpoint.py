@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -49,3 +50,25 @@ def read_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any
                 "for; expected the same, or another folder"
             )
     return facts, groups
+
+
+def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """All that an optimiser remembers, as tensors by "NUMBER.name" of its parameters; to be copied, not kept."""
+    return {f"{i}.{key}": torch.as_tensor(value) for i, state in optimiser.state_dict()["state"].items()
+            for key, value in state.items() if value is not None}  # fmt: skip
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimiser back what `optimiser_state` returned.
+
+    What belongs to a parameter is laid out in memory as it is: fused optimisers walk both in the order of memory, and
+    a file keeps rows first where a network has its channels last.
+    """
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, _, key = name.partition(".")
+        like = parameters[int(number)]
+        laid = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value.clone()
+        states.setdefault(int(number), {})[key] = laid
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": states})

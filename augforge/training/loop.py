@@ -1,7 +1,8 @@
-"""Small helpers of training loops: batches, schedules, averages, steps, logs, checkpoints. Not a trainer.
+"""The one loop under all trainings: clock, schedule, moving average, checkpoints, log, evaluation, stepping back.
 
 All chance of a step is a function of (seed, step), and all that a loop carries from step to step is in its
-checkpoint, so a run that was killed and goes on ends with the same weights on a CPU.
+checkpoint, so a run that was killed and goes on ends with the same weights on a CPU. What a step does is written where
+the loop is gone through: forward, backward, optimiser.
 """
 
 from __future__ import annotations
@@ -9,56 +10,68 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from augforge import chance
-from augforge.training.checkpoint import Groups, read_checkpoint, write_checkpoint
+from augforge.training.checkpoint import Groups, optimiser_state, read_checkpoint, restore_optimiser, write_checkpoint
+from augforge.training.distributed import from_first, rank_and_world
 from augforge.types import InputError
 
-_CHECK_EVERY = 50  # steps between two looks at the loss on a device, where each look waits for it
+_LOG_EVERY = 50  # steps between two lines of the log
+_CHECK_EVERY = 50  # steps between two checks of the losses on a device, where each check waits for it
+_STORE_EVERY = 100  # steps between two states that a run may step back to
 
 
 @dataclass(frozen=True)
 class Run:
-    """How a fit is carried out; on a CPU and without `minutes` nothing here changes what is learnt.
+    """How a fit is carried out; on a CPU and without `minutes` nothing here changes what is learnt."""
 
-    `device` is where it runs; `folder` gets a log and checkpoints, and a run found there is gone on with; `minutes`
-    ends a stage of training after that time, with the learning rate falling accordingly; `checkpoint_every` is in
-    seconds; `progress` is called with (stage, fraction done, latest loss).
-    """
+    device: str = "cpu"  # where it runs
+    folder: Path | None = None  # gets a log and checkpoints; a run that is found there is gone on with
+    minutes: float | None = None  # ends a stage after that time; learning rates fall accordingly
+    checkpoint_every: float = 60.0  # seconds between two checkpoints
+    progress: Callable[[str, float, float], None] | None = None  # called with (stage, fraction done, latest loss)
+    check_every: int | None = None  # steps between two checks that losses are finite (None: CPU 1, else 50)
 
-    device: str = "cpu"
-    folder: Path | None = None
-    minutes: float | None = None
-    checkpoint_every: float = 60.0
-    progress: Callable[[str, float, float], None] | None = None
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation of the averaged network found."""
+
+    score: float  # higher is better
+    facts: Mapping[str, float] = field(default_factory=dict)  # further numbers for the log
+    alarms: Sequence[str] = ()  # what is going wrong, in words
+
+
+def cosine(fraction: float, warmup: float = 0.0) -> float:
+    """The learning rate's factor when `fraction` of the training is done: up in a line, then down half a cosine."""
+    if fraction < warmup:
+        return fraction / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - warmup) / max(1e-9, 1 - warmup))))
 
 
 @dataclass
 class Stage:
-    """One stage of training: what is trained, for how long, and how it is judged.
+    """One stage of training: for how long, by which schedule, and how the averaged network is evaluated."""
 
-    `steps` is how many there are, `settings` what a checkpoint must agree with, `lr` the highest learning rate,
-    `decay` that of the moving average of weights (0: none), `clip` the largest gradient norm (0: any). `judge`
-    scores the averaged network `judgements` times, the last time at the end; the best one is what training returns.
-    """
-
-    name: str
-    steps: int
-    lr: float
-    settings: dict[str, Any]
-    warmup: float = 0.0
-    decay: float = 0.0
-    clip: float = 0.0
-    judge: Callable[[nn.Module], float] | None = None
-    judgements: int = 10
+    name: str  # of the checkpoint, and in the log
+    steps: int  # how many there are
+    settings: dict[str, Any]  # what a checkpoint must agree with
+    schedule: Callable[[float], float] = cosine  # factor of the learning rates when a fraction, 0 to 1, is done
+    average: float = 0.0  # decay of the moving average of weights (0: none)
+    clip: float = 0.0  # largest gradient norm in `Loop.step` (0: any)
+    evaluate: Callable[[nn.Module], float | Evaluation] | None = None  # higher scores are better
+    evaluations: int = 10  # how many, the last one at the end
+    keep_best: bool = True  # whether the weights of the best evaluation are returned, not the last ones
+    patience: int = 0  # evaluations without a better score that end the stage (0: it goes on)
+    retries: int = 0  # how often the stage steps back from losses that are not finite; then it raises
 
 
 def epoch_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
@@ -77,22 +90,17 @@ def step_generator(generator: torch.Generator, seed: int, step: int) -> torch.Ge
     return generator.manual_seed(int(key) & 0x7FFFFFFFFFFFFFFF)
 
 
-def cosine(fraction: float, warmup: float = 0.0) -> float:
-    """The learning rate's factor when `fraction` of the training is done: up in a line, then down half a cosine."""
-    if fraction < warmup:
-        return fraction / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - warmup) / max(1e-9, 1 - warmup))))
-
-
 def fast_arithmetic(device: str | torch.device) -> AbstractContextManager[None]:
-    """Autocast to bfloat16 where it is fast - CUDA, and CPUs with AMX - and float32 elsewhere."""
+    """Autocast to bfloat16 where that is fast, and float32 elsewhere."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=is_bfloat16_fast(device))
 
 
 def is_bfloat16_fast(device: str | torch.device) -> bool:
-    """Whether a device multiplies bfloat16 in hardware."""
-    kind = torch.device(device).type
-    return kind == "cuda" or (kind == "cpu" and torch.cpu._is_amx_tile_supported())
+    """Whether a device multiplies bfloat16 in hardware: CUDA from Ampere on (capability 8.0), and CPUs with AMX."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
 
 
 def minimise(loss: Tensor, optimiser: torch.optim.Optimizer, clip: float = 0.0) -> None:
@@ -105,7 +113,7 @@ def minimise(loss: Tensor, optimiser: torch.optim.Optimizer, clip: float = 0.0) 
 
 
 class Average:
-    """A moving average of a network's numbers, normalisation statistics included.
+    """A moving average of a network's weights, normalisation statistics included.
 
     The decay grows from 0.1 to `decay` over the first steps, so that the start is soon forgotten.
     """
@@ -123,55 +131,86 @@ class Average:
         torch._foreach_lerp_(self.values, self.source, weight)
 
     def state(self) -> dict[str, Tensor]:
-        """The averages by the network's names; to be copied, not kept."""
+        """The averages by the names in the network's state; to be copied, not kept."""
         return dict(zip(self.names, self.values, strict=True))
 
 
-@dataclass
 class Loop:
     """Goes through the steps of a stage and keeps all that a checkpoint needs.
 
-    Iterating gives the number of each step; the body computes a loss and hands it to `step`. `result` leaves the
-    best or the averaged weights in the network. Everything lies on `run.device`.
+    Iterating gives the number of each step. The body takes the step and hands its losses to `report`, or one loss to
+    `step`, which does both. `result` leaves the best, the averaged or the last weights in the network. Networks and
+    optimisers are one, or several by the names that they have in checkpoints; the first network is averaged, evaluated
+    and returned. `tensors` are others that a step changes in place. All lie on `run.device`.
     """
 
-    net: nn.Module
-    optimiser: torch.optim.Optimizer
-    stage: Stage
-    run: Run
-    done: int = 0
-    seconds: float = 0.0
-    best_score: float = -math.inf
-    best: dict[str, Tensor] = field(default_factory=dict)
-    average: Average | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        nets: nn.Module | dict[str, nn.Module],
+        optimisers: torch.optim.Optimizer | dict[str, torch.optim.Optimizer],
+        stage: Stage,
+        run: Run,
+        tensors: dict[str, Tensor] | None = None,
+    ) -> None:
         """Go on from the checkpoint of the run's folder, if there is one; InputError where it belongs elsewhere."""
-        self.rates = [group["lr"] / self.stage.lr for group in self.optimiser.param_groups]
-        self.average = Average(self.net, self.stage.decay) if self.stage.decay > 0 else None
-        self.judged = 0
-        self.started = self.saved = time.monotonic()
-        self.file = None if self.run.folder is None else self.run.folder / f"{self.stage.name}.safetensors"
+        self.nets = nets if isinstance(nets, dict) else {"net": nets}
+        self.optimisers = optimisers if isinstance(optimisers, dict) else {"optimiser": optimisers}
+        self.net, self.tensors = next(iter(self.nets.values())), tensors or {}
+        self.stage, self.run = stage, run
+        self.is_first = rank_and_world()[0] == 0
+        self.check_every = run.check_every or (1 if torch.device(run.device).type == "cpu" else _CHECK_EVERY)
+        self.rates = [group["lr"] for group in self._groups()]
+        self.average = Average(self.net, stage.average) if stage.average > 0 else None
+
+        self.done, self.evaluated, self.worse, self.retries = 0, 0, 0, 0  # steps, evaluations, ... without a better one
+        self.seconds = 0.0
+        self.best_score, self.best = -math.inf, dict[str, Tensor]()
+        self.alarms: list[str] = []
+        self.names, self.losses = ("loss",), torch.zeros(1, device=run.device)
+        self.finite = torch.ones((), dtype=torch.bool, device=run.device)  # read seldom: reading waits for the device
+
+        self.file = None if run.folder is None else run.folder / f"{stage.name}.safetensors"
         if self.file is not None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             if self.file.exists():
-                self._restore(*read_checkpoint(self.file, self.stage.settings))
+                facts, groups = read_checkpoint(self.file, stage.settings)
+                self._restore(facts, groups)
+                self.retries, self.alarms = facts.get("retries", 0), list(facts.get("alarms", ()))
         self.before = self.seconds
+        self.started = self.saved = time.monotonic()
+        self.stored = self._state() if stage.retries > 0 else None
 
     def __iter__(self) -> Iterator[int]:
-        """The steps that are left; logs, judges and saves between them."""
-        while self.fraction < 1:
-            rate = self.stage.lr * cosine(self.fraction, self.stage.warmup)
-            for group, relative in zip(self.optimiser.param_groups, self.rates, strict=True):
-                group["lr"] = rate * relative
+        """The steps that are left, some of them once more after stepping back."""
+        while self.fraction < 1 and not 0 < self.stage.patience <= self.worse:
+            # Learning rates
+            fraction = self.fraction
+            factor = self.stage.schedule(fraction)
+            for group, rate in zip(self._groups(), self.rates, strict=True):
+                group["lr"] = rate * factor
+
+            # The step; all processes take the first one's time where they check
             yield self.done
-            self.done += 1
-            self.seconds = self.before + time.monotonic() - self.started
-            self._judge()
-            if self.file is not None and time.monotonic() - self.saved > self.run.checkpoint_every:
+            step, self.done = self.done, self.done + 1
+            checks = step % self.check_every == 0
+            if checks or rank_and_world()[1] == 1:
+                self.seconds = self._clock()
+
+            # Losses that were not finite are found before anything is logged, stored, evaluated, written or returned
+            logs = step % _LOG_EVERY == 0
+            stores = self.stored is not None and self.done % _STORE_EVERY == 0
+            if (checks or logs or stores or self._is_due or self.fraction == 1) and not bool(self.finite):
+                self._step_back(step)
+                continue
+            if logs:
+                self._log_losses(step, fraction)
+            if stores:
+                self.stored = self._state()
+            if self._is_due:
+                self._evaluate()
+            if self._is_to_be_saved and bool(self.finite):
                 self.save()
-        if self.file is not None:
-            self.save()
+        self.save()
 
     @property
     def fraction(self) -> float:
@@ -180,45 +219,105 @@ class Loop:
         return min(1.0, max(self.done / self.stage.steps, by_time))
 
     def step(self, loss: Tensor) -> None:
-        """One optimiser step on a loss; raises InputError where the loss is not finite.
+        """One step of the only optimiser down the gradient of a loss, a number, which is reported."""
+        (optimiser,) = self.optimisers.values()
+        minimise(loss, optimiser, self.stage.clip)
+        self.report(loss.reshape(1))
 
-        On a device the loss is looked at every 50 steps only.
+    def report(self, losses: Tensor, names: Sequence[str] = ("loss",)) -> None:
+        """Say that a step was taken, with these losses [k]; the moving average follows the network.
+
+        Where one is not finite the next turn of the loop steps back or raises InputError: at once on a CPU, elsewhere
+        within 50 steps, and in any case before weights are stored, evaluated, written or returned.
         """
-        minimise(loss, self.optimiser, self.stage.clip)
         if self.average is not None:
             self.average.update()
-        if self.done % _CHECK_EVERY == 0 or loss.device.type == "cpu":
-            self._look(float(loss.detach()))
+        self.losses, self.names = losses.detach(), tuple(names)
+        self.finite = self.finite & torch.isfinite(self.losses).all()
 
-    def _look(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise InputError(f"the loss became {loss} at step {self.done} of {self.stage.name}; expected a smaller lr")
-        if self.done % _CHECK_EVERY == 0:
-            self.log({"step": self.done, "loss": loss, "lr": self.optimiser.param_groups[0]["lr"]})
-            if self.run.progress is not None:
-                self.run.progress(self.stage.name, self.fraction, loss)
+    def result(self) -> nn.Module:
+        """The network in eval mode with the best weights if those are kept, else the averaged or the last ones."""
+        self._load(self.best if self.best and self.stage.keep_best else self._current())
+        return self.net.eval()
 
-    def _judge(self) -> None:
-        """Score the averaged network when its time has come, and keep the best."""
-        due = math.floor(self.fraction * self.stage.judgements + 1e-9)
-        if self.stage.judge is None or due <= self.judged:
-            return
-        self.judged = due
+    def log(self, record: dict[str, Any]) -> None:
+        """Append a line to the run's log.jsonl, if it has a folder."""
+        if self.run.folder is not None and self.is_first:
+            with open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps({"stage": self.stage.name, **record}) + "\n")
+
+    def save(self) -> None:
+        """Write the checkpoint, if the run has a folder."""
+        if self.file is not None and self.is_first:
+            write_checkpoint(self.file, *self._state())
+        self.saved = time.monotonic()
+
+    @property
+    def _due(self) -> int:
+        """How many evaluations should have been by now."""
+        return math.floor(self.fraction * self.stage.evaluations + 1e-9)
+
+    @property
+    def _is_due(self) -> bool:
+        return self.stage.evaluate is not None and self._due > self.evaluated
+
+    @property
+    def _is_to_be_saved(self) -> bool:
+        return self.file is not None and time.monotonic() - self.saved > self.run.checkpoint_every
+
+    def _clock(self) -> float:
+        """Seconds of training so far; the first process's, so that all end at the same step."""
+        seconds = self.before + time.monotonic() - self.started
+        return seconds if self.run.minutes is None else from_first(seconds, self.run.device)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimiser in self.optimisers.values() for group in optimiser.param_groups]
+
+    def _log_losses(self, step: int, fraction: float) -> None:
+        losses = self.losses.tolist()
+        rate = self._groups()[0]["lr"]
+        self.log({"step": step, **dict(zip(self.names, losses, strict=True)), "lr": rate,
+                  "seconds": round(self.seconds, 1)})  # fmt: skip
+        if self.run.progress is not None and self.is_first:
+            self.run.progress(self.stage.name, fraction, losses[0])
+
+    def _step_back(self, step: int) -> None:
+        """Return to the last stored state; InputError where there is none, or too often."""
+        if self.stored is None:
+            found = next((x for x in self.losses.tolist() if not math.isfinite(x)), "infinite")
+            raise InputError(f"the loss became {found} at step {step} of {self.stage.name}; expected a smaller lr")
+        self._alarm(f"losses were not finite at step {step}: went back to step {self.stored[0]['done']}")
+        if self.retries == self.stage.retries:
+            raise InputError(f"the losses of {self.stage.name} were not finite {self.retries + 1} times; expected a "
+                             "smaller lr")  # fmt: skip
+        self.retries += 1
+        self._restore(*self.stored)
+        self.finite = torch.ones_like(self.finite)
+
+    def _alarm(self, text: str) -> None:
+        self.alarms.append(text)
+        self.log({"step": self.done, "alarm": text})
+
+    def _evaluate(self) -> None:
+        """Evaluate the averaged network and keep the best."""
+        assert self.stage.evaluate is not None
+        self.evaluated = self._due
         kept = {key: value.clone() for key, value in self.net.state_dict().items()}
         self._load(self._current())
         self.net.eval()
-        score = self.stage.judge(self.net)
+        found = self.stage.evaluate(self.net)
+        found = found if isinstance(found, Evaluation) else Evaluation(found)
+        score = from_first(found.score, self.run.device)  # all processes must agree on when to end
         if score > self.best_score:
-            self.best_score = score
+            self.best_score, self.worse = score, 0
             self.best = {key: value.clone() for key, value in self._current().items()}
+        else:
+            self.worse += 1
         self._load(kept)
         self.net.train()
-        self.log({"step": self.done, "score": score, "seconds": round(self.seconds, 1)})
-
-    def result(self) -> nn.Module:
-        """The network in eval mode with the best weights if it was judged, else the averaged or the last ones."""
-        self._load(self.best or self._current())
-        return self.net.eval()
+        self.log({"step": self.done, "score": score, **found.facts, "seconds": round(self.seconds, 1)})
+        for alarm in found.alarms:
+            self._alarm(alarm)
 
     def _current(self) -> dict[str, Tensor]:
         state = self.net.state_dict()
@@ -229,66 +328,37 @@ class Loop:
             for key, value in self.net.state_dict().items():
                 value.copy_(state[key])
 
-    def log(self, record: dict[str, Any]) -> None:
-        """Append a line to the run's log.jsonl, if it has a folder."""
-        if self.run.folder is not None:
-            with open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as file:
-                write_line(file, {"stage": self.stage.name, **record})
-
-    def save(self) -> None:
-        """Write the checkpoint."""
-        assert self.file is not None
-        groups = {"net": self.net.state_dict(), "best": self.best, "optimiser": optimiser_state(self.optimiser)}
-        groups["average"] = {} if self.average is None else self.average.state()
+    def _state(self) -> tuple[dict[str, Any], Groups]:
+        """All that a run is made of, copied: facts for JSON, and groups of tensors."""
+        groups: Groups = {name: net.state_dict() for name, net in self.nets.items()}
+        groups |= {name: optimiser_state(optimiser) for name, optimiser in self.optimisers.items()}
+        groups |= {name: {name: value} for name, value in self.tensors.items()}
+        groups |= {"best": self.best, "average": {} if self.average is None else self.average.state()}
         facts = {
-            "settings": self.stage.settings,
-            "done": self.done,
-            "seconds": self.seconds,
-            "judged": self.judged,
-            "best_score": self.best_score if self.best else None,
-            "average_steps": 0 if self.average is None else self.average.steps,
+            "settings": self.stage.settings, "done": self.done, "seconds": self.seconds, "judged": self.evaluated,
+            "worse": self.worse, "retries": self.retries, "best_score": self.best_score if self.best else None,
+            "alarms": list(self.alarms), "average_steps": 0 if self.average is None else self.average.steps,
+        }  # fmt: skip
+        copied = {
+            group: {key: value.detach().clone() for key, value in named.items()} for group, named in groups.items()
         }
-        write_checkpoint(self.file, facts, groups)
-        self.saved = time.monotonic()
+        return facts, copied
 
     def _restore(self, facts: dict[str, Any], groups: Groups) -> None:
-        """Go to where a checkpoint was written."""
-        self.net.load_state_dict(groups["net"])
-        restore_optimiser(self.optimiser, groups.get("optimiser", {}))
-        self.done, self.seconds = facts["done"], facts["seconds"]
-        # A run that goes on for longer than it was begun for has looks before it that its first end had taken.
-        self.judged = min(facts["judged"], math.floor(self.fraction * self.stage.judgements + 1e-9))
+        """Go to where a state was taken; retries, alarms and the clock of this run go on."""
+        for name, net in self.nets.items():
+            net.load_state_dict(groups[name])
+        for name, optimiser in self.optimisers.items():
+            restore_optimiser(optimiser, groups.get(name, {}))
+        for name, value in self.tensors.items():
+            value.copy_(groups[name][name])
+        self.done, self.worse = facts["done"], facts.get("worse", 0)
+        self.seconds = max(self.seconds, facts["seconds"])
+        # A run that goes on for longer than it was begun for has evaluations before it that its first end had taken.
+        self.evaluated = min(facts["judged"], self._due)
         self.best = {key: value.to(self.run.device) for key, value in groups.get("best", {}).items()}
         self.best_score = facts["best_score"] if self.best else -math.inf
         if self.average is not None:
             self.average.steps = facts["average_steps"]
-            for name, value in self.average.state().items():
-                value.copy_(groups["average"][name])
-
-
-def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All that an optimiser remembers, as tensors by "NUMBER.name" of its parameters; to be copied, not kept."""
-    return {f"{i}.{key}": torch.as_tensor(value) for i, state in optimiser.state_dict()["state"].items()
-            for key, value in state.items() if value is not None}  # fmt: skip
-
-
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give an optimiser back what `optimiser_state` told.
-
-    What belongs to a parameter is laid out in memory as it is: fused optimisers walk both in the order of memory, and
-    a file keeps rows first where a network has its channels last.
-    """
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        number, _, key = name.partition(".")
-        like = parameters[int(number)]
-        laid = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value.clone()
-        states.setdefault(int(number), {})[key] = laid
-    optimiser.load_state_dict(optimiser.state_dict() | {"state": states})
-
-
-def write_line(file: TextIO, record: dict[str, Any]) -> None:
-    """Append one JSON line to an open text file, and let it be seen at once."""
-    file.write(json.dumps(record) + "\n")
-    file.flush()
+            for key, value in self.average.state().items():
+                value.copy_(groups["average"][key])

@@ -148,7 +148,7 @@ class MetaTraining:
         """
         (x, y), student, form = base, self.student.to(base[0].device), self.form.within(base[1])
         history: list[dict[str, Any]] = []
-        stage = Stage("meta-training", self.steps, self.rate, {}, clip=5.0, judgements=_JUDGEMENTS)
+        stage = Stage("meta-training", self.steps, {}, clip=5.0, evaluations=_JUDGEMENTS)
         optimiser = torch.optim.Adam(student.parameters(), self.rate, fused=True)
         loop = Loop(student, optimiser, stage, Run(str(x.device)))
         if val is not None:
@@ -159,7 +159,7 @@ class MetaTraining:
                 history.append({"step": loop.done, "val_accuracy": judge()})
                 return history[-1]["val_accuracy"]
 
-            stage.judge = judge_now
+            stage.evaluate = judge_now
         seed = int(torch.randint(1 << 62, (1,), generator=self.generator))
         for step, (support, query) in zip(loop, form.batches(y, seed), strict=False):
             z = form.noise(support.shape[2], student.net.noise.in_features, self.generator)

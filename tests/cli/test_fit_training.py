@@ -33,7 +33,7 @@ class Learner:
         SEEN.append((len(base.classes), None if val is None else val.classes, run))
         net = nn.Linear(1, 1)
         nn.init.zeros_(net.weight), nn.init.zeros_(net.bias)
-        loop = Loop(net, torch.optim.SGD(net.parameters(), 0.1), Stage("grey", self.steps, 0.1, {}), run)
+        loop = Loop(net, torch.optim.SGD(net.parameters(), 0.1), Stage("grey", self.steps, {}), run)
         for _ in loop:
             loop.step((net(torch.ones(1, 1)) - 0.5).square().sum())
         if run.folder is not None:

@@ -8,6 +8,7 @@ losses are means over equal parts, so nothing but rounding changes.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterable
@@ -21,15 +22,12 @@ from torch import Tensor, nn
 from augforge.generators.shared.gan.discriminators import advance
 from augforge.generators.shared.gan.objective import Game, Made, Part, Rules, hinge, lecam
 from augforge.generators.shared.gan.validation import write_sheet
-from augforge.training.checkpoint import Groups, read_checkpoint, write_checkpoint
+from augforge.training.checkpoint import Groups, optimiser_state, read_checkpoint, restore_optimiser, write_checkpoint
 from augforge.training.loop import (
     Average,
     Run,
     fast_arithmetic,
-    optimiser_state,
-    restore_optimiser,
     step_generator,
-    write_line,
 )
 from augforge.types import InputError
 
@@ -251,7 +249,7 @@ class Contest:
         """Append a line to the run's log.jsonl, if it has a folder."""
         if self.run.folder is not None and self.rank == 0:
             with open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as file:
-                write_line(file, {"stage": self.name, **record})
+                file.write(json.dumps({"stage": self.name, **record}) + "\n")
 
     def save(self) -> None:
         """Write the checkpoint, if the run has a folder."""

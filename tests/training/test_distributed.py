@@ -19,10 +19,10 @@ SMALL = ("steps=1", "batch=8", "width=8", "judge_width=8", "noise=4", "code=4", 
 def test_one_process_is_the_first_and_waits_for_none(monkeypatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert processes.asked_for() == 1
+    assert processes.process_count() == 1
     assert processes.is_first()
     assert processes.device_of_process("cuda") == "cuda"
-    with processes.joined("cpu") as first:
+    with processes.process_group("cpu") as first:
         assert first
         processes.wait()
 
@@ -31,7 +31,9 @@ def test_what_trains_in_one_process_refuses_several(monkeypatch, tmp_path):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert processes.device_of_process("cuda") == "cuda:1"
+    for asked in ("cuda", "cuda:0", "cuda:5"):
+        assert processes.device_of_process(asked) == "cuda:1"
+    assert processes.device_of_process("cpu") == "cpu"
     assert not processes.is_first()
     with pytest.raises(InputError, match="2 processes were started, and conv4 is fitted in one"):
         fit_part(Order("glyphs", "conv4", per_class=0), tmp_path / "out", Fitting())
