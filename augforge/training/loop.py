@@ -166,7 +166,8 @@ class Loop:
         self.seconds = 0.0
         self.best_score, self.best = -math.inf, dict[str, Tensor]()
         self.alarms: list[str] = []
-        self.names, self.losses = ("loss",), torch.zeros(1, device=run.device)
+        self.losses = torch.zeros(1, device=run.device)
+        self.names: tuple[str, ...] = ("loss",)
         self.finite = torch.ones((), dtype=torch.bool, device=run.device)  # read seldom: reading waits for the device
 
         self.file = None if run.folder is None else run.folder / f"{stage.name}.safetensors"
