@@ -16,15 +16,12 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.generators.classical import cv2_engine as classical_cv2
-from augforge.generators.classical import tensor_engine as classical_tensor
-from augforge.generators.classical.parameters import Parameters, colour_matrices
+from augforge.generators.classical import cv2_engine, tensor_engine
+from augforge.generators.classical.parameters import Interpolation, Padding, Parameters, colour_matrices
 from augforge.generators.shared.support import choose_parents
 from augforge.types import Bank, Examples, InputError, Space
 
 Range = float | tuple[float, float]
-Padding = Literal["reflect", "edge", "constant"]
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 # A row is what a preset changes; everything else stays as in IDENTITY.
 IDENTITY: dict[str, Any] = {
@@ -160,8 +157,8 @@ class Classical:
             raise InputError(f"{found} was given; expected uint8 or floating pictures [n, c, h, w] with c 1 or 3")
         with_cv2 = pictures.dtype == torch.uint8 and pictures.device.type == "cpu"
         if self.engine == "cv2" or (self.engine == "auto" and with_cv2):
-            return classical_cv2.apply_to_tensor(self, pictures, parameters)
-        return classical_tensor.apply(self, pictures, parameters)
+            return cv2_engine.apply_to_tensor(self, pictures, parameters)
+        return tensor_engine.apply(self, pictures, parameters)
 
     def _apply_list(self, pictures: list[Tensor], parameters: Parameters) -> list[Tensor]:
         """Pictures of one shape go through the engine together."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,10 +17,7 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.generators.classical.parameters import Parameters
-
-if TYPE_CHECKING:
-    from augforge.generators.classical import Classical
+from augforge.generators.classical.parameters import Parameters, Recipe
 
 BORDERS = {"reflect": cv2.BORDER_REFLECT, "edge": cv2.BORDER_REPLICATE, "constant": cv2.BORDER_CONSTANT}
 INTERPOLATIONS = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
@@ -32,7 +28,7 @@ _FEWEST_PER_THREAD = 16
 _LARGEST_BORDERED = 9  # in areas of the picture; a matrix that reaches farther is left to OpenCV's own border
 
 
-def apply_to_tensor(recipe: Classical, pictures: Tensor, parameters: Parameters) -> Tensor:
+def apply_to_tensor(recipe: Recipe, pictures: Tensor, parameters: Parameters) -> Tensor:
     """Pictures [n, c, h, w], uint8 or floating in [0, 1], changed by `parameters`, as the same type."""
     if pictures.dtype != torch.uint8:
         levels = pictures.detach().mul(255).round().clamp(0, 255).to("cpu", torch.uint8)
@@ -43,9 +39,7 @@ def apply_to_tensor(recipe: Classical, pictures: Tensor, parameters: Parameters)
     return torch.from_numpy(out).permute(0, 3, 1, 2).to(pictures.device)  # [n, c, h, w]
 
 
-def apply(
-    recipe: Classical, pictures: Sequence[np.ndarray] | np.ndarray, parameters: Parameters, out: np.ndarray
-) -> None:
+def apply(recipe: Recipe, pictures: Sequence[np.ndarray] | np.ndarray, parameters: Parameters, out: np.ndarray) -> None:
     """Change n pictures [h, w, c] of one shape into `out` [n, h, w, c], all uint8; c is 1 or 3."""
     n, height, width, channels = out.shape
     matrices = parameters.matrices(height, width).numpy() if recipe.is_varied(*_GEOMETRY) else None
@@ -70,7 +64,7 @@ def apply(
 
 
 def _apply_rows(
-    recipe: Classical,
+    recipe: Recipe,
     pictures: Sequence[np.ndarray] | np.ndarray,
     plan: tuple[np.ndarray | None, np.ndarray | None, Parameters | None],
     out: np.ndarray,
@@ -106,16 +100,14 @@ def _reach(matrices: np.ndarray, height: int, width: int) -> list[list[int]]:
     return (np.maximum(outside, 0) + 1).astype(int).tolist()
 
 
-def _warp(recipe: Classical, picture: np.ndarray, matrix: np.ndarray, reach: list[int], into: np.ndarray) -> None:
+def _warp(recipe: Recipe, picture: np.ndarray, matrix: np.ndarray, reach: list[int], into: np.ndarray) -> None:
     """Resample `picture` [h, w, c] into `into`, the border left to OpenCV."""
     flags = INTERPOLATIONS[recipe.interpolation] | cv2.WARP_INVERSE_MAP
     fill = (round(255 * recipe.fill),) * into.shape[2]
     cv2.warpAffine(picture, matrix, into.shape[1::-1], into, flags, BORDERS[str(recipe.padding)], fill)
 
 
-def _warp_bilinear(
-    recipe: Classical, picture: np.ndarray, matrix: np.ndarray, reach: list[int], into: np.ndarray
-) -> None:
+def _warp_bilinear(recipe: Recipe, picture: np.ndarray, matrix: np.ndarray, reach: list[int], into: np.ndarray) -> None:
     """The same for bilinear interpolation, on four channels and on a picture that has the border it needs."""
     left, top, right, bottom = reach
     height, width, channels = into.shape
@@ -136,7 +128,7 @@ def _warp_bilinear(
         cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB, into)
 
 
-def _finish(recipe: Classical, parameters: Parameters, i: int, picture: np.ndarray) -> None:
+def _finish(recipe: Recipe, parameters: Parameters, i: int, picture: np.ndarray) -> None:
     """Gamma, blur, noise, erasing and JPEG of row i, in place on `picture` [h, w, c]."""
     height, width, channels = picture.shape
     if (gamma := float(parameters.gamma[i])) != 1:

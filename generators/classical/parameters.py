@@ -6,6 +6,7 @@ All affine parts become one matrix and so one resampling, all linear colour part
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +16,21 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in torchvision, Pillow and Open
 # Rows: luma Y and the two chroma axes I and Q of the NTSC system; hue turns the (I, Q) plane.
 _TO_YIQ = np.array([LUMA, (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135)])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
+
+Padding = Literal["reflect", "edge", "constant"]
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+
+class Recipe(Protocol):
+    """What both engines ask of the settings, beside the drawn parameters."""
+
+    padding: Padding | None
+    fill: float
+    interpolation: Interpolation
+
+    def is_varied(self, *names: str) -> bool:
+        """Whether any of these ranges can change a picture."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.generators.classical.jpeg import through_jpeg
-from augforge.generators.classical.parameters import Parameters
-
-if TYPE_CHECKING:
-    from augforge.generators.classical import Classical
+from augforge.generators.classical.parameters import Parameters, Recipe
 
 # One part of the recipe: pictures [m, c, h, w] and which rows of the batch they are, to pictures.
 Step = Callable[[Tensor, slice], Tensor]
@@ -36,7 +33,7 @@ _ROUNDING = 1e-5  # more than the sums of a step can be off by
 _TOE = 1 / 1020  # a quarter of a grey level; below it gamma is a straight line, so that its slope at 0 is finite
 
 
-def apply(recipe: Classical, pictures: Tensor, parameters: Parameters) -> Tensor:
+def apply(recipe: Recipe, pictures: Tensor, parameters: Parameters) -> Tensor:
     """Pictures [n, c, h, w], c 1 or 3, changed row by row by `parameters`, as the same dtype on the same device.
 
     uint8 is 0..255, floating is [0, 1]; float64 is computed as it is, everything else in float32. Gradients flow
@@ -66,12 +63,12 @@ def _change(pictures: Tensor, steps: list[Step], rows: slice, dtype: torch.dtype
     return x.mul(255).round_().to(torch.uint8) if levels else x.to(pictures.dtype)
 
 
-def _steps(recipe: Classical, parameters: Parameters, like: Tensor) -> list[Step]:
+def _steps(recipe: Recipe, parameters: Parameters, like: Tensor) -> list[Step]:
     """The parts that the recipe varies, in order, for pictures of the size, dtype and device of `like`.
 
     What can be computed for the whole batch at once is computed here; the steps themselves run part by part.
     """
-    makers: tuple[tuple[bool, Callable[[Classical, Parameters, Tensor], Step]], ...] = (
+    makers: tuple[tuple[bool, Callable[[Recipe, Parameters, Tensor], Step]], ...] = (
         (recipe.is_varied(*_MOVES), _resampling),
         (recipe.is_varied("flip_x", "flip_y") and not recipe.is_varied(*_MOVES), _flipping),
         (recipe.is_varied(*_COLOUR), _recolouring),
@@ -118,7 +115,7 @@ def _limited(x: Tensor) -> Tensor:
     return _Limit.apply(x) if x.requires_grad and torch.is_grad_enabled() else x.clamp_(0, 1)
 
 
-def _resampling(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
+def _resampling(recipe: Recipe, parameters: Parameters, like: Tensor) -> Step:
     """Every affine part in one reading of the pictures."""
     height, width = like.shape[2:]
     matrices = parameters.matrices(height, width)  # [n, 2, 3] float64: output to source pixels
@@ -141,7 +138,7 @@ def _resampling(recipe: Classical, parameters: Parameters, like: Tensor) -> Step
     return step
 
 
-def _flipping(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
+def _flipping(recipe: Recipe, parameters: Parameters, like: Tensor) -> Step:
     """Exact mirror images, where flips are all the geometry there is."""
     flips = [(parameters.flip_x, -1), (parameters.flip_y, -2)]
     masks = [(drawn.to(like.device)[:, None, None, None], axis) for drawn, axis in flips if bool(drawn.any())]
@@ -154,7 +151,7 @@ def _flipping(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
     return step
 
 
-def _recolouring(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
+def _recolouring(recipe: Recipe, parameters: Parameters, like: Tensor) -> Step:
     """One colour matrix; where no channel changes another, the gain and the offset that its rows add up to."""
     mixing = recipe.is_varied("saturation", "hue", "grey")
     colour = _as(parameters.colour, like)[..., None, None]  # [n, 3, 4, 1, 1]
@@ -172,7 +169,7 @@ def _recolouring(recipe: Classical, parameters: Parameters, like: Tensor) -> Ste
     return step
 
 
-def _bending(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
+def _bending(recipe: Recipe, parameters: Parameters, like: Tensor) -> Step:
     """Gamma: pictures to a power."""
     gammas = _as(parameters.gamma, like)[:, None, None, None]
     slopes = _as(torch.exp((parameters.gamma - 1) * math.log(_TOE)), like)[:, None, None, None]
@@ -187,7 +184,7 @@ def _bending(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
     return step
 
 
-def _blurring(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
+def _blurring(recipe: Recipe, parameters: Parameters, like: Tensor) -> Step:
     """Gaussians, each cut at its own three standard deviations and then made to add up to 1."""
     radius = torch.ceil(3 * parameters.blur).clamp(max=min(like.shape[2:]) - 1)  # [n], as blur_radius
     widest = int(radius.max())
@@ -207,7 +204,7 @@ def _blurring(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
     return step
 
 
-def _noising(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
+def _noising(recipe: Recipe, parameters: Parameters, like: Tensor) -> Step:
     """The noise that the other engine would add, drawn from the same integers, on the device of the pictures."""
     height, width = like.shape[2:]
     deviations = _as(parameters.noise, like)[:, None, None, None]
@@ -220,7 +217,7 @@ def _noising(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
     return step
 
 
-def _erasing(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
+def _erasing(recipe: Recipe, parameters: Parameters, like: Tensor) -> Step:
     """Boxes of whole pixels, filled with `recipe.fill`."""
     height, width = like.shape[2:]
     pixels = (parameters.erase * torch.tensor([height, width, height, width], dtype=torch.float64)).round()
@@ -234,7 +231,7 @@ def _erasing(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
     return step
 
 
-def _coding(recipe: Classical, parameters: Parameters, like: Tensor) -> Step:
+def _coding(recipe: Recipe, parameters: Parameters, like: Tensor) -> Step:
     """JPEG for the rows whose quality is above 0."""
 
     def step(x: Tensor, rows: slice) -> Tensor:

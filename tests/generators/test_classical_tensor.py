@@ -7,9 +7,8 @@ import torch
 from PIL import Image
 
 from augforge import chance
-from augforge.generators.classical import Classical
+from augforge.generators.classical import Classical, tensor_engine
 from augforge.generators.classical import jpeg as classical_jpeg
-from augforge.generators.classical import tensor_engine as classical_tensor
 
 KEYS = chance.row_keys(9, "tensor", torch.arange(64))
 SMOOTH_PARTS = {
@@ -174,7 +173,7 @@ def test_the_jpeg_coder_agrees_with_pillow(quality, mode, limit):
 def test_nothing_in_nothing_out():
     none = torch.zeros(0, 3, 8, 8)
     recipe = Classical("strong")
-    assert classical_tensor.apply(recipe, none, recipe.draw(KEYS[:0])).shape == (0, 3, 8, 8)
+    assert tensor_engine.apply(recipe, none, recipe.draw(KEYS[:0])).shape == (0, 3, 8, 8)
 
 
 @pytest.mark.gpu
