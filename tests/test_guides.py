@@ -1,23 +1,27 @@
-"""The guides: their commands print what they say, and their code runs after them, in order."""
+"""README and guides: their commands print what they say, their code runs after them in order, and their links resolve."""
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.data import TensorDataset
 
 from augforge.cli.main import main
 from augforge.parts import catalog
 from augforge.types import capabilities
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(page for folder in (ROOT, DOCS, DOCS / "decisions") for page in folder.glob("*.md"))
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the guides are not beside the tests")
 
 
 def _without_times(text: str) -> str:
-    """Text without what differs from machine to machine: sizes, times and digests."""
-    text = re.sub(r"[\d.,]+ (kB|MB|s\b|a second)", r"N \1", text)
+    """Text without what differs from machine to machine: sizes, times, shares and digests."""
+    text = re.sub(r"[\d.,]+ (kB|MB|s\b|a second|%)", r"N \1", text)
     return re.sub(r"N (kB|MB)", "N bytes", re.sub(r"\([0-9a-f]{16}\)", "(digest)", text))
 
 
@@ -26,20 +30,32 @@ def _without_numbers(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"[+-]?\d[\d.,e+-]*(?: [kM]B)?", "N", text))
 
 
-def _run(guide: str, masked: Callable[[str], str], capsys) -> dict:
-    """Run the console and python blocks of a guide; the names that its code left."""
-    names: dict = {}
-    text = (DOCS / guide).read_text(encoding="utf-8")
+def _steps(block: str) -> Iterator[tuple[list[str], str]]:
+    """The arguments of each command of a console block, and the output that stands below it."""
+    for step in filter(None, re.split(r"^\$ ", block, flags=re.MULTILINE)):
+        command, _, expected = step.partition("\n")
+        program, *arguments = shlex.split(command)
+        assert program == "augforge"
+        yield arguments, expected
+
+
+def _run(page: str, masked: Callable[[str], str], capsys, **names) -> dict:
+    """Run the console and python blocks of a page, its code with `names`; the names that the code left."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     for kind, block in re.findall(r"```(console|python)\n(.*?)```", text, re.DOTALL):
         if kind == "python":
-            exec(compile(block, guide, "exec"), names)
+            exec(compile(block, page, "exec"), names)
             continue
-        for step in filter(None, re.split(r"^\$ ", block, flags=re.MULTILINE)):
-            command, _, expected = step.partition("\n")
-            program, *arguments = shlex.split(command)
-            assert program == "augforge"
-            main(arguments)
-            assert masked(capsys.readouterr().out) == masked(expected), command
+        for arguments, expected in _steps(block):
+            if expected.startswith("augforge: "):
+                with pytest.raises(SystemExit) as stopped:
+                    main(arguments)
+                assert stopped.value.code == 2
+            else:
+                main(arguments)
+            printed = capsys.readouterr()
+            shown = printed.out + (printed.err if expected.startswith("augforge: ") else "")
+            assert masked(shown) == masked(expected), arguments
     return names
 
 
@@ -49,30 +65,82 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+@pytest.fixture
+def dataset() -> TensorDataset:
+    """What a user of `Augmented` has: pictures and labels."""
+    return TensorDataset(torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4))
+
+
+def test_readme(capsys, tmp_path, dataset):
+    names = _run("README.md", _without_times, capsys, dataset=dataset)
+    assert len(list((tmp_path / "more").glob("*/*.png"))) == 300
+    assert len(names["loader"].dataset) == 4
+
+
+def test_commands(capsys):
+    _run("docs/commands.md", _without_times, capsys)
+
+
 def test_imagine(capsys):
     pytest.importorskip("sklearn", "1.6")
-    names = _run("imagine.md", _without_times, capsys)
+    names = _run("docs/imagine.md", _without_times, capsys)
     assert names["loss"].isfinite()
     assert names["y_more"].tolist().count("georgian-an") == 100
 
 
 def test_measure(capsys):
-    names = _run("measure.md", _without_numbers, capsys)
+    names = _run("docs/measure.md", _without_numbers, capsys)
     assert names["report"]["rows"] == {"real": 820, "made": 820, "held_out": 820, "equal_count": 820}
     assert len(names["of_each"].values) == 82
 
 
 def test_gan(capsys, tmp_path):
-    names = _run("gan.md", _without_numbers, capsys)
+    names = _run("docs/gan.md", _without_numbers, capsys)
     assert len(list((tmp_path / "more/georgian-an").glob("*.png"))) == 50
     assert names["more"].x.shape == (60, 1, 28, 28)
     assert names["way"].shape == (7, 1, 28, 28)
 
 
-def test_every_method_is_told_of():
-    told = {guide: set(re.findall(r"^- `([a-z-]+)`", (DOCS / guide).read_text(encoding="utf-8"), re.MULTILINE))
-            for guide in ("imagine.md", "gan.md")}  # fmt: skip
+def test_classical(capsys, dataset):
+    names = _run("docs/classical.md", _without_times, capsys, dataset=dataset)
+    assert names["made"].dtype == torch.uint8
+    assert (names["made"].float() / 255 - names["again"]).abs().mean() < 2 / 255
+
+
+def test_synth(capsys, tmp_path):
+    main(["synth", "glyphs", "--split", "test", "--class", "georgian-an", "--per-class", "3", "--out", "pets"])
+    names = _run("docs/synth.md", _without_times, capsys)
+    assert names["report"].made == 50
+    assert len(list((tmp_path / "more-pets").glob("*/*.png"))) == 50
+
+
+def test_bench(capsys):
+    (row, *_) = _run("docs/bench.md", _without_times, capsys)["results"]
+    assert 60 < row["accuracy"] <= 100
+
+
+def test_every_method_is_in_a_guide():
+    listed = {guide: set(re.findall(r"^- `([a-z-]+)`", (DOCS / guide).read_text(encoding="utf-8"), re.MULTILINE))
+              for guide in ("imagine.md", "gan.md")}  # fmt: skip
     parts = {name: catalog.part_class(name) for name in catalog.SYNTHESIZERS}
-    assert told["imagine.md"] | {"copies"} >= {name for name, part in parts.items() if part.space == "feature"}
-    assert told["imagine.md"] >= {"nothing", "noise"}
-    assert told["gan.md"] >= {name for name, part in parts.items() if capabilities(part).trains}
+    assert listed["imagine.md"] >= {name for name, part in parts.items() if part.space == "feature"}
+    assert listed["imagine.md"] >= {"nothing", "copies", "noise"}
+    assert listed["gan.md"] >= {name for name, part in parts.items() if capabilities(part).trains}
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_resolve(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        place, _, anchor = link.partition("#")
+        assert not place.startswith("http")
+        target = page.parent / place if place else page
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target), link

@@ -1,15 +1,16 @@
-"""Train a classifier with hallucination inside of the loop: every episode is filled up before the classifier sees it.
+"""Train a classifier with made rows in the loop: every support is filled up before the classifier sees it.
 
     python docs/examples/hallucinate_in_loop.py
 
 Features of the built-in letters, by the shipped `conv4-glyphs`. In each step a synthesizer fills the support of an
 episode of base classes up to `FILL` rows; the loss is that of held-out queries, and its gradient goes through the
 classifier into a linear map of the features, and through the made rows into the synthesizer, where that has weights to
-learn. Then both are asked about scripts that neither saw. One seed and few steps: an example and not a result. These
-features were trained for class means, to which the published hallucinator adds nothing: docs/imagine.md has what does.
+learn. Then both are tested on scripts that neither saw. One seed and few steps: an example and not a result. These
+features were trained for class means, to which the published hallucinator adds nothing: docs/imagine_results.md has
+what does.
 
-Any feature synthesizer of `augforge list` can stand in `SYNTHESIZER`, with settings of its own or none. For the
-published hallucinator the loop is all the training: its own `fit` takes one step, as its settings say.
+`SYNTHESIZER` can be any feature synthesizer of `augforge list`, with settings of its own or none. For the published
+hallucinator the loop is all the training: its own `fit` takes one step, as its settings say.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def train(base: FeatureBank, synthesizer: Synthesizer | None) -> nn.Module:
 
 @torch.no_grad()
 def accuracy(bank: FeatureBank, net: nn.Module, synthesizer: Synthesizer | None) -> float:
-    """The share of queries that is told right, over the same episodes whatever is tested."""
+    """The share of queries that is classified correctly, over the same episodes whatever is tested."""
     rng, right = torch.Generator().manual_seed(1), []
     for episode in draw_episodes(bank.y, way=WAY, shot=SHOT, n_query=QUERIES, trials=TRIALS, seed=1):
         support, query = rows_of(bank, episode)

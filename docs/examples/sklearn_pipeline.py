@@ -2,8 +2,8 @@
 
     python docs/examples/sklearn_pipeline.py
 
-Features of the built-in letters, by the shipped `conv4-glyphs`: base scripts teach the synthesizer, and of the novel
-ones most have two rows to learn from and a few have fifteen. Needs the extras `sklearn` and imbalanced-learn, whose
+Features of the built-in letters, by the shipped `conv4-glyphs`: the synthesizer is fitted on base scripts. Of the novel
+classes most have two rows to learn from and a few have fifteen. Needs the extras `sklearn` and imbalanced-learn, whose
 pipeline knows steps with `fit_resample`. An example and not a result.
 """
 

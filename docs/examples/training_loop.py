@@ -33,7 +33,7 @@ def network(rng: torch.Generator) -> nn.Module:
 
 
 def accuracy(data: Dataset, test: tuple[Tensor, Tensor]) -> float:
-    """Train on `data` with a plain loader and loop; the share of the test pictures that is told right."""
+    """Train on `data` with a plain loader and loop; the share of the test pictures that is classified correctly."""
     rng = torch.Generator().manual_seed(0)
     net = network(rng)
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
