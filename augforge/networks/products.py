@@ -29,22 +29,25 @@ def row_product(x: Tensor, matrix: Tensor) -> Tensor:
     """x [n, k] times a matrix [k, m] of its dtype: [n, m]; no bit of a row depends on the other rows."""
     whole = _filled(matrix)
     k, m = len(whole) - len(matrix), matrix.shape[1]
-    return _in_tiles(lambda tile: tile @ whole, (F.pad(x, (0, k)) if k else x,), TILE_ROWS)[:, :m]
+    return _in_tiles(lambda tile: tile @ whole, (F.pad(x, (0, k)) if k else x,), TILE_ROWS, DEVICE_ROWS)[:, :m]
 
 
-def in_tiles(network: Callable[..., Tensor], *rows: Tensor, size: int = TILE_ROWS) -> Tensor:
+def in_tiles(
+    network: Callable[..., Tensor], *rows: Tensor, size: int = TILE_ROWS, device_size: int = DEVICE_ROWS
+) -> Tensor:
     """`network` on rows [n, ...], always as many at a time, so that no bit of a row depends on the other rows.
 
-    A tile has `size` rows (a multiple of 16) on a CPU and at least `DEVICE_ROWS` elsewhere; the last one is filled up
-    with zeros. Inside, `F.linear` and products with a matrix [k, m] have sizes that are multiples of 16. All else in
-    the network must work row by row, as convolutions and elementwise functions do.
+    A tile has `size` rows (a multiple of 16) on a CPU and at least `device_size` elsewhere, where few rows leave a
+    device idle and too many fill its memory; the last one is filled up with zeros. Inside, `F.linear` and products
+    with a matrix [k, m] have sizes that are multiples of 16. All else in the network must work row by row, as
+    convolutions and elementwise functions do.
     """
     with _Filled():
-        return _in_tiles(network, rows, size)
+        return _in_tiles(network, rows, size, device_size)
 
 
-def _in_tiles(network: Callable[..., Tensor], rows: Sequence[Tensor], size: int) -> Tensor:
-    size = size if rows[0].device.type == "cpu" else max(size, DEVICE_ROWS)
+def _in_tiles(network: Callable[..., Tensor], rows: Sequence[Tensor], size: int, device_size: int) -> Tensor:
+    size = size if rows[0].device.type == "cpu" else max(size, device_size)
     n = len(rows[0])
     short = -n % size if n else size
     padded = [torch.cat([part, part.new_zeros(short, *part.shape[1:])]) if short else part for part in rows]

@@ -2,13 +2,16 @@ import hashlib
 
 import pytest
 import torch
-import torch.nn.functional as F
+from pytorch_fid import inception as theirs
 from torchvision import models
-from torchvision.models import inception as published
 
 from augforge.networks.layers import built
-from augforge.representations.inception import open_inception
+from augforge.representations.inception import FILE, SHA256, open_inception
 from augforge.types import InputError
+
+
+def _digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -18,62 +21,38 @@ def file(tmp_path_factory):
                 torch.Generator().manual_seed(0))  # fmt: skip
     path = tmp_path_factory.mktemp("fid") / "weights.pth"
     torch.save(net.state_dict(), path)
-    return path, net
-
-
-class _TensorflowPools:
-    """`torch.nn.functional` as the port of the original sees it: pools that leave padding out, a maximum at the end."""
-
-    def __init__(self):
-        self.pools = 0
-
-    def __getattr__(self, name):
-        return getattr(F, name)
-
-    def avg_pool2d(self, x, **how):
-        self.pools += 1
-        if self.pools == 9:  # the last of the nine blocks that pool
-            return F.max_pool2d(x, **how)
-        return F.avg_pool2d(x, **how, count_include_pad=False)
-
-
-def test_it_is_torchvisions_network_with_the_three_differences(file, monkeypatch):
-    path, net = file
-    x = torch.rand(1, 3, 40, 30, generator=torch.Generator().manual_seed(1))
-    found = open_inception(path).embed(x)
-    patched = _TensorflowPools()
-    monkeypatch.setattr(published, "F", patched)
-    net.eval().fc = torch.nn.Identity()
-    with torch.no_grad():
-        large = F.interpolate(x, (299, 299), mode="bilinear", align_corners=False)
-        wanted = net(2 * large - 1)
-        patched.pools = -100
-        plain = net(2 * large - 1)
-    assert found.shape == (1, 2048)
-    assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
-    assert not torch.allclose(found, plain, rtol=1e-2, atol=1e-2 * float(plain.abs().max()))
+    return path
 
 
 def test_agrees_with_pytorch_fid(file, monkeypatch):
-    theirs = pytest.importorskip("pytorch_fid.inception")
-    path, net = file
-    monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: net.state_dict())
-    x = torch.rand(1, 3, 40, 30, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: torch.load(file, weights_only=True))
+    colour = torch.rand(1, 3, 40, 30, generator=torch.Generator().manual_seed(1))
+    grey = torch.randint(0, 256, (1, 1, 20, 20), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     with torch.no_grad():
-        wanted = theirs.InceptionV3().eval()(x)[0].flatten(1)
-    assert torch.allclose(open_inception(path).embed(x), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+        net = theirs.InceptionV3().eval()
+        wanted = torch.cat([net(x)[0].flatten(1) for x in (colour, grey.expand(-1, 3, -1, -1) / 255)])
+    found = open_inception(file, _digest(file)).embed([colour[0], grey[0]])
+    assert found.shape == (2, 2048)
+    assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
 
-def test_it_tells_the_digest_of_its_file(file):
-    assert open_inception(file[0]).sha256 == hashlib.sha256(file[0].read_bytes()).hexdigest()
+def test_nothing_but_the_published_file_is_taken(file):
+    assert open_inception(file, _digest(file)).sha256 == _digest(file)
+    with pytest.raises(InputError, match="no pictures"):
+        open_inception(file, _digest(file)).embed(torch.zeros(0, 3, 8, 8))
+    assert SHA256[:8] in FILE
+    assert FILE in theirs.FID_WEIGHTS_URL
+    with pytest.raises(InputError, match=f"has the SHA-256 {_digest(file)}; expected {SHA256}"):
+        open_inception(file)
 
 
 def test_what_is_refused(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         open_inception(tmp_path / "absent.pth")
-    (tmp_path / "damaged.pth").write_bytes(b"no weights")
+    damaged, other = tmp_path / "damaged.pth", tmp_path / "other.pth"
+    damaged.write_bytes(b"no weights")
     with pytest.raises(InputError, match="cannot be read as tensors alone"):
-        open_inception(tmp_path / "damaged.pth")
-    torch.save({"fc.weight": torch.zeros(3)}, tmp_path / "other.pth")
+        open_inception(damaged, _digest(damaged))
+    torch.save({"fc.weight": torch.zeros(3)}, other)
     with pytest.raises(InputError, match=r"lacks 'Conv2d_1a_3x3[.]conv[.]weight'; expected pytorch-fid's weights"):
-        open_inception(tmp_path / "other.pth")
+        open_inception(other, _digest(other))
