@@ -27,7 +27,7 @@ from augforge.metrics.coverage import density_coverage, precision_recall
 from augforge.metrics.diversity import diversity
 from augforge.metrics.frechet import frechet_distance
 from augforge.metrics.kid import kid
-from augforge.networks.losses import squared_distances
+from augforge.metrics.rows import squared_distances
 from augforge.parts.catalog import make
 from augforge.parts.saving import load_part, open_part, part_digest, save_part
 from augforge.training.loop import Run

@@ -34,7 +34,7 @@ from augforge.generators.shared.gan.pictures import net_pictures
 from augforge.generators.shared.gan.validation import write_sheet
 from augforge.imagine import more_of_each
 from augforge.measure.plain_cnn import CnnOptions
-from augforge.measure.usefulness import ALL, MADE, REAL, REAL_CLASSICAL, Arm, balanced, cnn_judge
+from augforge.measure.usefulness import ALL, MADE, REAL, REAL_CLASSICAL, TrainingSet, balanced, train_network
 from augforge.metrics.by_class import by_class
 from augforge.metrics.coverage import density_coverage, precision_recall
 from augforge.metrics.diversity import diversity
@@ -71,24 +71,24 @@ def made_of(part: Any, support: Examples, each: int, seed: int) -> Examples:
     return part.synthesize(support, want, keys)
 
 
-def cnn_arms(part: Any, support: Examples, options: argparse.Namespace, seed: int) -> dict[str, Arm]:
+def cnn_arms(part: Any, support: Examples, options: argparse.Namespace, seed: int) -> dict[str, TrainingSet]:
     """What the CNN is trained on. Made rows of a class weigh `--share` times what its real ones do together."""
     made = made_of(part, support, options.made, seed)
     plain, fake = Examples(support.x, support.y), Examples(made.x, made.y)
     shot = len(plain) // (int(plain.y.max()) + 1)
     weight = torch.cat([torch.full((len(plain),), 1 / shot), torch.full((len(fake),), options.share / options.made)])
     return {
-        REAL: Arm(plain),
-        REAL_CLASSICAL: Arm(plain, "strokes"),
-        ALL: Arm(replace(plain + fake, weight=weight), "strokes"),
-        MADE: Arm(balanced(fake, plain), "strokes"),
+        REAL: TrainingSet(plain),
+        REAL_CLASSICAL: TrainingSet(plain, "strokes"),
+        ALL: TrainingSet(replace(plain + fake, weight=weight), "strokes"),
+        MADE: TrainingSet(balanced(fake, plain), "strokes"),
     }
 
 
 def by_cnn(part: Any, bank: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Accuracies and paired gains of a CNN trained from scratch, over draws of classes and support rows."""
     rows = []
-    judge = cnn_judge(CnnOptions(steps=options.steps, batch_size=options.batch))
+    judge = train_network(CnnOptions(steps=options.steps, batch_size=options.batch))
     facts = {name: getattr(options, name) for name in ("classes", "draws", "steps", "batch", "made", "share")}
     for shot in map(int, options.shot.split(",")):
         right: dict[str, list[Tensor]] = {name: [] for name in options.arms.split(",")}

@@ -24,7 +24,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--inception", type=_PATH, metavar="FILE",
               help="Embed by the Inception network of FID, with pytorch-fid's weights in FILE.")  # fmt: skip
 @click.option("--judge", type=click.Choice(["logistic", "cnn", "none"]), default="logistic", show_default=True,
-              help="What the worth of made rows is judged by.")  # fmt: skip
+              help="The classifier that says what made rows are worth.")  # fmt: skip
 @click.option("--steps", type=int, default=600, show_default=True, help="Training steps of --judge cnn, in every arm.")
 @click.option("--repeats", type=int, default=1, show_default=True, help="Training seeds of --judge cnn.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The seed of all chance.")
@@ -38,10 +38,9 @@ def measure(**given: Any) -> None:
     REAL and MADE are sources: a folder of class folders, an archive, an .npz, a .safetensors feature bank, or a name of
     `augforge list`. Every number stands beside the same number of held-out real rows. Nothing is written.
     """
-    from augforge.measure.report import measure_sources
-    from augforge.measure.sets import Request
-    from augforge.quality_table import told
+    from augforge.measure.report import measure_sources, table
+    from augforge.measure.sets import MeasureRequest
 
     as_json = given.pop("as_json")
-    report = measure_sources(Request(**given))
-    click.echo(json.dumps(report) if as_json else told(report))
+    report = measure_sources(MeasureRequest(**given))
+    click.echo(json.dumps(report) if as_json else table(report))

@@ -1,8 +1,8 @@
-"""A small plain network, trained from scratch on labelled pictures: the judge that needs no representation.
+"""A small plain network, trained from scratch on labelled pictures: the evaluation that needs no representation.
 
-As Antoniou, Storkey and Edwards judge DAGAN ("Data augmentation generative adversarial networks", 2017): a vanilla
+As Antoniou, Storkey and Edwards evaluate DAGAN ("Data augmentation generative adversarial networks", 2017): a vanilla
 classifier is trained with and without the made pictures. Differs from the paper: Conv4 with a linear head instead of
-a DenseNet, and classical augmentation can be had in every arm.
+a DenseNet, and classical augmentation can be had with every training set.
 """
 
 from __future__ import annotations
@@ -30,18 +30,14 @@ Scores = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class CnnOptions:
-    """How the network is trained: `steps` of Adam on `batch_size` rows, at a rate of `lr` that falls by half a cosine.
-
-    `augment` is drawn anew for every row of every step, "none", "crop", "colour" or "strokes"; `average` the decay of
-    the moving average of weights (0: none); `smoothing` that of labels; `device` where it runs.
-    """
+    """How the network is trained, by Adam."""
 
     steps: int = 600
-    batch_size: int = 64
-    lr: float = 2e-3
-    augment: Augment = "none"
-    average: float = 0.98
-    smoothing: float = 0.1
+    batch_size: int = 64  # rows of a step, at least 2
+    lr: float = 2e-3  # learning rate at the start, above 0; it falls by half a cosine
+    augment: Augment = "none"  # drawn anew for every row of every step: none, crop, colour or strokes
+    average: float = 0.98  # decay of the moving average of weights, at least 0 (none) and below 1
+    smoothing: float = 0.1  # of labels, at least 0 and below 1
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -89,7 +85,7 @@ def train_cnn(
 
 def _trained(net: nn.Module, data: Pixels, share: Tensor, seed: int, options: CnnOptions) -> nn.Module:
     """The network after its steps; all chance of a step is a function of (seed, step)."""
-    stage = Stage("judge", options.steps, {}, partial(cosine, warmup=0.05), options.average)
+    stage = Stage("network", options.steps, {}, partial(cosine, warmup=0.05), options.average)
     loop = Loop(net, torch.optim.Adam(net.parameters(), options.lr), stage, Run(options.device))
     on_cpu, on_device = torch.Generator(), torch.Generator(options.device)
     net.train()
@@ -116,4 +112,4 @@ def _pixels(x: Tensor, y: Tensor, classes: int, device: str) -> Pixels:
     counts = torch.bincount(y, minlength=classes)
     table = torch.zeros(classes, 0, dtype=torch.int64)
     lying = rearrange(levels, "n c h w -> n h w c").contiguous().to(device)
-    return Pixels(lying, y.to(device), table, counts, torch.zeros_like(counts))
+    return Pixels(lying, y.to(device), table.to(device), counts.to(device), torch.zeros_like(counts, device=device))

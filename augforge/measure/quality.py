@@ -22,7 +22,7 @@ from augforge.metrics.frechet import ROWS_PER_DIMENSION, enough_rows, frechet_di
 from augforge.metrics.kid import kid, kid_over_subsets
 from augforge.metrics.memorisation import memorisation
 from augforge.metrics.rows import TooFewRows
-from augforge.types import Examples
+from augforge.types import Examples, InputError
 
 Metric = Callable[[Tensor, Tensor], float]
 
@@ -40,12 +40,12 @@ _AT_EQUAL_COUNT = ("frechet", "precision", "recall", "density", "coverage")
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """Features of `real` rows, of `made` rows and of `held_out` real rows, with labels 0..way-1 of `classes`."""
+    """Three sets of features, with labels 0..way-1."""
 
     real: Examples
     made: Examples
-    held_out: Examples
-    classes: tuple[str, ...]
+    held_out: Examples  # real ones that the generator was not shown
+    classes: tuple[str, ...]  # names, by label
 
     def __post_init__(self) -> None:
         """Raise TooFewRows where one of the sets is empty."""
@@ -54,7 +54,7 @@ class Sets:
                 raise TooFewRows(f"there are no {name} rows of the classes that are measured; expected at least 1")
 
 
-def measure(sets: Sets, seed: int = 0) -> dict[str, Any]:
+def compute_quality(sets: Sets, seed: int = 0) -> dict[str, Any]:
     """Every metric that needs nothing but features, as one object that JSON can hold.
 
     "rows" counts them; "metrics" is a list of {"metric", "made", "held_out", "note"}, where a number that is not
@@ -79,7 +79,9 @@ def measure(sets: Sets, seed: int = 0) -> dict[str, Any]:
 
 
 def _features(rows: Examples) -> Tensor:
-    assert isinstance(rows.x, Tensor)
+    """The features [n, d] of a set; raises InputError for pictures of several sizes."""
+    if not isinstance(rows.x, Tensor):
+        raise InputError("there are pictures of several sizes; expected features [n, d]")
     return rows.x
 
 
@@ -117,7 +119,7 @@ def _frechet_note(n: int, d: int) -> str:
     if enough_rows(n, d):
         return ""
     needed = ROWS_PER_DIMENSION * d
-    return f"too few rows: {n} for {d} dimensions, where {needed} are needed; it tells their number more than anything"
+    return f"too few rows: {n} for {d} dimensions, where {needed} are needed; the number says little else"
 
 
 def _spreads(real: Tensor, made: Tensor, held_out: Tensor, seed: int) -> dict[str, Any]:
@@ -154,11 +156,11 @@ def _per_class(sets: Sets, few_made: Tensor, few_held_out: Tensor) -> dict[str, 
             sides = {"made": sets.made.take(few_made), "held_out": sets.held_out.take(few_held_out)}
         for side, rows in sides.items():
             values = by_class(metric, [(_features(sets.real), sets.real.y), (_features(rows), rows.y)])
-            for i, told in enumerate(sets.classes):
-                found[told].setdefault(name, {})[side] = _finite(values.values.get(i, math.nan))
+            for i, label in enumerate(sets.classes):
+                found[label].setdefault(name, {})[side] = _finite(values.values.get(i, math.nan))
                 if i in values.too_few:
                     reason = values.too_few[i].replace("made", "held-out") if side == "held_out" else values.too_few[i]
-                    found[told]["too_few"].setdefault(name, reason)
+                    found[label]["too_few"].setdefault(name, reason)
     return found
 
 

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from augforge.data.banks import AnyBank, ArrayPictures
 from augforge.measure.plain_cnn import CnnOptions
-from augforge.measure.quality import measure
-from augforge.measure.sets import Opened, Request, open_sets
+from augforge.measure.quality import compute_quality
+from augforge.measure.sets import MeasureRequest, Opened, open_sets
 from augforge.measure.usefulness import (
     Usefulness,
-    cnn_judge,
-    feature_arms,
-    logistic_judge,
-    picture_arms,
+    feature_sets,
+    picture_sets,
+    train_logistic,
+    train_network,
     usefulness,
 )
 from augforge.metrics.rows import TooFewRows
@@ -29,30 +29,42 @@ from augforge.types import Examples, InputError
 
 JUDGES = ("logistic", "cnn", "none")
 _ROWS_AT_ONCE = 4096
+# What each metric is called, and which way is better.
+_NAMES = {
+    "frechet": ("Fréchet distance", "lower"),
+    "kid": ("kernel distance (KID)", "lower"),
+    "precision": ("precision", "higher"),
+    "recall": ("recall", "higher"),
+    "density": ("density", "higher"),
+    "coverage": ("coverage", "higher"),
+    "diversity": ("diversity, made / real", "near 1"),
+    "diversity_within_classes": ("  within classes", "near 1"),
+}
+_WIDTH = 26
 
 
-def measure_sources(request: Request) -> dict[str, Any]:
+def measure_sources(request: MeasureRequest) -> dict[str, Any]:
     """Measure what the request names, as one object that JSON can hold.
 
-    To what `quality.measure` gives it adds "real", "made", "holdout", "seed", "representation", "usefulness" and
+    To what `compute_quality` gives it adds "real", "made", "holdout", "seed", "representation", "usefulness" and
     "notes", sentences on what was left out. Raises InputError for what cannot be measured, in one sentence.
     """
     if request.judge not in JUDGES:
         raise InputError(f"--judge {request.judge!r} was given; expected one of {', '.join(JUDGES)}")
     opened = open_sets(request)
-    found = measure(opened.sets, request.seed)
-    judged = None
+    found = compute_quality(opened.sets, request.seed)
+    worth = None
     if request.judge != "none":
         try:
-            judged = _by_cnn(request, opened) if request.judge == "cnn" else _by_logistic(request, opened)
+            worth = _by_network(request, opened) if request.judge == "cnn" else _by_logistic(request, opened)
         except TooFewRows as error:
             opened.notes.append(f"usefulness was not measured: {error}")
     return {"real": request.real, "made": request.made, "holdout": request.holdout, "seed": request.seed,
-            "representation": opened.representation, **found, "usefulness": judged, "notes": opened.notes}  # fmt: skip
+            "representation": opened.representation, **found, "usefulness": worth, "notes": opened.notes}  # fmt: skip
 
 
-def _by_cnn(request: Request, opened: Opened) -> dict[str, Any]:
-    """The five arms through a network that is trained on pictures from scratch."""
+def _by_network(request: MeasureRequest, opened: Opened) -> dict[str, Any]:
+    """The five training sets through a network of pictures that is trained from scratch."""
     pictures = [_pictures(bank) for bank in opened.banks]
     shapes = {None if x is None else tuple(x.shape[1:]) for x in pictures}
     if len(shapes) > 1 or None in shapes:
@@ -62,21 +74,22 @@ def _by_cnn(request: Request, opened: Opened) -> dict[str, Any]:
     real, made, held_out = (Examples(x, side.y) for x, side in zip(pictures, sides, strict=True) if x is not None)
     kind = _augment(real.x)
     options = CnnOptions(steps=request.steps, device=opened.embedder.device)
-    judge = cnn_judge(options)
-    found = usefulness(picture_arms(real, made, kind), held_out, judge, request.repeats, request.seed)
+    found = usefulness(picture_sets(real, made, kind), held_out, train_network(options), request.repeats, request.seed)
     return {"judge": f"cnn (conv4 from scratch, {request.steps} steps)", "classical": kind, **_as_object(found)}
 
 
-def _by_logistic(request: Request, opened: Opened) -> dict[str, Any]:
-    """The arms through logistic regression on the features; classical ones only where there are pictures."""
+def _by_logistic(request: MeasureRequest, opened: Opened) -> dict[str, Any]:
+    """The training sets through logistic regression on features; classical ones only where there are pictures."""
     sets, classical, kind = opened.sets, None, None
     pictures = None if opened.banks[0].space == "feature" else _pictures(opened.banks[0])
     if pictures is None:
-        opened.notes.append("there are no arms with classical augmentation, which needs real pictures of one size")
+        opened.notes.append(
+            "there are no training sets with classical augmentation, which needs real pictures of one size"
+        )
     else:
         kind = _augment(pictures)
         classical = _classical(opened, pictures, kind, request.seed)
-    found = usefulness(feature_arms(sets.real, sets.made, classical), sets.held_out, logistic_judge)
+    found = usefulness(feature_sets(sets.real, sets.made, classical), sets.held_out, train_logistic)
     return {"judge": "logistic", "classical": kind, **_as_object(found)}
 
 
@@ -116,3 +129,66 @@ def _as_object(found: Usefulness) -> dict[str, Any]:
              for gain in found.gains]  # fmt: skip
     return {"accuracy": found.accuracy, "gains": gains, "held_out": found.held_out, "classes": found.classes,
             "repeats": found.repeats}  # fmt: skip
+
+
+def table(report: dict[str, Any]) -> str:
+    """What `measure_sources` found, as text for a person to read."""
+    representation, rows = report["representation"], report["rows"]
+    made_by = f", {representation['dimensions']} dimensions"
+    made_by += f", sha256 {representation['sha256']}" if "sha256" in representation else ""
+    lines = [
+        f"representation: {representation['name']}{made_by}",
+        f"rows: {rows['real']} real, {rows['made']} made, {rows['held_out']} held-out real, of {report['classes']} "
+        f"classes; {rows['equal_count']} of each where a metric depends on the count",
+        *(f"note: {note}" for note in report["notes"]),
+        "",
+        f"{'':{_WIDTH}s} {'made':>10s} {'held-out':>10s}  better",
+    ]
+    lines += [_line(line) for line in report["metrics"]]
+    return "\n".join([*lines, "", *_memorised(report["memorisation"]), *_worth(report["usefulness"])])
+
+
+def _line(metric: dict[str, Any]) -> str:
+    name, better = _NAMES[metric["metric"]]
+    notes = [metric["note"]] if metric["note"] else []
+    if "spread" in metric:
+        spread = " and ".join(_number(metric["spread"][side]) for side in ("made", "held_out"))
+        notes.append(f"spread {spread} over subsets of {metric['subset_size']} rows")
+    note = f"  ({'; '.join(notes)})" if notes else ""
+    numbers = " ".join(f"{_number(metric[side]):>10s}" for side in ("made", "held_out"))
+    return f"{name:{_WIDTH}s} {numbers}  {better}{note}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _memorised(found: dict[str, Any]) -> list[str]:
+    """The lines on memorisation."""
+    if found["note"]:
+        return [f"memorisation: {found['note']}"]
+    lines = ["distance to the nearest real row, made over held-out (below 1 hints at copies)"]
+    for name in ("mean", "median"):
+        value, low, high = (_number(found[name][key]) for key in ("value", "low", "high"))
+        lines.append(f"  {name:{_WIDTH - 2}s} {value:>10s}  95 % [{low}, {high}]")
+    lines.append(f"  made rows nearer than the nearest {found['percentile']:g} % of held-out rows: "
+                 f"{100 * found['nearer']:.1f} %")  # fmt: skip
+    return lines
+
+
+def _worth(found: dict[str, Any] | None) -> list[str]:
+    """The lines on usefulness."""
+    if found is None:
+        return []
+    kind = f"; classical is {found['classical']!r}" if found["classical"] else ""
+    rows = f"{found['held_out']} held-out rows of {found['classes']} classes"
+    lines = ["", f"accuracy on {rows}, classified by {found['judge']}{kind}"]
+    lines += [f"  {name:{_WIDTH - 2}s} {value:10.2f} %" for name, value in found["accuracy"].items()]
+    for gain in found["gains"]:
+        low, high = (_signed(end) for end in gain["ci95"])
+        lines.append(f"  {gain['of']} over {gain['over']}: {_signed(gain['gain'])} points, 95 % [{low}, {high}]")
+    return lines
+
+
+def _signed(value: float | None) -> str:
+    return "?" if value is None else f"{value:+.2f}"

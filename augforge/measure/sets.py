@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.data.banks import AnyBank, FeatureBank, take_rows
+from augforge.data.banks import AnyBank, B, FeatureBank, take_rows
 from augforge.data.decode import UnreadablePicture
 from augforge.data.source import open_source
 from augforge.measure.quality import Sets
@@ -26,38 +27,35 @@ Banks = tuple[AnyBank, AnyBank, AnyBank]
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is measured and how: the fields are the options of `augforge measure`.
+class MeasureRequest:
+    """What is measured and how: the fields are the options of `augforge measure`."""
 
-    `steps` and `repeats` are for the judge "cnn" alone.
-    """
-
-    real: str
-    made: str
-    holdout: str | None = None
-    representation: str | None = None
-    inception: Path | None = None
-    judge: str = "logistic"
-    split: str | None = None
+    real: str  # a source
+    made: str  # a source
+    holdout: str | None = None  # a source; None: half of each class of `real`
+    representation: str | None = None  # a name or a folder; None: what fits the pictures
+    inception: Path | None = None  # pytorch-fid's weights
+    judge: str = "logistic"  # the classifier that says what made rows are worth: logistic, cnn or none
+    split: str | None = None  # of sources that have several; None: train
     seed: int = 0
     device: str = "auto"
-    data_root: Path | None = None
-    steps: int = 600
-    repeats: int = 1
+    data_root: Path | None = None  # None: the environment variable AUGFORGE_DATA
+    steps: int = 600  # of training, for judge cnn
+    repeats: int = 1  # training seeds, for judge cnn
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """Features of all rows in `sets`, the `banks` that they were made of, row for row, and what is to be said."""
+    """What `open_sets` gives."""
 
-    sets: Sets
-    banks: Banks
+    sets: Sets  # features
+    banks: Banks  # what they were made of, row for row
     embedder: Embedder
-    representation: dict[str, Any]
-    notes: list[str]
+    representation: dict[str, Any]  # what made them, as JSON can hold it
+    notes: list[str]  # sentences on what was left out
 
 
-def open_sets(request: Request) -> Opened:
+def open_sets(request: MeasureRequest) -> Opened:
     """Open the sources, match their classes by name, hold rows out where there is no --holdout, and embed all.
 
     Raises InputError for what cannot be compared, in one sentence, and LackError for what this machine lacks.
@@ -73,7 +71,7 @@ def open_sets(request: Request) -> Opened:
     return Opened(sets, readable, embedder, embedder.record(real), notes + embedder.notes)
 
 
-def _opened(request: Request) -> tuple[Banks, list[str]]:
+def _opened(request: MeasureRequest) -> tuple[Banks, list[str]]:
     """The banks of real, made and held-out rows, of the classes that real and made rows share, and notes."""
     given = (request.real, request.made, request.holdout)
     banks = [None if name is None else _bank(name, request, role) for name, role in zip(given, _ROLES, strict=True)]
@@ -105,7 +103,7 @@ def _opened(request: Request) -> tuple[Banks, list[str]]:
     return (real, made, held_out.only(known)), notes
 
 
-def _bank(source: str, request: Request, role: str) -> AnyBank:
+def _bank(source: str, request: MeasureRequest, role: str) -> AnyBank:
     banks = open_source(source, request.data_root)
     split = next(iter(banks)) if len(banks) == 1 else request.split or "train"
     if split not in banks:
@@ -113,7 +111,7 @@ def _bank(source: str, request: Request, role: str) -> AnyBank:
     return banks[split]
 
 
-def _halved(bank: Any, seed: int) -> tuple[Any, Any]:
+def _halved(bank: B, seed: int) -> tuple[B, B]:
     """Two halves of a bank, class by class; of an odd number of rows the first has one more."""
     keys = torch.empty(len(bank.y), dtype=torch.int64)
     for label, name in enumerate(bank.classes):
@@ -130,9 +128,9 @@ def _halved(bank: Any, seed: int) -> tuple[Any, Any]:
 
 
 class Embedder:
-    """Makes features of banks, all in the same way, and tells which."""
+    """Makes features of banks, all in the same way, and records which."""
 
-    def __init__(self, request: Request, banks: Banks) -> None:
+    def __init__(self, request: MeasureRequest, banks: Banks) -> None:
         self.notes: list[str] = []
         self.device = device_of(request.device)
         self.inception: FidInception | None = None
@@ -161,13 +159,13 @@ class Embedder:
         makers = bank.groups.get(MADE_BY, ())
         digest = makers[0] if isinstance(makers, tuple) and makers else None
         if self.inception is not None:
-            told = {"name": "inception (pytorch-fid)", "file": str(self.file), "sha256": self.inception.sha256}
+            record = {"name": "inception (pytorch-fid)", "file": str(self.file), "sha256": self.inception.sha256}
         else:
-            told = {"name": self.name or "features as given"}
-        return {**told, "made_by": digest, "dimensions": bank.x.shape[1]}
+            record = {"name": self.name or "features as given"}
+        return {**record, "made_by": digest, "dimensions": bank.x.shape[1]}
 
 
-def _check_features(request: Request, banks: Banks) -> None:
+def _check_features(request: MeasureRequest, banks: Banks) -> None:
     """Raise InputError for options that need pictures, and for features that different weights made."""
     for option, given in (("--representation", request.representation), ("--inception", request.inception)):
         if given is not None:
@@ -184,10 +182,10 @@ def _default(banks: Banks) -> str:
     for bank in banks:
         shape = _first_shape(bank)
         if shape != _DEFAULT_SHAPE:
-            told = (
+            found = (
                 "of several channels or sizes" if shape is None else f"{shape[3]} x {shape[2]} px, {shape[1]} channels"
             )
-            raise InputError(f"--representation is needed: {bank.origin!r} has pictures ({told}) and {_DEFAULT}, the "
+            raise InputError(f"--representation is needed: {bank.origin!r} has pictures ({found}) and {_DEFAULT}, the "
                              "default, takes 28 x 28 px in grey")  # fmt: skip
     return _DEFAULT
 
@@ -203,7 +201,7 @@ def _first_shape(bank: AnyBank) -> tuple[int, ...] | None:
     return None
 
 
-def _readable(bank: Any, features: FeatureBank) -> Any:
+def _readable(bank: B, features: FeatureBank) -> B:
     """The bank limited to the rows that became features."""
     if len(bank) == len(features):
         return bank
@@ -211,7 +209,7 @@ def _readable(bank: Any, features: FeatureBank) -> Any:
     return take_rows(bank, torch.tensor([row for row in range(len(bank)) if bank.name(row) in kept]))
 
 
-def _labels(bank: AnyBank, classes: Any) -> Tensor:
+def _labels(bank: AnyBank, classes: Sequence[str]) -> Tensor:
     """The labels [n] of a bank as positions in `classes`."""
     place = {name: i for i, name in enumerate(classes)}
     return torch.tensor([place[name] for name in bank.classes], dtype=torch.int64)[bank.y]

@@ -1,10 +1,10 @@
 """What made rows are worth: the accuracy on held-out real rows of classifiers trained with and without them.
 
-Five arms: real rows only, made rows only, real and made, real and classically augmented, and all three. A gain is the
-difference of two arms on the same held-out rows. FID does not predict it (Ravuri and Vinyals, "Classification accuracy
-score for conditional generative models", NeurIPS 2019), so it is always measured for itself.
+Five training sets: real rows, made rows, real and made, real and classically augmented, and all three. A gain is the
+difference of two of them on the same held-out rows. FID does not predict it (Ravuri and Vinyals, "Classification
+accuracy score for conditional generative models", NeurIPS 2019), so it is always measured for itself.
 
-In every arm the rows of a class weigh as much together as its real rows do: otherwise what is measured is the
+In every training set the rows of a class weigh as much together as its real rows do: otherwise what is measured is the
 balance of the classes, which costs nothing to change.
 """
 
@@ -25,55 +25,62 @@ from augforge.types import Examples, InputError
 
 REAL, MADE, REAL_MADE = "real", "made", "real+made"
 REAL_CLASSICAL, ALL = "real+classical", "real+classical+made"
-ARMS = (REAL, MADE, REAL_MADE, REAL_CLASSICAL, ALL)
+NAMES = (REAL, MADE, REAL_MADE, REAL_CLASSICAL, ALL)
 GAINS = ((MADE, REAL), (REAL_MADE, REAL), (REAL_CLASSICAL, REAL), (REAL_MADE, REAL_CLASSICAL), (ALL, REAL_CLASSICAL))
 
 
 @dataclass(frozen=True)
-class Arm:
-    """What a classifier is trained on: weighted `rows`, and the augmentation that it draws on the fly."""
+class TrainingSet:
+    """What a classifier is trained on."""
 
-    rows: Examples
-    augment: Augment = "none"
+    rows: Examples  # with weights
+    augment: Augment = "none"  # drawn anew for every row of every step
 
 
-Judge = Callable[[Arm, Tensor, int], Tensor]
+TrainAndScore = Callable[[TrainingSet, Tensor, int], Tensor]  # (training set, query [q, ...], seed) -> scores [q, way]
 
 
 @dataclass(frozen=True)
 class Gain:
-    """The accuracy of the arm `of` minus that of `over`, in percentage points, with its 95 % interval over classes."""
+    """The accuracy with one training set minus that with another, in percentage points."""
 
     of: str
     over: str
-    interval: Interval
+    interval: Interval  # 95 %, over classes
 
 
 @dataclass(frozen=True)
 class Usefulness:
-    """`accuracy` of each arm in percent on `held_out` rows of `classes` classes, and the paired `gains`."""
+    """What classifiers are worth that were trained on each of the training sets."""
 
-    accuracy: dict[str, float]
+    accuracy: dict[str, float]  # percent, by training set
     gains: tuple[Gain, ...]
-    held_out: int
+    held_out: int  # rows
     classes: int
-    repeats: int
+    repeats: int  # training seeds
 
 
-def feature_arms(real: Examples, made: Examples, classical: Examples | None = None) -> dict[str, Arm]:
-    """The arms of features [n, d]; without `classical` rows, of which there are as many as made ones, three of five."""
-    arms = {REAL: Arm(real), MADE: Arm(balanced(made, real)), REAL_MADE: Arm(balanced(_plain(real) + made, real))}
+def feature_sets(real: Examples, made: Examples, classical: Examples | None = None) -> dict[str, TrainingSet]:
+    """The training sets of features [n, d]: five, or three without `classical`, as many rows as made ones."""
+    rows = {REAL: real, MADE: balanced(made, real), REAL_MADE: balanced(_plain(real) + made, real)}
     if classical is not None:
         both = _plain(real) + classical
-        arms |= {REAL_CLASSICAL: Arm(balanced(both, real)), ALL: Arm(balanced(both + made, real))}
-    return arms
+        rows |= {REAL_CLASSICAL: balanced(both, real), ALL: balanced(both + made, real)}
+    return {name: TrainingSet(some) for name, some in rows.items()}
 
 
-def picture_arms(real: Examples, made: Examples, augment: Augment) -> dict[str, Arm]:
-    """The arms of pictures [n, c, h, w], where classical augmentation is `augment`, drawn on the fly for every row."""
+def picture_sets(real: Examples, made: Examples, augment: Augment) -> dict[str, TrainingSet]:
+    """The training sets of pictures [n, c, h, w]; classical augmentation is `augment`, drawn on the fly."""
     both = balanced(_plain(real) + made, real)
-    return {REAL: Arm(real), MADE: Arm(balanced(made, real)), REAL_MADE: Arm(both),
-            REAL_CLASSICAL: Arm(real, augment), ALL: Arm(both, augment)}  # fmt: skip
+    return {REAL: TrainingSet(real), MADE: TrainingSet(balanced(made, real)), REAL_MADE: TrainingSet(both),
+            REAL_CLASSICAL: TrainingSet(real, augment), ALL: TrainingSet(both, augment)}  # fmt: skip
+
+
+def one_tensor(rows: Examples) -> Tensor:
+    """The rows [n, ...] of examples that are no list; raises InputError for pictures of several sizes."""
+    if not isinstance(rows.x, Tensor):
+        raise InputError("there are pictures of several sizes; expected one tensor [n, ...]")
+    return rows.x
 
 
 def balanced(rows: Examples, real: Examples) -> Examples:
@@ -87,57 +94,55 @@ def _plain(rows: Examples) -> Examples:
     return Examples(rows.x, rows.y)
 
 
-def logistic_judge(arm: Arm, query: Tensor, seed: int) -> Tensor:
-    """Scores [q, way] of `query` [q, d] by logistic regression on an arm's features; nothing is drawn."""
-    return Logistic(C=5.0, normalise="spread").scores(arm.rows, query)
+def train_logistic(given: TrainingSet, query: Tensor, seed: int) -> Tensor:
+    """Scores [q, way] of `query` [q, d] by logistic regression on features; nothing is drawn."""
+    return Logistic(C=5.0, normalise="spread").scores(given.rows, query)
 
 
-def cnn_judge(options: CnnOptions | None = None) -> Judge:
-    """A judge of pictures: a plain network trained from scratch, for as many steps in every arm."""
+def train_network(options: CnnOptions | None = None) -> TrainAndScore:
+    """A plain network of pictures, trained from scratch, for as many steps with every training set."""
     chosen = CnnOptions() if options is None else options
 
-    def judge(arm: Arm, query: Tensor, seed: int) -> Tensor:
-        x, classes = arm.rows.x, int(arm.rows.y.max()) + 1
-        assert isinstance(x, Tensor)
+    def train_and_score(given: TrainingSet, query: Tensor, seed: int) -> Tensor:
         rng = torch.Generator().manual_seed(seed)
-        scores = train_cnn(x, arm.rows.y, classes, rng, replace(chosen, augment=arm.augment), arm.rows.weight)
+        rows, classes = given.rows, int(given.rows.y.max()) + 1
+        scores = train_cnn(one_tensor(rows), rows.y, classes, rng, replace(chosen, augment=given.augment), rows.weight)
         return scores(query)
 
-    return judge
+    return train_and_score
 
 
 def usefulness(
-    arms: Mapping[str, Arm], held_out: Examples, judge: Judge, repeats: int = 1, seed: int = 0
+    sets: Mapping[str, TrainingSet], held_out: Examples, train: TrainAndScore, repeats: int = 1, seed: int = 0
 ) -> Usefulness:
-    """The accuracy of each arm on `held_out` real rows, and the gains between them.
+    """The accuracy on `held_out` real rows with each training set, and the gains between them.
 
-    Labels are 0..way-1. `judge(arm, query, seed)` gives scores [q, way]; it is called `repeats` times for each arm with
+    Labels are 0..way-1. `train(set, query, seed)` gives scores [q, way]; it is called `repeats` times for each set with
     the same seeds in all, and the share of right answers of each row is averaged. The intervals are those of
     `class_interval`: paired over held-out rows that are drawn anew, in clusters of their classes. They say nothing of
-    other training seeds, for which there are `repeats`. Raises TooFewRows where a class has no row in some arm, or
-    there are fewer than 2 classes.
+    other training seeds, for which there are `repeats`. Raises TooFewRows where a class has no row in some training
+    set, or there are fewer than 2 classes.
     """
     way = int(held_out.y.max()) + 1 if len(held_out) else 0
-    if way < 2 or not isinstance(held_out.x, Tensor):
-        raise TooFewRows(
-            f"there are held-out rows of {way} classes, as one tensor; usefulness needs at least 2 classes"
-        )
+    if way < 2:
+        raise TooFewRows(f"there are held-out rows of {way} classes; usefulness needs at least 2 classes")
     if repeats < 1:
         raise InputError(f"repeats={repeats} was given; expected at least 1")
-    for name, arm in arms.items():
-        absent = (torch.bincount(arm.rows.y, minlength=way) == 0).nonzero()
+    for name, given in sets.items():
+        absent = (torch.bincount(given.rows.y, minlength=way) == 0).nonzero()
         if len(absent):
-            raise TooFewRows(f"class {int(absent[0])} has no rows in the arm {name!r}; usefulness needs at least 1")
-    right = {name: _right(arm, held_out, judge, repeats, seed) for name, arm in arms.items()}
+            raise TooFewRows(f"class {int(absent[0])} has no rows in the training set {name!r}; usefulness needs at "
+                             "least 1")  # fmt: skip
+    right = {name: _right(given, held_out, train, repeats, seed) for name, given in sets.items()}
     clusters = held_out.y[:, None].numpy()  # [q, 1]
     gains = tuple(Gain(of, over, class_interval((right[of] - right[over])[:, None].numpy(), clusters))
-                  for of, over in GAINS if of in arms and over in arms)  # fmt: skip
+                  for of, over in GAINS if of in sets and over in sets)  # fmt: skip
     accuracy = {name: float(hits.mean()) for name, hits in right.items()}
     return Usefulness(accuracy, gains, len(held_out), len(held_out.y.unique()), repeats)
 
 
-def _right(arm: Arm, held_out: Examples, judge: Judge, repeats: int, seed: int) -> Tensor:
-    """100 times the share of repeats in which each held-out row [q] was named right."""
-    assert isinstance(held_out.x, Tensor)
-    hits = [judge(arm, held_out.x, seed + i).argmax(1).cpu() == held_out.y for i in range(repeats)]
+def _right(given: TrainingSet, held_out: Examples, train: TrainAndScore, repeats: int, seed: int) -> Tensor:
+    """100 times the share of repeats in which each held-out row [q] was classified right."""
+    query = one_tensor(held_out)
+    hits = [train(given, query, seed + i).argmax(1).cpu() == held_out.y for i in range(repeats)]
     return 100 * torch.stack(hits).to(torch.float64).mean(0)  # [repeats, q] -> [q]

@@ -23,24 +23,18 @@ _RIM = 1e-12
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Each 0 to 1.
+    """Two shares, each 0 to 1."""
 
-    `precision` is the share of made rows inside some ball of real rows, `recall` that of real rows inside some ball
-    of made rows.
-    """
-
-    precision: float
-    recall: float
+    precision: float  # of made rows that are inside some ball of real rows
+    recall: float  # of real rows that are inside some ball of made rows
 
 
 @dataclass(frozen=True)
 class DensityCoverage:
-    """`density` is the mean number of real balls that a made row is in, over k, and may be above 1; `coverage` (0 to 1)
-    the share of real rows whose ball holds a made row.
-    """
+    """What balls round real rows hold."""
 
-    density: float
-    coverage: float
+    density: float  # mean number of real balls that a made row is in, over k; may be above 1
+    coverage: float  # share of real rows whose ball holds a made row, 0 to 1
 
 
 def precision_recall(real: Tensor, made: Tensor, k: int = 3) -> PrecisionRecall:
@@ -81,7 +75,7 @@ def _rows(real: Tensor, made: Tensor, k: int, least: dict[str, int], metric: str
 
 def _rim(real: Tensor, made: Tensor) -> float:
     """What squared distances may be off by."""
-    return _RIM * max(float(x.square().sum(1).max()) for x in (real, made))
+    return _RIM * float(torch.stack([x.square().sum(1).max() for x in (real, made)]).max())
 
 
 def _inside(x: Tensor, centres: Tensor, squares: Tensor) -> Tensor:

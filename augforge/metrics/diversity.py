@@ -11,16 +11,19 @@ from augforge.metrics.rows import TooFewRows, checked, distance_blocks
 
 @dataclass(frozen=True)
 class Diversity:
-    """Mean distances between two rows of a set: `made`, `real`, and their `ratio` made / real, about 1 at best."""
+    """Mean distances between two rows of a set."""
 
     made: float
     real: float
-    ratio: float
+    ratio: float  # made / real, about 1 at best
 
 
 def mean_distance(x: Tensor) -> float:
     """The mean Euclidean distance between two different rows of `x` [n, d]; TooFewRows for fewer than 2."""
-    (x,) = checked({"given": x}, 2, "the mean distance")
+    return _mean_distance(*checked({"given": x}, 2, "the mean distance"))
+
+
+def _mean_distance(x: Tensor) -> float:
     x = x - x.mean(0)  # moves no distance, but rounds it less
     total = x.new_zeros(())
     for rows, squares in distance_blocks(x, x):
@@ -37,7 +40,7 @@ def diversity(real: Tensor, made: Tensor) -> Diversity:
     TooFewRows for fewer than 2 rows, and where all real rows are alike.
     """
     real, made = checked({"real": real, "made": made}, 2, "diversity")
-    among_made, among_real = mean_distance(made), mean_distance(real)
+    among_made, among_real = _mean_distance(made), _mean_distance(real)
     if among_real == 0:
         raise TooFewRows(f"all {len(real)} real rows are alike; diversity needs at least 2 that differ")
     return Diversity(among_made, among_real, among_made / among_real)

@@ -21,12 +21,12 @@ _ROWS_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class SubsetKid:
-    """The kernel distance over subsets: its `mean`, its `spread` (standard deviation), their number and their size."""
+    """The kernel distance over subsets."""
 
     mean: float
-    spread: float
-    subsets: int
-    size: int
+    spread: float  # standard deviation
+    subsets: int  # how many
+    size: int  # rows of each
 
 
 def kid(real: Tensor, made: Tensor) -> float:
@@ -36,7 +36,7 @@ def kid(real: Tensor, made: Tensor) -> float:
     TooFewRows for fewer than 2.
     """
     real, made = checked({"real": real, "made": made}, 2, "the kernel distance")
-    return _unbiased(real, made)
+    return float(_unbiased(real, made))
 
 
 def kid_over_subsets(real: Tensor, made: Tensor, size: int = 100, subsets: int = 100, seed: int = 0) -> SubsetKid:
@@ -53,7 +53,7 @@ def kid_over_subsets(real: Tensor, made: Tensor, size: int = 100, subsets: int =
     for real_key, made_key in zip(real_keys.split(1), made_keys.split(1), strict=True):
         rows, made_rows = _drawn(len(real), size, real_key), _drawn(len(made), size, made_key)
         found.append(_unbiased(real[rows.to(real.device)], made[made_rows.to(made.device)]))
-    values = torch.tensor(found, dtype=torch.float64)
+    values = torch.stack(found).cpu()  # a device is waited for once
     return SubsetKid(float(values.mean()), float(values.std(correction=0)), subsets, size)
 
 
@@ -62,12 +62,12 @@ def _drawn(n: int, size: int, key: Tensor) -> Tensor:
     return torch.argsort(chance.uniform64(key, (n,))[0], stable=True)[:size]
 
 
-def _unbiased(real: Tensor, made: Tensor) -> float:
+def _unbiased(real: Tensor, made: Tensor) -> Tensor:
     """Equation 4 of the paper: the pairs of a row with itself are left out."""
     n, m = len(real), len(made)
     among_real = (_kernel_sum(real, real) - _own_sum(real)) / (n * (n - 1))
     among_made = (_kernel_sum(made, made) - _own_sum(made)) / (m * (m - 1))
-    return float(among_real + among_made - 2 * _kernel_sum(real, made) / (n * m))
+    return among_real + among_made - 2 * _kernel_sum(real, made) / (n * m)
 
 
 def _kernel_sum(a: Tensor, b: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ _CELLS_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio and its 95 % bootstrap interval from `low` to `high`."""
+    """A ratio and its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -31,15 +31,11 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Memorisation:
-    """Distances to the nearest training row, of made rows over those of held-out real rows.
+    """Distances to the nearest training row, of made rows over those of held-out real rows."""
 
-    `mean` and `median` are ratios; below 1 made rows lie nearer. `nearer` is the share of made rows that are nearer
-    than the `percentile`-th percentile of held-out rows are, percentile / 100 where nothing was memorised.
-    """
-
-    mean: Ratio
+    mean: Ratio  # below 1 where made rows lie nearer
     median: Ratio
-    nearer: float
+    nearer: float  # share of made rows nearer than `percentile` % of held-out rows; percentile / 100 without copies
     percentile: float
 
 

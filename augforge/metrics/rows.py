@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from augforge.networks.losses import squared_distances
 from augforge.types import InputError
 
 _CELLS_AT_ONCE = 4_000_000  # distances held at a time: 32 MB in float64
@@ -32,16 +31,24 @@ def checked(sets: dict[str, Tensor], least: int | dict[str, int], metric: str) -
         if x.shape[1] != like.shape[1]:
             raise InputError(f"the {name} rows are {x.shape[1]} numbers wide and the {first} rows {like.shape[1]}; "
                              f"{metric} expects both in one representation")  # fmt: skip
-    for name, x in sets.items():
+    finite = torch.stack([x.isfinite().all() for x in sets.values()])
+    if not bool(finite.all()):  # once for all sets, since a device must be waited for
+        name, x = list(sets.items())[int(finite.int().argmin())]
         bad = (~x.isfinite()).any(1).nonzero()
-        if len(bad):
-            raise InputError(f"the {name} row {int(bad[0])} holds a number that is not finite; {metric} expects none")
+        raise InputError(f"the {name} row {int(bad[0])} holds a number that is not finite; {metric} expects none")
     for name, x in sets.items():
         need = least if isinstance(least, int) else least[name]
         if len(x) < need:
             there = f"is 1 {name} row" if len(x) == 1 else f"are {len(x)} {name} rows"
             raise TooFewRows(f"there {there}; {metric} needs at least {need}")
     return [x.to(torch.float64) for x in sets.values()]
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distances [..., n, m] between rows of `a` [..., n, d] and `b` [..., m, d], at least 0."""
+    products = a @ b.transpose(-1, -2)
+    sizes = a.square().sum(-1)[..., :, None] + b.square().sum(-1)[..., None, :]  # [..., n, m]
+    return (sizes - 2 * products).clamp(min=0)
 
 
 def distance_blocks(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -9,11 +9,18 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Net = TypeVar("Net", bound=nn.Module)
+
+_State = tuple[tuple[torch.device, int, int], ...]  # of each tensor: where it lies, and how often it was written
+_INFERENCE: WeakKeyDictionary[nn.Module, tuple[_State, nn.Module]] = WeakKeyDictionary()
 
 
 class ConvNorm(nn.Module):
@@ -24,7 +31,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, inward: int, outward: int, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
-        self.conv: nn.Module = nn.Conv2d(inward, outward, kernel, stride, kernel // 2, bias=False)
+        self.conv = nn.Conv2d(inward, outward, kernel, stride, kernel // 2, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(outward)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,8 +84,8 @@ class CosineHead(nn.Module):
         return self.scale * F.linear(F.normalize(x.float(), dim=1), F.normalize(self.weight, dim=1))
 
 
-def built(make: Callable[[], nn.Module], rng: torch.Generator | None = None) -> nn.Module:
-    """The network that `make` describes, started from `rng` (on the CPU), or with numbers left open without one.
+def built(make: Callable[[], Net], rng: torch.Generator | None = None) -> Net:
+    """The network that `make` describes, started from `rng` (on the CPU), or with parameters left open without one.
 
     `make` runs on the meta device, so nothing is drawn from the global generator.
     """
@@ -116,12 +123,26 @@ def _start(module: nn.Module, rng: torch.Generator) -> None:
             bias.zero_()
 
 
-def folded(net: nn.Module) -> nn.Module:
+def inference_copy(net: nn.Module) -> nn.Module:
+    """The folded copy of a network with channels last in memory, made once and kept for as long as the network lives.
+
+    It is made anew where a parameter or buffer has been replaced, moved or written to. It is kept here and not in the
+    part that owns the network, so that it is never saved, pickled or part of a digest.
+    """
+    tensors = (*net.parameters(), *net.buffers())
+    state = tuple((t.device, t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+    kept = _INFERENCE.get(net)
+    if kept is None or kept[0] != state:
+        kept = state, folded(net).to(memory_format=torch.channels_last)
+        _INFERENCE[net] = kept
+    return kept[1]
+
+
+def folded(net: Net) -> Net:
     """A copy for inference with every batch normalisation of a ConvNorm multiplied into its convolution."""
     net = copy.deepcopy(net).eval().requires_grad_(False)
     for module in net.modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d):
-            assert isinstance(module.conv, nn.Conv2d)
             module.conv = fuse_conv_bn_eval(module.conv, module.norm)
             module.norm = nn.Identity()
     return net

@@ -16,17 +16,13 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """A bank's pictures on one device: `x` [n, h, w, c] uint8, `y` [n], and the rows of each class.
+    """A bank's pictures on one device, with the rows of each class."""
 
-    `table` [classes, most] int64 holds the rows of each class, filled up with 0, `counts` [classes] how many there
-    are, `groups` [classes] int64 the group of each class (all 0 where there are none).
-    """
-
-    x: Tensor
-    y: Tensor
-    table: Tensor
-    counts: Tensor
-    groups: Tensor
+    x: Tensor  # [n, h, w, c] uint8
+    y: Tensor  # [n] int64
+    table: Tensor  # [classes, most] int64: the rows of each class, filled up with 0
+    counts: Tensor  # [classes] int64: how many rows each class has
+    groups: Tensor  # [classes] int64: the group of each class, all 0 where there are none
 
     @property
     def classes(self) -> int:

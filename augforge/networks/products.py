@@ -11,7 +11,7 @@ sizes are filled up with zeros, which change no sum, and matrices lie row by row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ def row_product(x: Tensor, matrix: Tensor) -> Tensor:
     """x [n, k] times a matrix [k, m] of its dtype: [n, m]; no bit of a row depends on the other rows."""
     whole = _filled(matrix)
     k, m = len(whole) - len(matrix), matrix.shape[1]
-    return _in_tiles(lambda tile: tile @ whole, (F.pad(x, (0, k)) if k else x,), TILE_ROWS, DEVICE_ROWS)[:, :m]
+    return whole_tiles(lambda tile: tile @ whole, F.pad(x, (0, k)) if k else x)[:, :m]
 
 
 def in_tiles(
@@ -43,10 +43,16 @@ def in_tiles(
     convolutions and elementwise functions do.
     """
     with _Filled():
-        return _in_tiles(network, rows, size, device_size)
+        return whole_tiles(network, *rows, size=size, device_size=device_size)
 
 
-def _in_tiles(network: Callable[..., Tensor], rows: Sequence[Tensor], size: int, device_size: int) -> Tensor:
+def whole_tiles(
+    network: Callable[..., Tensor], *rows: Tensor, size: int = TILE_ROWS, device_size: int = DEVICE_ROWS
+) -> Tensor:
+    """`in_tiles` for a network whose products have sizes that are multiples of 16 already: none is filled up.
+
+    torch's fast attention works in here, and not in `in_tiles`.
+    """
     size = size if rows[0].device.type == "cpu" else max(size, device_size)
     n = len(rows[0])
     short = -n % size if n else size

@@ -43,20 +43,16 @@ _SHIFTED = {"none": _SHIFTS[:1], "flip": _SHIFTS[:1], "flip-shift": _SHIFTS, "fl
 class BankOptions:
     """How a bank of features is made.
 
-    `views` is what is averaged: "none", "flip" (2 views), "flip-shift" (10: flipped or not, five places a sixteenth
-    of the side apart), "flip-shift-wide" (18: four corners twice as far too, and the picture is mirrored at its border,
-    as in training, where that of "flip-shift" is repeated) or any other name, with a callable of that name given to
-    `embed_bank` for `n_views` views beside the picture itself. `sides` says which rows of an episode use the averaged
-    features: both, support or query; the others use those of the picture alone. `normalise` is none, l2, centred-l2
-    (minus the mean of the base features, then l2) or power (square root of the positive part, then l2). `precision`
-    is float32, bfloat16, or auto: bfloat16 where the machine multiplies it in hardware.
+    Views are averaged. "flip" is 2 of them; "flip-shift" 10: flipped or not, five places a sixteenth of the side apart,
+    with the border repeated; "flip-shift-wide" 18: four corners twice as far too, with the picture mirrored at its
+    border, as in training. Any other name is that of a callable given to `embed_bank`.
     """
 
-    normalise: Normalise = "none"
-    views: str = "none"
-    n_views: int = 10
-    sides: Literal["both", "support", "query"] = "both"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    normalise: Normalise = "none"  # none, l2, centred-l2 (minus the base mean, then l2) or power (square root, then l2)
+    views: str = "none"  # none, flip, flip-shift, flip-shift-wide or another name
+    n_views: int = 10  # of another name, beside the picture itself; at least 1
+    sides: Literal["both", "support", "query"] = "both"  # rows of an episode with averaged features; others have none
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the hardware multiplies it
 
     def __post_init__(self) -> None:
         """Raise InputError for an unknown normalisation or a number of views below 1."""
@@ -187,15 +183,12 @@ def _embed(
         for rows in torch.arange(len(bank.y)).split(_ROWS_AT_ONCE):
             x = bank.examples(rows).x
             if isinstance(x, list):
-                embedded = [representation.embed(_to(view, device)) for view in _views_of_list(x, rows, options, views)]
+                embedded = [representation.embed([picture.to(device) for picture in view])
+                            for view in _views_of_list(x, rows, options, views)]  # fmt: skip
             else:
                 embedded = [representation.embed(view) for view in _views(x.to(device), rows, options, views)]
-            parts.append(torch.stack([e.float() for e in embedded]).mean(0).cpu())  # [views, n, d] -> [n, d]
-    return torch.cat(parts)
-
-
-def _to(x: Any, device: str) -> Any:
-    return [picture.to(device) for picture in x] if isinstance(x, list) else x.to(device)
+            parts.append(torch.stack([e.float() for e in embedded]).mean(0))  # [views, n, d] -> [n, d]
+    return torch.cat(parts).cpu()  # copied once: each copy waits for the device
 
 
 def _views(x: Tensor, rows: Tensor, options: BankOptions, views: Views | None) -> Iterator[Tensor]:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from augforge.networks.layers import built
-from augforge.networks.products import in_tiles
+from augforge.networks.products import whole_tiles
 from augforge.types import Bank, InputError
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"  # the published name; it ends in the first digits of the SHA-256
@@ -49,13 +49,17 @@ class FidInception:
         """Pictures [n, c, h, w], uint8 or floats in [0, 1], or a list of them, to features [n, 2048] float32."""
         if not len(x):
             raise InputError("there are no pictures to embed")
-        net = self.net_.to(x[0].device)
-        features = []
+        net, parts = self.net_.to(x[0].device), []
         with torch.no_grad():
             for start in range(0, len(x), _DEVICE_TILE):
-                part = _prepared(x[start : start + _DEVICE_TILE])
-                features.append(in_tiles(net, part, size=_TILE, device_size=_DEVICE_TILE).float())
-        return torch.cat(features)
+                part = x[start : start + _DEVICE_TILE]
+                if isinstance(part, list):  # of several sizes, so each is made large for itself
+                    large = torch.cat([_prepared(picture[None]) for picture in part])
+                    parts.append(whole_tiles(net, large, size=_TILE, device_size=_DEVICE_TILE))
+                else:
+                    parts.append(whole_tiles(lambda tile: net(_prepared(tile)), part, size=_TILE,
+                                             device_size=_DEVICE_TILE))  # fmt: skip
+        return torch.cat(parts).float()
 
 
 def open_inception(path: Path, sha256: str = SHA256) -> FidInception:
@@ -114,10 +118,8 @@ def _empty() -> nn.Module:
     return net
 
 
-def _prepared(x: Tensor | list[Tensor]) -> Tensor:
-    """Pictures [n, c, h, w], or a list of them, as [n, 3, 299, 299] in -1..1."""
-    if isinstance(x, list):
-        return torch.cat([_prepared(picture[None]) for picture in x])
+def _prepared(x: Tensor) -> Tensor:
+    """Pictures [n, c, h, w] as [n, 3, 299, 299] in -1..1."""
     x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
     x = F.interpolate(x.expand(-1, 3, -1, -1), (_SIDE, _SIDE), mode="bilinear", align_corners=False)
     return 2 * x - 1

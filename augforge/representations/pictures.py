@@ -91,12 +91,12 @@ def _bent(x: Tensor, generator: torch.Generator) -> Tensor:
 
 def statistics(data: Pixels) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation [c] of the pixels in [0, 1], over all pictures; a constant channel deviates by 1."""
-    total, squares = torch.zeros(2, data.x.shape[3], dtype=torch.float64)
+    total, squares = torch.zeros(2, data.x.shape[3], dtype=torch.float64, device=data.x.device)
     for part in data.x.split(_ROWS_AT_ONCE):
         part = part.to(torch.float64) / 255
-        total += reduce(part, "n h w c -> c", "sum").cpu()
-        squares += reduce(part.square(), "n h w c -> c", "sum").cpu()
+        total += reduce(part, "n h w c -> c", "sum")
+        squares += reduce(part.square(), "n h w c -> c", "sum")
     count = data.x[..., 0].numel()
-    mean = total / count
+    mean, squares = total.cpu() / count, squares.cpu()
     deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
     return mean.float(), torch.where(deviation > 1e-6, deviation, 1.0).float()

@@ -8,17 +8,19 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from augforge.networks.layers import built
+from augforge.networks.products import whole_tiles
 from augforge.training.loop import Run
 from augforge.types import Bank, InputError, LackError, Space
 
-_ROWS_AT_ONCE = 64
+_TILE = 16  # pictures at a time on a CPU
+_DEVICE_TILE = 128  # and elsewhere: maps of 112 x 112 px fill the memory of a small device with more
 # DenseNet's published weights have older names than its modules: denselayer1.norm.1.weight is norm1.weight now.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
@@ -27,18 +29,16 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 class Pretrained:
     """A backbone that torchvision knows, with pretrained weights; nothing is learnt from base classes.
 
-    `name` is torchvision's ("resnet18", "vit_b_16"); `weights` a local file, .safetensors or .pth, and without it the
-    file of torchvision's default weights in its cache (torch.hub.get_dir()). Nothing is downloaded. `size` in px is
-    the side of the pictures that go in (0: as the weights want it). Resizing, cutting and standardisation are those
-    that torchvision documents for its default weights.
+    Nothing is downloaded. Resizing, cutting and standardisation are those that torchvision documents for its default
+    weights.
     """
 
     space: ClassVar[Space] = "image"
     trains: ClassVar[bool] = True
 
-    name: str = "resnet18"
-    weights: str = ""
-    size: int = 0
+    name: str = "resnet18"  # torchvision's name, as vit_b_16
+    weights: str = ""  # a .safetensors or .pth file; "": torchvision's own in its cache, torch.hub.get_dir()
+    size: int = 0  # side in px of the pictures that go in; 0: as the weights want it
     net_: nn.Module | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
@@ -56,9 +56,9 @@ class Pretrained:
         """
         state = _read(self._file())
         self.build({"size": self.size})
-        assert self.net_ is not None
+        net = self._ready()
         state = {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in state.items()}
-        wanted = self.net_.state_dict()
+        wanted = net.state_dict()
         missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
         if missing:
             raise InputError(f"{str(self._file())!r} lacks {missing[0]!r}; expected the weights of {self.name}")
@@ -68,7 +68,7 @@ class Pretrained:
                 f"{str(self._file())!r} holds {wrong[0]!r} as {list(state[wrong[0]].shape)}; expected "
                 f"{list(wanted[wrong[0]].shape)}, as in {self.name}"
             )
-        self.net_.load_state_dict({key: state.get(key, torch.zeros_like(value)) for key, value in wanted.items()})
+        net.load_state_dict({key: state.get(key, torch.zeros_like(value)) for key, value in wanted.items()})
         return self
 
     def build(self, facts: dict[str, int]) -> None:
@@ -79,20 +79,32 @@ class Pretrained:
     def embed(self, x: Tensor | list[Tensor]) -> Tensor:
         """Pictures [n, c, h, w], uint8 or floats in [0, 1], or a list of them, to features [n, d] float32.
 
-        On the device of `x`, in bfloat16 under autocast. Grey pictures become colour. Raises InputError before `fit`.
+        On the device of `x`, in bfloat16 under autocast. No bit of a picture's features depends on the other pictures.
+        Grey pictures become colour. Raises InputError before `fit` and for no pictures.
         """
-        if self.net_ is None:
-            raise InputError(f"torchvision:{self.name} is not fitted yet; expected fit(base, rng) or a folder")
+        net = self._ready()
         if not len(x):
             raise InputError("there are no pictures to embed")
-        net = self.net_.to(x[0].device).to(memory_format=torch.channels_last)
+        net = net.to(x[0].device).to(memory_format=torch.channels_last)
         prepare = _preprocessing(self.name, self.size)
+
+        def forward(part: Tensor) -> Tensor:
+            part = prepare(part.expand(-1, 3, -1, -1)) if isinstance(x, Tensor) else part
+            return net(part.contiguous(memory_format=torch.channels_last)).flatten(1).float()
+
         features = []
         with torch.no_grad():
-            for start in range(0, len(x), _ROWS_AT_ONCE):
-                part = _prepared(x[start : start + _ROWS_AT_ONCE], prepare)
-                features.append(net(part.contiguous(memory_format=torch.channels_last)).flatten(1).float())
+            for start in range(0, len(x), _DEVICE_TILE):
+                part = x[start : start + _DEVICE_TILE]
+                if isinstance(part, list):  # of several sizes, so each is prepared for itself
+                    part = torch.cat([prepare(picture[None].expand(-1, 3, -1, -1)) for picture in part])
+                features.append(whole_tiles(forward, part, size=_TILE, device_size=_DEVICE_TILE))
         return torch.cat(features)
+
+    def _ready(self) -> nn.Module:
+        if self.net_ is None:
+            raise InputError(f"torchvision:{self.name} is not fitted yet; expected fit(base, rng) or a folder")
+        return self.net_
 
     def _file(self) -> Path:
         """The file of the weights; LackError where it is neither given nor in the cache."""
@@ -142,13 +154,6 @@ def _preprocessing(name: str, size: int) -> Callable[[Tensor], Tensor]:
     if not size:
         return usual
     return weights.transforms(crop_size=size, resize_size=round(size * usual.resize_size[0] / usual.crop_size[0]))
-
-
-def _prepared(x: Tensor | list[Tensor], prepare: Callable[[Tensor], Tensor]) -> Tensor:
-    """Pictures as [n, 3, s, s], resized, cut and standardised."""
-    if isinstance(x, list):
-        return torch.cat([_prepared(picture[None], prepare) for picture in x])
-    return prepare(x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 Chen et al., "A closer look at few-shot classification", ICLR 2019 (Baseline, and with the cosine head Baseline++);
 Tian et al., "Rethinking few-shot image classification: a good embedding is all you need?", ECCV 2020. The optional
-second task, to say by which right angle a picture was turned, is from Gidaris et al., "Boosting few-shot visual
+second task, to classify by which right angle a picture was turned, is from Gidaris et al., "Boosting few-shot visual
 learning with self-supervision", ICCV 2019. The penalties on features are from Hariharan & Girshick, "Low-shot visual
 recognition by shrinking and hallucinating features", ICCV 2017. Prototypes of all other rows of a batch are compared
 with other losses in Laenen & Bertinetto, "On episodes, prototypical networks, and few-shot learning", NeurIPS 2021.
@@ -29,24 +29,19 @@ _SHARP = 10.0  # what cosines to prototypes are multiplied by, as in the cosine 
 
 
 @dataclass(frozen=True)
-class Schooling:
-    """The settings of supervised training: SGD with Nesterov momentum 0.9, `epochs` of batches of `batch_size`.
-
-    `turns` turns a quarter of each batch by each right angle, and teaches a second head to tell which. `penalty`,
-    times `penalty_weight`, is added to the loss: `squared_gradients`, "l2", the mean squared length of features, or
-    "prototypes", `left_out`.
-    """
+class SupervisedSettings:
+    """The settings of supervised training, by SGD with Nesterov momentum 0.9."""
 
     epochs: int
     batch_size: int
-    lr: float
+    lr: float  # learning rate
     weight_decay: float
     label_smoothing: float
     head: Head
-    turns: bool
+    turns: bool  # turn a quarter of each batch by each right angle, and train a second head to classify which
     augment: Augment
-    penalty: Penalty = "none"
-    penalty_weight: float = 0.0
+    penalty: Penalty = "none"  # `squared_gradients`, "l2": mean squared length, or "prototypes": `leave_one_out_loss`
+    penalty_weight: float = 0.0  # what the penalty is multiplied by before it is added to the loss
 
 
 class WithHeads(nn.Module):
@@ -62,24 +57,23 @@ class WithHeads(nn.Module):
         return features, self.classes(features), self.angles(features)
 
 
-def steps_of(data: Pixels, schooling: Schooling) -> int:
+def steps_of(data: Pixels, settings: SupervisedSettings) -> int:
     """How many steps the epochs have."""
-    return schooling.epochs * max(1, len(data.y) // schooling.batch_size)
+    return settings.epochs * max(1, len(data.y) // settings.batch_size)
 
 
 def with_heads(net: nn.Module, width: int, data: Pixels, head: Head, rng: torch.Generator) -> WithHeads:
     """The backbone, whose features are `width` wide, with new heads started from `rng`."""
     make = CosineHead if head == "cosine" else nn.Linear
     heads = built(lambda: nn.ModuleList([make(width, data.classes), nn.Linear(width, 4)]), rng).to(data.x.device)
-    assert isinstance(heads, nn.ModuleList)
     return WithHeads(net, heads[0], heads[1])
 
 
 def train_supervised(
-    net: WithHeads, data: Pixels, schooling: Schooling, seed: int, stage: Stage, run: Run
+    net: WithHeads, data: Pixels, settings: SupervisedSettings, seed: int, stage: Stage, run: Run
 ) -> nn.Module:
     """Train on the data's device; the backbone without its heads is returned in eval mode."""
-    optimiser = torch.optim.SGD(net.parameters(), schooling.lr, 0.9, weight_decay=schooling.weight_decay, nesterov=True,
+    optimiser = torch.optim.SGD(net.parameters(), settings.lr, 0.9, weight_decay=settings.weight_decay, nesterov=True,
                                 fused=data.x.is_cuda or None)  # fmt: skip
     generator = torch.Generator(data.x.device)
     set_generator(net, generator)
@@ -87,33 +81,32 @@ def train_supervised(
     loop = Loop(net, optimiser, stage, run)
     batches: list[Tensor] = []
     for step in loop:
-        epoch, place = divmod(step, max(1, len(data.y) // schooling.batch_size))
+        epoch, place = divmod(step, max(1, len(data.y) // settings.batch_size))
         if place == 0 or not batches:
-            batches = [rows.to(data.x.device) for rows in epoch_batches(len(data.y), schooling.batch_size, seed, epoch)]
+            batches = [rows.to(data.x.device) for rows in epoch_batches(len(data.y), settings.batch_size, seed, epoch)]
         rows = batches[place]
-        x = batch(data, rows, schooling.augment, step_generator(generator, seed, step))
+        x = batch(data, rows, settings.augment, step_generator(generator, seed, step))
         angle = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        if schooling.turns:
+        if settings.turns:
             x, angle = turned(x)
         with fast_arithmetic(x.device):
             features, classes, angles = net(x)
-        loss = F.cross_entropy(classes.float(), data.y[rows], label_smoothing=schooling.label_smoothing)
-        if schooling.turns:
+        loss = F.cross_entropy(classes.float(), data.y[rows], label_smoothing=settings.label_smoothing)
+        if settings.turns:
             loss = (loss + F.cross_entropy(angles.float(), angle)) / 2
-        if schooling.penalty != "none":
-            loss = loss + schooling.penalty_weight * _penalty(schooling, features, classes, data.y[rows])
+        if settings.penalty != "none":
+            loss = loss + settings.penalty_weight * _penalty(settings, features, classes, data.y[rows])
         loop.step(loss)
     set_generator(net, None)
-    trained = loop.result()
-    assert isinstance(trained, WithHeads)
-    return trained.net
+    loop.result()
+    return net.net
 
 
-def _penalty(schooling: Schooling, features: Tensor, scores: Tensor, y: Tensor) -> Tensor:
-    if schooling.penalty == "sgm":
+def _penalty(settings: SupervisedSettings, features: Tensor, scores: Tensor, y: Tensor) -> Tensor:
+    if settings.penalty == "sgm":
         return squared_gradients(features.float(), scores.float(), y)
-    if schooling.penalty == "prototypes":
-        return left_out(features.float(), y)
+    if settings.penalty == "prototypes":
+        return leave_one_out_loss(features.float(), y)
     return features.float().square().sum(1).mean()
 
 
@@ -127,11 +120,11 @@ def squared_gradients(features: Tensor, scores: Tensor, y: Tensor) -> Tensor:
     return (wrong.square().sum(1) * features.square().sum(1)).mean()
 
 
-def left_out(features: Tensor, y: Tensor) -> Tensor:
-    """The loss [] of telling features [b, d], each by the prototypes of the others of a batch of classes `y` [b].
+def leave_one_out_loss(features: Tensor, y: Tensor) -> Tensor:
+    """The loss [] of classifying features [b, d], each by the prototypes of a batch's other rows; classes are `y` [b].
 
-    Cross-entropy of ten times the cosine to the mean of each class, the features made of length 1 first; a row's own
-    class is the mean of the other rows of it, and a row that is alone in its class is not asked.
+    Cross-entropy of ten times the cosine to the mean of each class, the features made of length 1 first. For a row's
+    own class it is the mean of the other rows of that class; a row that is alone in its class is left out.
     """
     _, place = torch.unique(y, return_inverse=True)
     x = F.normalize(features, dim=1)
@@ -139,8 +132,10 @@ def left_out(features: Tensor, y: Tensor) -> Tensor:
     sums = member.T @ x
     others = F.normalize(sums[place] - x, dim=1)
     scores = torch.where(member > 0, (x * others).sum(1, keepdim=True), x @ F.normalize(sums, dim=1).T)
-    asked = member.sum(0)[place] > 1
-    return F.cross_entropy(_SHARP * scores[asked], place[asked]) if asked.any() else x.sum() * 0
+    accompanied = member.sum(0)[place] > 1
+    if not accompanied.any():
+        return x.sum() * 0
+    return F.cross_entropy(_SHARP * scores[accompanied], place[accompanied])
 
 
 def turned(x: Tensor) -> tuple[Tensor, Tensor]:

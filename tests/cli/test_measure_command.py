@@ -94,13 +94,13 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_said(augforge, folder_of,
     assert len(found["usefulness"]["accuracy"]) == 5
 
 
-def test_pictures_of_several_sizes_have_no_classical_arm(augforge, folder_of, tmp_path):
+def test_pictures_of_several_sizes_have_no_classical_training_set(augforge, folder_of, tmp_path):
     real = folder_of(tmp_path / "real", {"cat": 6}, size=(30, 31))
     folder_of(real, {"dog": 6})
     made = folder_of(tmp_path / "made", {"cat": 4, "dog": 4})
     found = augforge("measure", real, made, *PART, "--json").json()
     assert list(found["usefulness"]["accuracy"]) == ["real", "made", "real+made"]
-    assert any("no arms with classical augmentation" in note for note in found["notes"])
+    assert any("no training sets with classical augmentation" in note for note in found["notes"])
     assert "one size" in augforge("measure", real, made, *PART, "--judge", "cnn").error()
 
 

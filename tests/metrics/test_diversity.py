@@ -6,7 +6,7 @@ import torch
 
 from augforge.metrics import rows as blocks
 from augforge.metrics.diversity import diversity, mean_distance
-from augforge.metrics.rows import TooFewRows
+from augforge.metrics.rows import TooFewRows, squared_distances
 from augforge.types import InputError
 
 
@@ -43,3 +43,8 @@ def test_what_is_refused():
         diversity(x, x[:, :2])
     with pytest.raises(InputError, match="not finite"):
         mean_distance(x / 0)
+
+
+def test_distances_are_never_negative():
+    x = 1000 + torch.rand(50, 8, generator=torch.Generator().manual_seed(0))
+    assert float(squared_distances(x, x).min()) >= 0

@@ -1,3 +1,4 @@
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,14 @@ from augforge.networks.pixels import load_pixels
 from augforge.parts import catalog
 from augforge.parts.saving import load_part, made_by, part_digest, save_part
 from augforge.representations.convnet import ConvNet
-from augforge.representations.episodic import draw_episodes, nearest_mean_score
-from augforge.representations.supervised import left_out, squared_gradients, turned
+from augforge.representations.episodic import (
+    draw_episodes,
+    nearest_mean_score,
+    prototypical_accuracy,
+    prototypical_logits,
+    prototypical_loss,
+)
+from augforge.representations.supervised import leave_one_out_loss, squared_gradients, turned
 from augforge.training.loop import Run
 from augforge.types import InputError
 
@@ -94,14 +101,37 @@ def test_a_killed_fit_goes_on_to_the_same_weights(bank, tmp_path, stage):
     assert made_by(resumed) == made_by(replace(part).fit(bank, _rng()))
 
 
-def test_embedding_does_not_depend_on_batches(fitted, bank):
+def test_no_bit_of_a_picture_depends_on_the_others(fitted, bank, products):
     x = bank.examples(torch.arange(48)).x
-    whole = fitted.embed(x)
+    order = torch.randperm(48, generator=_rng())
+    with products():
+        whole = fitted.embed(x)
+        assert torch.equal(fitted.embed(x[5:9]), whole[5:9])
+        assert torch.equal(fitted.embed(x[order]), whole[order])
+        assert torch.equal(fitted.embed(x / 255), whole)
+        assert torch.equal(fitted.embed(list(x)), whole)
+        assert torch.equal(pickle.loads(pickle.dumps(fitted)).embed(x), whole)
     assert whole.dtype == torch.float32
     assert not whole.requires_grad
-    assert torch.allclose(whole[5:9], fitted.embed(x[5:9]), atol=1e-5)
-    assert torch.allclose(whole, fitted.embed(x / 255), atol=1e-5)
-    assert torch.allclose(whole, fitted.embed(list(x)), atol=1e-5)
+    assert fitted.embed(x[:0]).shape == (0, 64)
+
+
+def test_embedding_leaves_the_part_as_it_was_and_follows_its_weights(fitted, bank):
+    x = bank.examples(torch.arange(4)).x
+    part = pickle.loads(pickle.dumps(fitted))
+    before, size = made_by(part), len(pickle.dumps(part))
+    first = part.embed(x)
+    assert (made_by(part), len(pickle.dumps(part))) == (before, size)
+    with torch.no_grad():
+        part.net_.mean += 0.5
+    moved = part.embed(x)
+    assert not torch.equal(moved, first)
+    part.net_.load_state_dict(fitted.net_.state_dict())
+    assert torch.equal(part.embed(x), first)
+    other = ConvNet(**QUICK, method="episodic").fit(bank, _rng(3))
+    assert not torch.equal(other.embed(x), first)
+    other.net_ = part.net_
+    assert torch.equal(other.embed(x), first)
 
 
 def test_pictures_of_another_form_are_refused_or_made_to_fit(fitted, bank):
@@ -167,7 +197,7 @@ def test_training_episodes_hold_no_row_twice_and_begin_with_a_group():
     assert len(labels[:, :, 0].unique()) == 8
 
 
-def test_classes_with_few_rows_are_left_out():
+def test_classes_with_few_rows_are_leave_one_out_loss():
     bank = _bank()
     few = torch.arange(48)[(bank.y != 2) | (torch.arange(48) % 8 < 2)]
     data = load_pixels(replace(bank, y=bank.y[few], index=few, groups={}), 0, "cpu")
@@ -193,6 +223,20 @@ def test_the_sgm_loss_is_the_squared_gradient_of_each_row():
     assert torch.allclose(closed, torch.stack(each).mean(), rtol=1e-5)
 
 
+def test_prototypical_logits_against_a_loop():
+    support, query = torch.randn(2, 3, 4, 5, generator=_rng()), torch.randn(2, 3, 6, 5, generator=_rng(1))
+    logits = prototypical_logits(support, query.flatten(1, 2), temperature=2.0)
+    for e in range(2):
+        for q, row in enumerate(query[e].flatten(0, 1)):
+            for c in range(3):
+                distance = float((row - support[e, c].mean(0)).square().sum())
+                assert float(logits[e, q, c]) == pytest.approx(-distance / 2, rel=1e-4)
+    target = torch.arange(3).repeat_interleave(6)
+    expected = sum(torch.nn.functional.cross_entropy(logits[e], target) for e in range(2)) / 2
+    assert torch.allclose(prototypical_loss(support, query, 2.0), expected)
+    assert torch.allclose(prototypical_accuracy(support, query), (logits.argmax(2) == target).float().mean(1))
+
+
 def test_left_out_prototypes_are_the_means_of_all_other_rows():
     x = torch.randn(9, 4, generator=_rng())
     y = torch.tensor([5, 1, 5, 2, 1, 5, 7, 2, 2])  # 7 has one row: it asks nothing
@@ -205,9 +249,9 @@ def test_left_out_prototypes_are_the_means_of_all_other_rows():
         scores = 10 * torch.nn.functional.cosine_similarity(unit[i], means)
         losses.append(torch.nn.functional.cross_entropy(scores, torch.tensor((1, 2, 5, 7).index(int(y[i])))))
     assert len(losses) == 8
-    assert torch.allclose(left_out(x, y), torch.stack(losses).mean(), rtol=1e-5)
+    assert torch.allclose(leave_one_out_loss(x, y), torch.stack(losses).mean(), rtol=1e-5)
     alone = x[:4].clone().requires_grad_()
-    left_out(alone, torch.arange(4)).backward()  # nothing is asked, and nothing pulls
+    leave_one_out_loss(alone, torch.arange(4)).backward()  # nothing is asked, and nothing pulls
     assert torch.equal(alone.grad, torch.zeros(4, 4))
 
 

@@ -56,6 +56,15 @@ def test_features_are_what_goes_into_the_last_layer(weights, whole):
     assert torch.allclose(part.embed(_pictures()), found[0], atol=1e-5)
 
 
+def test_no_bit_of_a_picture_depends_on_the_others(weights, products):
+    part = Pretrained(NAME, size=32).fit(None, None)
+    x = torch.randint(0, 256, (19, 3, 40, 50), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    with products():
+        whole = part.embed(x)
+        assert torch.equal(part.embed(x[7:9]), whole[7:9])
+        assert torch.equal(part.embed(x.flip(0)), whole.flip(0))
+
+
 def test_global_chance_does_not_move(weights):
     state = torch.get_rng_state()
     Pretrained(NAME).fit(None, None)

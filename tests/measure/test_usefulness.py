@@ -3,7 +3,7 @@ import torch
 
 from augforge.measure import usefulness as module
 from augforge.measure.plain_cnn import CnnOptions, train_cnn
-from augforge.measure.usefulness import balanced, cnn_judge, feature_arms, logistic_judge, picture_arms, usefulness
+from augforge.measure.usefulness import balanced, feature_sets, picture_sets, train_logistic, train_network, usefulness
 from augforge.metrics.rows import TooFewRows
 from augforge.types import Examples, InputError
 
@@ -32,17 +32,17 @@ def _bars(each, seed):
 
 def test_right_made_rows_help_and_wrong_ones_hurt():
     real, held_out = _draw(2, 1, spread=1.5), _draw(60, 2, spread=1.5)
-    right = usefulness(feature_arms(real, _draw(40, 3, spread=1.5)), held_out, logistic_judge)
+    right = usefulness(feature_sets(real, _draw(40, 3, spread=1.5)), held_out, train_logistic)
     assert right.accuracy["real+made"] > right.accuracy["real"] + 3
     wrong = _draw(40, 3)
-    hurt = usefulness(feature_arms(real, Examples(wrong.x, (wrong.y + 1) % WAY)), held_out, logistic_judge)
+    hurt = usefulness(feature_sets(real, Examples(wrong.x, (wrong.y + 1) % WAY)), held_out, train_logistic)
     assert hurt.accuracy["made"] < hurt.accuracy["real"] - 30
     assert (right.held_out, right.classes, list(right.accuracy)) == (360, 6, ["real", "made", "real+made"])
 
 
 def test_gains_are_differences_of_the_accuracies():
-    arms = feature_arms(_draw(2, 1), _draw(9, 3), _draw(9, 4))
-    found = usefulness(arms, _draw(20, 2), logistic_judge)
+    sets = feature_sets(_draw(2, 1), _draw(9, 3), _draw(9, 4))
+    found = usefulness(sets, _draw(20, 2), train_logistic)
     assert [(gain.of, gain.over) for gain in found.gains] == list(module.GAINS)
     for gain in found.gains:
         assert gain.interval.value == pytest.approx(found.accuracy[gain.of] - found.accuracy[gain.over])
@@ -52,7 +52,7 @@ def test_gains_are_differences_of_the_accuracies():
 def test_copies_of_the_real_rows_change_nothing():
     """With the weight of each class held, repeating its rows is the same problem."""
     real = _draw(3, 1)
-    found = usefulness(feature_arms(real, real + real), _draw(20, 2), logistic_judge)
+    found = usefulness(feature_sets(real, real + real), _draw(20, 2), train_logistic)
     assert len(set(found.accuracy.values())) == 1
     assert all((gain.interval.low, gain.interval.high) == (0, 0) for gain in found.gains)
 
@@ -68,7 +68,7 @@ def test_each_class_weighs_what_its_real_rows_do():
 def test_intervals_are_over_classes():
     """Many held-out rows of few classes do not make the interval narrow."""
     real, made = _draw(2, 1), _draw(5, 3, shift=0.4)
-    few, many = (usefulness(feature_arms(real, made), _draw(n, 2), logistic_judge).gains[0].interval for n in (40, 400))
+    few, many = (usefulness(feature_sets(real, made), _draw(n, 2), train_logistic).gains[0].interval for n in (40, 400))
     assert many.error > 0.5 * few.error
 
 
@@ -91,11 +91,11 @@ def test_rows_without_weight_are_never_seen():
     assert (score(held_out.x).argmax(1) == held_out.y).float().mean() > 0.9
 
 
-def test_the_five_arms_of_a_network():
-    arms = picture_arms(_bars(2, 1), _bars(20, 3), "strokes")
-    assert [arms[name].augment for name in module.ARMS] == ["none", "none", "none", "strokes", "strokes"]
-    found = usefulness(arms, _bars(30, 2), cnn_judge(CnnOptions(5, 16)), repeats=2)
-    assert list(found.accuracy) == list(module.ARMS)
+def test_the_five_training_sets_of_a_network():
+    sets = picture_sets(_bars(2, 1), _bars(20, 3), "strokes")
+    assert [sets[name].augment for name in module.NAMES] == ["none", "none", "none", "strokes", "strokes"]
+    found = usefulness(sets, _bars(30, 2), train_network(CnnOptions(5, 16)), repeats=2)
+    assert list(found.accuracy) == list(module.NAMES)
     assert len(found.gains) == len(module.GAINS)
     assert found.repeats == 2
 
@@ -108,12 +108,12 @@ def test_no_global_random_state_moves():
 
 def test_what_is_refused():
     real, made, held_out = _draw(2, 1), _draw(3, 3), _draw(4, 2)
-    with pytest.raises(TooFewRows, match="class 5 has no rows in the arm 'made'"):
-        usefulness(feature_arms(real, made.take(made.y < 5)), held_out, logistic_judge)
+    with pytest.raises(TooFewRows, match="class 5 has no rows in the training set 'made'"):
+        usefulness(feature_sets(real, made.take(made.y < 5)), held_out, train_logistic)
     with pytest.raises(TooFewRows, match="at least 2 classes"):
-        usefulness(feature_arms(real, made), held_out.take(held_out.y == 0), logistic_judge)
+        usefulness(feature_sets(real, made), held_out.take(held_out.y == 0), train_logistic)
     with pytest.raises(InputError, match="repeats=0"):
-        usefulness(feature_arms(real, made), held_out, logistic_judge, repeats=0)
+        usefulness(feature_sets(real, made), held_out, train_logistic, repeats=0)
     with pytest.raises(InputError, match="steps=0"):
         CnnOptions(steps=0)
     with pytest.raises(InputError, match="average=1"):

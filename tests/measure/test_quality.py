@@ -3,12 +3,12 @@ import json
 import pytest
 import torch
 
-from augforge.measure.quality import BY_CLASS, Sets, measure
+from augforge.measure.quality import BY_CLASS, Sets, compute_quality
+from augforge.measure.report import table
 from augforge.metrics.coverage import density_coverage
 from augforge.metrics.frechet import frechet_distance
 from augforge.metrics.kid import kid
 from augforge.metrics.rows import TooFewRows
-from augforge.quality_table import told
 from augforge.types import Examples
 
 CLASSES = tuple("abc")
@@ -31,7 +31,7 @@ def _lines(report):
 
 def test_at_equal_count_the_numbers_are_those_of_the_metrics():
     sets = _sets(_draw(40, 3, shift=0.5))
-    lines = _lines(measure(sets))
+    lines = _lines(compute_quality(sets))
     for side, rows in (("made", sets.made), ("held_out", sets.held_out)):
         assert lines["frechet"][side] == pytest.approx(frechet_distance(sets.real.x, rows.x))
         assert lines["kid"][side] == pytest.approx(kid(sets.real.x, rows.x))
@@ -41,18 +41,18 @@ def test_at_equal_count_the_numbers_are_those_of_the_metrics():
 
 
 def test_more_made_rows_do_not_buy_coverage():
-    few, many = measure(_sets(_draw(40, 3))), measure(_sets(_draw(400, 3)))
+    few, many = compute_quality(_sets(_draw(40, 3))), compute_quality(_sets(_draw(400, 3)))
     assert many["rows"] == {"real": 120, "made": 1200, "held_out": 120, "equal_count": 120}
     assert _lines(many)["coverage"]["made"] == pytest.approx(_lines(few)["coverage"]["made"], abs=0.06)
 
 
 def test_counts_are_made_equal_class_by_class():
     made = _draw(40, 3).take(torch.cat([torch.arange(40), torch.arange(40, 50), torch.arange(80, 95)]))
-    assert measure(_sets(made))["rows"]["equal_count"] == 40 + 10 + 15
+    assert compute_quality(_sets(made))["rows"]["equal_count"] == 40 + 10 + 15
 
 
 def test_a_collapse_is_seen_within_classes():
-    lines = _lines(measure(_sets(_draw(40, 3, spread=0.01))))
+    lines = _lines(compute_quality(_sets(_draw(40, 3, spread=0.01))))
     assert lines["diversity_within_classes"]["made"] < 0.02
     assert lines["diversity_within_classes"]["held_out"] == pytest.approx(1, abs=0.1)
     assert lines["diversity"]["made"] > 0.5
@@ -60,14 +60,14 @@ def test_a_collapse_is_seen_within_classes():
 
 def test_copies_are_seen():
     real = _draw(40, 1)
-    report = measure(_sets(real, real=real))
+    report = compute_quality(_sets(real, real=real))
     assert report["memorisation"]["mean"]["high"] == 0
     assert report["memorisation"]["nearer"] == 1
     assert _lines(report)["frechet"]["made"] == pytest.approx(0, abs=1e-9)
 
 
 def test_too_few_rows_are_said():
-    report = measure(_sets(_draw(1, 3), held_out=_draw(4, 2)))
+    report = compute_quality(_sets(_draw(1, 3), held_out=_draw(4, 2)))
     lines = _lines(report)
     assert "too few rows: 3 for 4 dimensions" in lines["frechet"]["note"]
     assert lines["recall"]["made"] is None
@@ -75,14 +75,14 @@ def test_too_few_rows_are_said():
     assert lines["diversity_within_classes"]["note"] == "too few rows in 3 classes"
     assert report["per_class"]["a"]["too_few"]["kid"] == "there is 1 made row; the kernel distance needs at least 2"
     assert report["per_class"]["a"]["kid"]["made"] is None
-    alone = measure(_sets(_draw(5, 3).take(torch.arange(1))))
+    alone = compute_quality(_sets(_draw(5, 3).take(torch.arange(1))))
     assert "too few rows: there is 1 made row" in alone["memorisation"]["note"]
 
 
 def test_classes_have_their_own_numbers():
     made = _draw(40, 3)
     sets = _sets(made)
-    found = measure(sets)["per_class"]
+    found = compute_quality(sets)["per_class"]
     assert list(found) == list(CLASSES)
     assert found["b"]["kid"]["made"] == pytest.approx(kid(sets.real.x[40:80], made.x[40:80]))
     assert found["b"]["rows"] == {"real": 40, "made": 40, "held_out": 40}
@@ -91,16 +91,16 @@ def test_classes_have_their_own_numbers():
 
 def test_one_seed_gives_one_report_and_json_holds_it():
     sets = _sets(_draw(60, 3))
-    first, again, other = (measure(sets, seed) for seed in (0, 0, 1))
+    first, again, other = (compute_quality(sets, seed) for seed in (0, 0, 1))
     assert json.loads(json.dumps(first, allow_nan=False)) == again
     assert first != other
 
 
 def test_a_person_reads_every_number():
-    report = measure(_sets(_draw(2, 3))) | {
+    report = compute_quality(_sets(_draw(2, 3))) | {
         "representation": {"name": "means", "dimensions": 4}, "notes": ["half is held out"], "usefulness": None,
     }  # fmt: skip
-    text = told(report)
+    text = table(report)
     assert "representation: means, 4 dimensions" in text
     assert "note: half is held out" in text
     for line in report["metrics"]:

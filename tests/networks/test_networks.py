@@ -3,7 +3,6 @@ import torch
 from torch import nn
 
 from augforge.networks.layers import ConvNorm, CosineHead, DropBlock, built, folded
-from augforge.networks.losses import prototypical_accuracy, prototypical_logits, prototypical_loss, squared_distances
 from augforge.networks.products import in_tiles
 
 
@@ -60,25 +59,6 @@ def test_dropblock_drops_its_share_in_squares():
     block.generator = _rng()
     assert torch.equal(block(x), y)
     assert torch.equal(block.eval()(x), x)
-
-
-def test_prototypical_logits_against_a_loop():
-    support, query = torch.randn(2, 3, 4, 5, generator=_rng()), torch.randn(2, 3, 6, 5, generator=_rng(1))
-    logits = prototypical_logits(support, query.flatten(1, 2), temperature=2.0)
-    for e in range(2):
-        for q, row in enumerate(query[e].flatten(0, 1)):
-            for c in range(3):
-                distance = float((row - support[e, c].mean(0)).square().sum())
-                assert float(logits[e, q, c]) == pytest.approx(-distance / 2, rel=1e-4)
-    target = torch.arange(3).repeat_interleave(6)
-    expected = sum(torch.nn.functional.cross_entropy(logits[e], target) for e in range(2)) / 2
-    assert torch.allclose(prototypical_loss(support, query, 2.0), expected)
-    assert torch.allclose(prototypical_accuracy(support, query), (logits.argmax(2) == target).float().mean(1))
-
-
-def test_distances_are_never_negative():
-    x = 1000 + torch.rand(50, 8, generator=_rng())
-    assert float(squared_distances(x, x).min()) >= 0
 
 
 @pytest.mark.parametrize("d", [3, 16, 100])
