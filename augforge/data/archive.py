@@ -30,14 +30,11 @@ _MEMBER = np.dtype([("start", "i8"), ("packed", "i8"), ("size", "i8"), ("crc", "
 
 @dataclass(frozen=True, eq=False)
 class MemberReader:
-    """Reads members of the archive at `path`; `members` [n] says where each lies.
-
-    `stamp` is the archive's (size, time of change in ns) when it was indexed.
-    """
+    """Reads members of an archive."""
 
     path: str
-    stamp: tuple[int, int]
-    members: np.ndarray
+    stamp: tuple[int, int]  # the archive's size and time of change in ns when it was indexed
+    members: np.ndarray  # [n] of _MEMBER: where each lies
 
     def __call__(self, row: int) -> bytes:
         """The bytes of a member; raises OSError where it cannot be read or its checksum is wrong."""
@@ -61,11 +58,11 @@ class MemberReader:
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """What an archive holds: {picture: place in `read`}, its folders, and what was skipped with the reason."""
+    """What an archive holds."""
 
-    pictures: dict[str, int]
+    pictures: dict[str, int]  # name -> place in `read`
     folders: set[str]
-    skipped: Skipped
+    skipped: Skipped  # (name, reason)
     read: MemberReader
 
 
@@ -105,10 +102,10 @@ def index_archive(path: str | Path) -> Index:
     return _index(path, stamp, rows)
 
 
-_Row = tuple[str, bool, str, tuple[int, int, int, int, int]]  # name, is a folder, reason to skip or "", where
+_Listed = tuple[str, bool, str, tuple[int, int, int, int, int]]  # name, is a folder, reason to skip or "", where
 
 
-def _index(path: str, stamp: tuple[int, int], rows: Iterable[_Row]) -> Index:
+def _index(path: str, stamp: tuple[int, int], rows: Iterable[_Listed]) -> Index:
     pictures: dict[str, int] = {}
     cleaned: dict[str, str | None] = {}
     folders: set[str] = set()
@@ -146,7 +143,7 @@ def _clean(folder: str) -> str | None:
     return None if folder.startswith("/") or ".." in parts else "/".join(parts)
 
 
-def _zip_members(path: str) -> Iterator[_Row]:
+def _zip_members(path: str) -> Iterator[_Listed]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             name = info.filename.replace("\\", "/") if info.create_system == 0 else info.filename
@@ -161,7 +158,7 @@ def _zip_members(path: str) -> Iterator[_Row]:
             yield name, name.endswith("/"), reason, place if not reason else (0, 0, 0, 0, 0)
 
 
-def _tar_members(path: str, size: int) -> Iterator[_Row]:
+def _tar_members(path: str, size: int) -> Iterator[_Listed]:
     with tarfile.open(path, "r:") as archive:
         end = 0
         for info in archive:

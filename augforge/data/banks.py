@@ -30,24 +30,19 @@ _WORTH_THREADS = 64  # below this many rows starting threads costs more than it 
 
 @dataclass(frozen=True, eq=False)
 class FilePictures:
-    """Pictures in files or archive members, decoded when they are asked for.
-
-    `y` [n] int64 indexes `classes`. `names` [n] are paths relative to `origin`, each once. `read(i)` gives the
-    encoded bytes of a row, or of place `index[row]` where there is an `index` [n] int64. `skipped` are the
-    (name, reason) of what was left out while indexing. `groups` are further columns [n], such as "superclass".
-    """
+    """Pictures in files or archive members, decoded when they are asked for."""
 
     space: ClassVar[Literal["image"]] = "image"
 
-    y: Tensor
+    y: Tensor  # [n] int64, indexes `classes`
     classes: tuple[str, ...]
-    names: Sequence[str]
-    origin: str
-    read: Callable[[int], bytes]
-    skipped: tuple[tuple[str, str], ...] = ()
-    groups: Columns = field(default_factory=dict)
-    attributes: Tensor | None = None
-    index: Tensor | None = None
+    names: Sequence[str]  # [n] paths relative to `origin`, each once
+    origin: str  # the folder or archive
+    read: Callable[[int], bytes]  # the encoded bytes of a row, or of place `index[row]`
+    skipped: tuple[tuple[str, str], ...] = ()  # (name, reason) of what was left out while indexing
+    groups: Columns = field(default_factory=dict)  # further columns [n], such as "superclass"
+    attributes: Tensor | None = None  # [n_classes, a]
+    index: Tensor | None = None  # [n] int64: places that `read` takes; None: the rows
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -92,24 +87,19 @@ class FilePictures:
 
 @dataclass(frozen=True, eq=False)
 class ArrayPictures:
-    """Pictures that are arrays already.
-
-    `pixels` is uint8 [k, h, w, c] or gives place i as [h, w, c] when called; c is 1 or 3. `y` [n] int64 indexes
-    `classes`. Row i is place `index[i]` of the pixels, where there is an `index` [n] int64; so splits can share
-    one array. `names` [n] are unique; without them a row is called "images[place]".
-    """
+    """Pictures that are arrays already."""
 
     space: ClassVar[Literal["image"]] = "image"
 
-    y: Tensor
+    y: Tensor  # [n] int64, indexes `classes`
     classes: tuple[str, ...]
-    pixels: np.ndarray | Callable[[int], np.ndarray]
+    pixels: np.ndarray | Callable[[int], np.ndarray]  # [k, h, w, c] uint8, c 1 or 3; or a place -> [h, w, c]
     origin: str
-    names: Sequence[str] | None = None
-    skipped: tuple[tuple[str, str], ...] = ()
-    groups: Columns = field(default_factory=dict)
-    attributes: Tensor | None = None
-    index: Tensor | None = None
+    names: Sequence[str] | None = None  # [n], each once; None: "images[place]"
+    skipped: tuple[tuple[str, str], ...] = ()  # (name, reason) of what was left out
+    groups: Columns = field(default_factory=dict)  # further columns [n]
+    attributes: Tensor | None = None  # [n_classes, a]
+    index: Tensor | None = None  # [n] int64: places in `pixels`, so that splits can share one array; None: the rows
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -159,24 +149,20 @@ class ArrayPictures:
 
 @dataclass(frozen=True, eq=False)
 class FeatureBank:
-    """Features: `x` [n, d] float, `y` [n] int64 that indexes `classes`, `attributes` [n_classes, a] or None.
-
-    `parent` [n] int64 is the row of another bank that each was made from (-1: none), for the record only;
-    `weight` [n] goes with the examples. Row i is called "features[i]", or by its place `index[i]` in the origin.
-    """
+    """Features, real or made."""
 
     space: ClassVar[Literal["feature"]] = "feature"
 
-    x: Tensor
-    y: Tensor
+    x: Tensor  # [n, d] float
+    y: Tensor  # [n] int64, indexes `classes`
     classes: tuple[str, ...]
     origin: str = ""
-    names: Sequence[str] | None = None
-    attributes: Tensor | None = None
-    parent: Tensor | None = None
-    weight: Tensor | None = None
-    groups: Columns = field(default_factory=dict)
-    index: Tensor | None = None
+    names: Sequence[str] | None = None  # [n], each once; None: "features[place]"
+    attributes: Tensor | None = None  # [n_classes, a]
+    parent: Tensor | None = None  # [n] int64: row of another bank that each was made from, -1: none; a record only
+    weight: Tensor | None = None  # [n], goes with the examples
+    groups: Columns = field(default_factory=dict)  # further columns [n]
+    index: Tensor | None = None  # [n] int64: places in the origin, for names; None: the rows
 
     def __len__(self) -> int:
         """How many rows there are."""

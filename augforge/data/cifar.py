@@ -1,6 +1,7 @@
 """CIFAR-FS and FC100: two few-shot splits of CIFAR-100 (Krizhevsky, 2009), 100 classes x 600 pictures of 32 x 32.
 
 Both read `cifar-fs.zip` in place. The column "superclass" [n] is CIFAR-100's coarse label of each row, a name.
+A module of its own because each named source is one, opened only where its name is asked for.
 """
 
 from __future__ import annotations

@@ -24,17 +24,13 @@ class Defect(Exception):
 
 @dataclass(frozen=True)
 class Container:
-    """`kind` is Pillow's name of the format, `data` the bytes to decode, `pixels` width * height where it is known yet.
+    """What is known of a picture file before it is decoded."""
 
-    `orientation` is EXIF's, 1..8, where this module read it (PNG, JPEG, WebP), else 1. `plain` is a still WebP of
-    one chunk, without alpha.
-    """
-
-    kind: str
-    data: bytes
-    pixels: int | None = None
-    orientation: int = 1
-    plain: bool = False
+    kind: str  # Pillow's name of the format
+    data: bytes  # to decode
+    pixels: int | None = None  # width * height, where it is known yet
+    orientation: int = 1  # EXIF's, 1..8, where this module reads it (PNG, JPEG, WebP)
+    plain: bool = False  # a still WebP of one chunk, without alpha
 
 
 def inspect(data: bytes) -> Container:

@@ -54,7 +54,7 @@ class UnreadablePicture(InputError):
 def decode(data: bytes, name: str) -> np.ndarray:
     """The picture [h, w, c] uint8, contiguous and writable; c is 1 (greyscale) or 3 (RGB).
 
-    PNG, JPEG, WebP, BMP, GIF (its first frame), TIFF and PPM/PGM are told by their bytes, whatever the file is
+    PNG, JPEG, WebP, BMP, GIF (its first frame), TIFF and PPM/PGM are recognised by their bytes, whatever the file is
     called. 16-bit greyscale is divided by 257 and rounded; 16-bit colour keeps its high bytes. Raises
     UnreadablePicture, with `name`, for what is empty, no picture, cut short, or larger than MAX_PIXELS.
     """

@@ -1,4 +1,7 @@
-"""The ORL database of faces (Samaria and Harter, 1994; Olivetti Research Laboratory): 40 people x 10 pictures."""
+"""The ORL database of faces (Samaria and Harter, 1994; Olivetti Research Laboratory): 40 people x 10 pictures.
+
+A module of its own because each named source is one, opened only where its name is asked for.
+"""
 
 from __future__ import annotations
 

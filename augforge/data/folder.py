@@ -21,10 +21,10 @@ _Identity = tuple[int, int]
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads row i's file, `names[i]` below `root`."""
+    """Reads the files of rows."""
 
     root: str
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # [n] paths below `root`
 
     def __call__(self, row: int) -> bytes:
         """The bytes of a file; raises OSError."""

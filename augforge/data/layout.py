@@ -25,15 +25,12 @@ _STRAY = "lies outside of every class folder"
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """`classes` sorted, `names` [n] by class and then by name, `y` [n] int64, and the (name, reason) of what was left.
+    """The rows of one split; a class may have none."""
 
-    A class may have no rows.
-    """
-
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    y: Tensor
-    skipped: Skipped
+    classes: tuple[str, ...]  # sorted
+    names: tuple[str, ...]  # [n] by class and then by name
+    y: Tensor  # [n] int64
+    skipped: Skipped  # (name, reason)
 
 
 def is_picture(name: str) -> bool:
@@ -111,7 +108,7 @@ def _class_lists(classes: Iterable[str], by_folder: dict[str, list[str]]) -> dic
 def _split_lists(
     tops: set[str], folders: set[str], by_top: dict[str, list[str]], strays: dict[str, list[str]], origin: str
 ) -> tuple[dict[str, dict[str, list[str]]], Skipped]:
-    """{split: {class: names}} in the order train, val, test, and what is to be told of splits without classes."""
+    """{split: {class: names}} in the order train, val, test, and the splits that have no classes."""
     table: dict[str, dict[str, list[str]]] = {}
     found: dict[str, str] = {}
     skipped: list[tuple[str, str]] = []

@@ -28,16 +28,12 @@ _CHECKED_AT_ONCE = 1 << 24  # numbers
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Pictures of an array that lies uncompressed in the file at `path`; called, it gives one as [h, w, c] uint8.
-
-    `stamp` is the file's (size, time of change in ns) when it was opened, `start` the byte where the array begins,
-    `shape` and `dtype` those of the array [n, h, w] or [n, h, w, c].
-    """
+    """Pictures of an array that lies uncompressed in a file; called, it gives one as [h, w, c] uint8."""
 
     path: str
-    stamp: tuple[int, int]
-    start: int
-    shape: tuple[int, ...]
+    stamp: tuple[int, int]  # the file's size and time of change in ns when it was opened
+    start: int  # the byte where the array begins
+    shape: tuple[int, ...]  # [n, h, w] or [n, h, w, c]
     dtype: np.dtype
 
     def __call__(self, row: int) -> np.ndarray:

@@ -28,7 +28,7 @@ _SPLIT_NAMES = {"train": ("train", "trainval"), "val": ("val", "valid"), "test":
 class DatasetRows:
     """The pictures of a torchvision data set; called, it gives one as [h, w, c] uint8."""
 
-    dataset: Any
+    dataset: Any  # torchvision's classes share no type that says what a row is
 
     def __call__(self, row: int) -> np.ndarray:
         """Picture `row` [h, w, c] uint8; raises OSError where it cannot be read."""
@@ -45,15 +45,15 @@ def open_torchvision(name: str, root: Path) -> dict[str, ArrayPictures]:
     Raises InputError for an unknown name and for a set whose labels are not one class for each picture, LackError
     where its files are not under `root`.
     """
-    made = _find_class(name)
-    parameters = inspect.signature(made.__init__).parameters
+    cls = _find_class(name)
+    parameters = inspect.signature(cls.__init__).parameters
     given = {"download": False} if "download" in parameters else {}
     if "train" in parameters:
-        found = {split: _make(made, root, {**given, "train": split == "train"}) for split in ("train", "test")}
+        found = {split: _make(cls, root, {**given, "train": split == "train"}) for split in ("train", "test")}
     elif "split" in parameters:
-        found = {split: _first(made, root, given, names) for split, names in _SPLIT_NAMES.items()}
+        found = {split: _first(cls, root, given, names) for split, names in _SPLIT_NAMES.items()}
     else:
-        found = {"all": _make(made, root, given)}
+        found = {"all": _make(cls, root, given)}
     banks = {split: _bank(name, root, split, dataset) for split, dataset in found.items() if dataset is not None}
     if not banks:
         raise InputError(f"torchvision's {name!r} has no train, val or test split that can be used")
@@ -71,26 +71,26 @@ def _find_class(name: str) -> Any:
     return exported[name]
 
 
-def _first(made: Any, root: Path, given: Mapping[str, Any], names: Sequence[str]) -> Any:
+def _first(cls: Any, root: Path, given: Mapping[str, Any], names: Sequence[str]) -> Any:
     """The data set of the first of a split's names that it has, or None."""
     for name in names:
         try:
-            return _make(made, root, {**given, "split": name})
+            return _make(cls, root, {**given, "split": name})
         except InputError:
             continue
     return None
 
 
-def _make(made: Any, root: Path, given: Mapping[str, Any]) -> Any:
+def _make(cls: Any, root: Path, given: Mapping[str, Any]) -> Any:
     try:
-        return made(str(root), **given)
+        return cls(str(root), **given)
     except (RuntimeError, OSError, ModuleNotFoundError) as error:
         raise LackError(
-            f"torchvision's {made.__name__} cannot be opened in {str(root)!r} ({' '.join(str(error).split())}); its "
+            f"torchvision's {cls.__name__} cannot be opened in {str(root)!r} ({' '.join(str(error).split())}); its "
             f"files must lie there as torchvision lays them out, and --data-root or AUGFORGE_DATA names another place"
         ) from error
     except (ValueError, TypeError) as error:
-        raise InputError(f"torchvision's {made.__name__} cannot be opened as a source ({error})") from error
+        raise InputError(f"torchvision's {cls.__name__} cannot be opened as a source ({error})") from error
 
 
 def _bank(name: str, root: Path, split: str, dataset: Any) -> ArrayPictures:

@@ -22,7 +22,6 @@ from augforge.synth.request import device_of
 from augforge.types import Examples, InputError
 
 _DEFAULT, _DEFAULT_SHAPE = "conv4-glyphs", (1, 1, 28, 28)
-_ROLES = ("REAL", "MADE", "--holdout")
 Banks = tuple[AnyBank, AnyBank, AnyBank]
 
 
@@ -73,13 +72,9 @@ def open_sets(request: MeasureRequest) -> Opened:
 
 def _opened(request: MeasureRequest) -> tuple[Banks, list[str]]:
     """The banks of real, made and held-out rows, of the classes that real and made rows share, and notes."""
-    given = (request.real, request.made, request.holdout)
-    banks = [None if name is None else _bank(name, request, role) for name, role in zip(given, _ROLES, strict=True)]
-    real, made, held_out = banks
-    assert real is not None
-    assert made is not None
-    spaces = {bank.space for bank in banks if bank is not None}
-    if len(spaces) > 1:
+    real, made = _bank(request.real, request, "REAL"), _bank(request.made, request, "MADE")
+    held_out = None if request.holdout is None else _bank(request.holdout, request, "--holdout")
+    if len({bank.space for bank in (real, made, held_out) if bank is not None}) > 1:
         raise InputError(f"REAL {request.real!r}, MADE {request.made!r} and --holdout hold pictures and features; "
                          "expected all of one kind")  # fmt: skip
     shared = [name for name in real.classes if name in set(made.classes)]

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -84,8 +84,12 @@ def embed_bank(
         raise InputError(f"views={options.views!r} is unknown; expected {', '.join(_SHIFTED)} or a classical preset")
     digest = made_by(representation)
     path = None
-    facts = {MADE_BY: digest, "precision": str(_dtype(options, device)), "views": options.views,
-             "n_views": options.n_views if views is not None else 0}  # fmt: skip
+    facts: dict[str, str | int] = {
+        MADE_BY: digest,
+        "precision": str(_dtype(options, device)),
+        "views": options.views,
+        "n_views": options.n_views if views is not None else 0,
+    }
     if cache is not None:
         facts["data"] = data_digest(bank)
         path = cache / f"features-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.safetensors"
@@ -132,13 +136,14 @@ def normalised(bank: FeatureBank, how: Normalise, base: FeatureBank | None = Non
 
 
 def normalised_rows(x: Tensor, how: Normalise, mean: Tensor | None = None) -> Tensor:
-    """Features [n, d] normalised; `mean` [d] is for "centred-l2" alone."""
+    """Features [n, d] normalised; "centred-l2" needs `mean` [d], and raises InputError without it."""
     if how == "none":
         return x
     if how == "power":
         return F.normalize(x.clamp(min=0).sqrt(), dim=-1)
     if how == "centred-l2":
-        assert mean is not None
+        if mean is None:
+            raise InputError("normalise='centred-l2' needs the mean of the base features")
         x = x - mean
     return F.normalize(x, dim=-1)
 
@@ -193,7 +198,7 @@ def _embed(
 
 def _views(x: Tensor, rows: Tensor, options: BankOptions, views: Views | None) -> Iterator[Tensor]:
     """The views of pictures [n, c, h, w], one batch after the other."""
-    if options.views in _SHIFTED:
+    if views is None or options.views in _SHIFTED:
         reach = max(1, min(x.shape[2:]) // 16)
         for down, right in _SHIFTED[options.views]:
             shifted = _shifted(x, down * reach, right * reach, options.views == "flip-shift-wide")
@@ -201,7 +206,6 @@ def _views(x: Tensor, rows: Tensor, options: BankOptions, views: Views | None) -
             if options.views != "none":
                 yield shifted.flip(3)
         return
-    assert views is not None
     yield x
     for i in range(options.n_views):
         yield views(x, chance.row_keys(i, options.views, rows))
@@ -230,7 +234,7 @@ def _places(side: int, by: int, mirror: bool) -> Tensor:
     return (mirrored(place, side) if mirror else place).clamp(0, side - 1)
 
 
-def _read(path: Path, facts: dict[str, Any], n: int) -> Tensor | None:
+def _read(path: Path, facts: dict[str, str | int], n: int) -> Tensor | None:
     """The features of a cache file; None where it is absent, damaged or of something else."""
     try:
         with safe_open(path, "pt") as file:
@@ -241,7 +245,7 @@ def _read(path: Path, facts: dict[str, Any], n: int) -> Tensor | None:
     return x if whole and len(x) == n and metadata.get("facts") == json.dumps(facts) else None
 
 
-def _write(path: Path, x: Tensor, facts: dict[str, Any]) -> None:
+def _write(path: Path, x: Tensor, facts: dict[str, str | int]) -> None:
     """Write a cache file under another name and rename it; raises InputError where the folder cannot be written."""
     metadata = {"facts": json.dumps(facts), "sha256": hashlib.sha256(x.contiguous().numpy().data).hexdigest()}
     partial = f"{path}.{os.getpid()}.part"

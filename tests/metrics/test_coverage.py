@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from augforge.metrics import rows as blocks
 from augforge.metrics.coverage import density_coverage, precision_recall
 from augforge.metrics.rows import TooFewRows
 from augforge.types import InputError
@@ -35,12 +34,20 @@ def _brute_force(real, made, k):
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize(("n", "m", "shift"), [(30, 20, 0.0), (12, 40, 0.8), (25, 25, 3.0)])
-@pytest.mark.parametrize("cells", [50, 4_000_000])
-def test_they_are_what_loops_over_rows_give(n, m, shift, k, cells, monkeypatch):
-    monkeypatch.setattr(blocks, "_CELLS_AT_ONCE", cells)
+def test_they_are_what_loops_over_rows_give(n, m, shift, k):
     real, made = _draw(n, seed=1), _draw(m, seed=2, shift=shift)
     both, other = precision_recall(real, made, k), density_coverage(real, made, k)
     assert (both.precision, both.recall, other.density, other.coverage) == pytest.approx(_brute_force(real, made, k))
+
+
+def test_more_rows_than_go_in_one_block():
+    """Rows of four far groups give the four shares of one group, whose distances fit into one block."""
+    real, made = _draw(530, seed=1), _draw(530, seed=2, shift=0.5)
+    groups = 50 * torch.arange(4).repeat_interleave(530)[:, None]
+    four = [x.repeat(4, 1) + groups for x in (real, made)]
+    assert precision_recall(*four, 3) == precision_recall(real, made, 3)
+    found, wanted = density_coverage(*four, 5), density_coverage(real, made, 5)
+    assert (found.density, found.coverage) == pytest.approx((wanted.density, wanted.coverage))
 
 
 def test_agrees_with_prdc():

@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from augforge.metrics import frechet
 from augforge.metrics.frechet import enough_rows, frechet_distance
 from augforge.metrics.rows import TooFewRows
 from augforge.types import InputError
@@ -67,12 +66,12 @@ def test_agrees_with_torch_fidelity():
     assert frechet_distance(real, made) == pytest.approx(float(wanted), rel=1e-3)
 
 
-@pytest.mark.parametrize(("n", "m"), [(60, 50), (60, 15), (12, 60), (12, 15)])
-def test_large_and_small_widths_go_two_ways_to_one_value(n, m, monkeypatch):
-    real, made = _draw(n, 20, 1), _draw(m, 20, 2, shift=0.5)
-    wanted = frechet_distance(real, made)
-    monkeypatch.setattr(frechet, "_LARGE", 2)
-    assert frechet_distance(real, made) == pytest.approx(wanted, rel=1e-6)
+@pytest.mark.parametrize(("n", "d"), [(80, 20), (12, 20), (540, 520), (520, 540)])
+def test_a_stretched_set_at_large_and_small_widths(n, d):
+    """Covariances C and 4 C have the roots of one matrix: the distance is |m - 2 m - s|^2 + tr(C) (2 - 1)^2."""
+    real = torch.randn(n, d, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    wanted = (real.mean(0) + 0.5).square().sum() + torch.cov(real.mT).trace()
+    assert frechet_distance(real, 2 * real + 0.5) == pytest.approx(float(wanted), rel=1e-6)
 
 
 def test_known_gaussians():

@@ -3,7 +3,6 @@ import itertools
 import pytest
 import torch
 
-from augforge.metrics import kid as module
 from augforge.metrics.kid import kid, kid_over_subsets
 from augforge.metrics.rows import TooFewRows
 from augforge.types import InputError
@@ -30,11 +29,16 @@ def test_it_is_the_double_loop_over_pairs(n, m):
     assert kid(real, made) == pytest.approx(_brute_force(real, made), rel=1e-10)
 
 
-def test_blocks_change_nothing(monkeypatch):
-    real, made = _draw(50, seed=1), _draw(33, seed=2, shift=0.7)
-    wanted = kid(real, made)
-    monkeypatch.setattr(module, "_ROWS_AT_ONCE", 7)
-    assert kid(real, made) == pytest.approx(wanted, rel=1e-12)
+def test_more_rows_than_go_in_one_block():
+    real, made = _draw(700, seed=1), _draw(530, seed=2, shift=0.7)
+
+    def kernel_mean(a, b):
+        kernel = (a @ b.mT / 6 + 1) ** 3
+        own = 0 if a is not b else kernel.trace()
+        return (kernel.sum() - own) / (len(a) * (len(b) - (a is b)))
+
+    wanted = kernel_mean(real, real) + kernel_mean(made, made) - 2 * kernel_mean(real, made)
+    assert kid(real, made) == pytest.approx(float(wanted), rel=1e-10)
 
 
 def test_agrees_with_torchmetrics():

@@ -21,12 +21,13 @@ def whole():
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    folder = tmp_path / "torch" / "hub" / "checkpoints"
+def cache(tmp_path):
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
-    return folder
+    yield folder
+    torch.hub.set_dir(before)
 
 
 @pytest.fixture
@@ -120,11 +121,10 @@ def test_unknown_names_and_early_use_are_refused():
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_b_16", "densenet121", "vgg11", "convnext_tiny", "swin_t"])
 def test_every_family_has_a_last_layer_to_leave_out(name):
-    from augforge.representations.pretrained import _without_head
-
+    part = Pretrained(name)
+    part.build({})
     with torch.device("meta"):
-        net = _without_head(name).eval()
-        width = net(torch.zeros(1, 3, 224, 224)).flatten(1).shape[1]
+        width = part.net_.to("meta")(torch.zeros(1, 3, 224, 224)).flatten(1).shape[1]
     expected = {
         "resnet18": 512,
         "vit_b_16": 768,

@@ -125,8 +125,8 @@ def _cache_folder() -> Path | None:
 def _digest(seed: int, per_class: int) -> str:
     """What the pictures depend on, in 24 hexadecimal digits."""
     versions = (PIL.__version__, features.version("freetype2"), cv2.__version__, np.__version__, torch.__version__)
-    told = repr((RECIPE, seed, per_class, TABLE, FACES, versions, _matplotlib_version(), fonts_digest()))
-    return hashlib.sha256(told.encode()).hexdigest()[:24]
+    inputs = repr((RECIPE, seed, per_class, TABLE, FACES, versions, _matplotlib_version(), fonts_digest()))
+    return hashlib.sha256(inputs.encode()).hexdigest()[:24]
 
 
 def _matplotlib_version() -> str:
@@ -145,11 +145,11 @@ def _read(path: Path, n: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | N
     """The n pictures of a cache file, memory-mapped, and their faces; None where it is absent or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            told = (file.metadata() or {}).get("sha256")
+            checksum = (file.metadata() or {}).get("sha256")
             pixels, faces = file.get_tensor("pixels").numpy(), file.get_tensor("faces").numpy()
     except (OSError, SafetensorError):
         return None
-    if pixels.shape != (n, SIZE, SIZE, 1) or told != _checksum(pixels, faces):
+    if pixels.shape != (n, SIZE, SIZE, 1) or checksum != _checksum(pixels, faces):
         return None
     return pixels, faces
 

@@ -62,10 +62,10 @@ TABLE = {
 
 @dataclass(frozen=True)
 class GlyphClass:
-    """One letter: its class name, such as "latin-capital-a", its script as in TABLE, and its code point."""
+    """One letter."""
 
-    name: str
-    script: str
+    name: str  # such as "latin-capital-a"
+    script: str  # as in TABLE
     code_point: int
 
 

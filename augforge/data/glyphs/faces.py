@@ -111,17 +111,12 @@ def letter_mask(code_point: int, face: str, box: int) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Specimen:
-    """A letter of one face as a field of distances, whose level sets are the letter in every stroke width.
+    """A letter of one face as a field of distances, whose level sets are the letter in every stroke width."""
 
-    `field` [SIDE, SIDE] float32: px to the outline, positive in the ink; `outline` [k, 2] float32: the (x, y) of
-    its leftmost and rightmost px about the centre of the field; `pen` and `thinnest`: half the usual stroke width
-    and half the width of the thin strokes, px.
-    """
-
-    field: NDArray[np.float32]
-    outline: NDArray[np.float32]
-    pen: float
-    thinnest: float
+    field: NDArray[np.float32]  # [SIDE, SIDE] px to the outline, positive in the ink
+    outline: NDArray[np.float32]  # [k, 2] (x, y) of its leftmost and rightmost px about the centre of the field
+    pen: float  # half the usual stroke width, px
+    thinnest: float  # half the width of the thin strokes, px
 
 
 def specimen(code_point: int, face: str) -> Specimen:
