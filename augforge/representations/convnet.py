@@ -27,7 +27,7 @@ from augforge.representations.supervised import (
     with_heads,
 )
 from augforge.training.loop import Run, Stage, cosine, fast_arithmetic
-from augforge.types import Bank, InputError
+from augforge.types import Bank, InputError, Space
 
 _ROWS_AT_ONCE = 512
 _TILE = 16  # pictures at a time on a CPU: caches hold their maps, and one picture alone costs no more than these
@@ -60,7 +60,7 @@ class ConvNet:
     Girshick, ICCV 2017, "prototypes" is the loss of Laenen & Bertinetto, NeurIPS 2021.
     """
 
-    space: ClassVar[Literal["image"]] = "image"
+    space: ClassVar[Space] = "image"
     trains: ClassVar[bool] = True
 
     arch: Arch = "conv4"  # conv4, resnet10, resnet12 or resnet18

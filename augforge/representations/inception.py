@@ -12,7 +12,7 @@ import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from augforge.networks.layers import built
 from augforge.networks.products import whole_tiles
-from augforge.types import Bank, InputError
+from augforge.types import Bank, InputError, Space
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"  # the published name; it ends in the first digits of the SHA-256
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -36,7 +36,7 @@ class FidInception:
     Pictures are brought to 299 x 299 by bilinear interpolation without antialiasing and to -1..1, as in pytorch-fid.
     """
 
-    space: ClassVar[Literal["image"]] = "image"
+    space: ClassVar[Space] = "image"
 
     sha256: str  # of the weights file
     net_: nn.Module = field(repr=False)
