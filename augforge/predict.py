@@ -207,7 +207,7 @@ def _embed(representation: Representation, x: Tensor | list[Tensor]) -> Tensor:
     """Features [n, d] of pictures, embedded in batches."""
     with torch.no_grad():
         parts = [x[i : i + _ROWS_AT_ONCE] for i in range(0, len(x), _ROWS_AT_ONCE)]
-        return torch.cat([representation.embed(part) for part in parts])  # type: ignore[arg-type]
+        return torch.cat([representation.embed(part) for part in parts])
 
 
 def _groups(kept: Tensor) -> list[tuple[Tensor, Tensor]]:

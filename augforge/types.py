@@ -152,8 +152,8 @@ class Representation(Protocol):
         """Learn from base classes; every random number comes from `rng`."""
         ...
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Pictures [n, c, h, w] to features [n, d]."""
+    def embed(self, x: Tensor | list[Tensor]) -> Tensor:
+        """Pictures [n, c, h, w], or a list of [c, h, w] where sizes differ, to features [n, d]."""
         ...
 
 

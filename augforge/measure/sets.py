@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.data.banks import AnyBank, B, FeatureBank, take_rows
+from augforge.data.banks import AnyBank, FeatureBank, take_rows
 from augforge.data.decode import UnreadablePicture
 from augforge.data.source import open_source
 from augforge.measure.quality import Sets
@@ -106,7 +106,7 @@ def _bank(source: str, request: MeasureRequest, role: str) -> AnyBank:
     return banks[split]
 
 
-def _halved(bank: B, seed: int) -> tuple[B, B]:
+def _halved(bank: AnyBank, seed: int) -> tuple[AnyBank, AnyBank]:
     """Two halves of a bank, class by class; of an odd number of rows the first has one more."""
     keys = torch.empty(len(bank.y), dtype=torch.int64)
     for label, name in enumerate(bank.classes):
@@ -119,7 +119,8 @@ def _halved(bank: B, seed: int) -> tuple[B, B]:
     held_out = place < counts[bank.y[order]] // 2
     if not bool(held_out.any()):
         raise InputError(f"{bank.origin!r} has 1 row of each class; expected 2, or --holdout with other rows")
-    return take_rows(bank, order[~held_out].sort().values), take_rows(bank, order[held_out].sort().values)
+    kept, rest = (order[side].sort().values for side in (~held_out, held_out))
+    return take_rows(bank, kept), take_rows(bank, rest)  # type: ignore[type-var]
 
 
 class Embedder:
@@ -196,12 +197,13 @@ def _first_shape(bank: AnyBank) -> tuple[int, ...] | None:
     return None
 
 
-def _readable(bank: B, features: FeatureBank) -> B:
+def _readable(bank: AnyBank, features: FeatureBank) -> AnyBank:
     """The bank limited to the rows that became features."""
     if len(bank) == len(features):
         return bank
     kept = {features.name(row) for row in range(len(features))}
-    return take_rows(bank, torch.tensor([row for row in range(len(bank)) if bank.name(row) in kept]))
+    rows = torch.tensor([row for row in range(len(bank)) if bank.name(row) in kept])
+    return take_rows(bank, rows)  # type: ignore[type-var]
 
 
 def _labels(bank: AnyBank, classes: Sequence[str]) -> Tensor:

@@ -9,15 +9,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-Net = TypeVar("Net", bound=nn.Module)
 
 _State = tuple[tuple[torch.device, int, int], ...]  # of each tensor: where it lies, and how often it was written
 _INFERENCE: WeakKeyDictionary[nn.Module, tuple[_State, nn.Module]] = WeakKeyDictionary()
@@ -84,7 +81,7 @@ class CosineHead(nn.Module):
         return self.scale * F.linear(F.normalize(x.float(), dim=1), F.normalize(self.weight, dim=1))
 
 
-def built(make: Callable[[], Net], rng: torch.Generator | None = None) -> Net:
+def built(make: Callable[[], nn.Module], rng: torch.Generator | None = None) -> nn.Module:
     """The network that `make` describes, started from `rng` (on the CPU), or with parameters left open without one.
 
     `make` runs on the meta device, so nothing is drawn from the global generator.
@@ -138,7 +135,7 @@ def inference_copy(net: nn.Module) -> nn.Module:
     return kept[1]
 
 
-def folded(net: Net) -> Net:
+def folded(net: nn.Module) -> nn.Module:
     """A copy for inference with every batch normalisation of a ConvNorm multiplied into its convolution."""
     net = copy.deepcopy(net).eval().requires_grad_(False)
     for module in net.modules():

@@ -30,7 +30,7 @@ from augforge.training.loop import Run, Stage, cosine, fast_arithmetic
 from augforge.types import Bank, InputError, Space
 
 _ROWS_AT_ONCE = 512
-_TILE = 16  # pictures at a time on a CPU: caches hold their maps, and one picture alone costs no more than these
+_TILE = 32  # pictures at a time on a CPU: caches hold their maps, and one picture alone costs no more than these
 
 
 class Standardised(nn.Module):
@@ -123,7 +123,7 @@ class ConvNet:
             raise InputError("turns=true needs square pictures; expected the setting size=PX, which makes them so")
         validate = None if val is None else _validation(load_pixels(val, self.size, run.device))
         self.facts_ = {"channels": data.x.shape[3], "height": data.x.shape[1], "width": data.x.shape[2]}
-        net = built(self._make, rng)
+        net = self._network(rng)
         net.mean, net.deviation = statistics(data)
         net = net.to(run.device).to(memory_format=torch.channels_last)
         if self.method != "episodic":
@@ -161,11 +161,11 @@ class ConvNet:
     def build(self, facts: dict[str, int]) -> None:
         """Make the empty network for pictures of facts["channels"] x facts["height"] x facts["width"]."""
         self.facts_ = dict(facts)
-        self.net_ = built(self._make).eval().requires_grad_(False)
+        self.net_ = self._network(None).eval().requires_grad_(False)
 
-    def _make(self) -> Standardised:
+    def _network(self, rng: torch.Generator | None) -> Standardised:
         channels, side = self.facts_["channels"], min(self.facts_["height"], self.facts_["width"])
-        return Standardised(make_backbone(self.arch, channels, side, self.drop), channels)
+        return Standardised(built(lambda: make_backbone(self.arch, channels, side, self.drop), rng), channels)
 
     def embed(self, x: Tensor | list[Tensor]) -> Tensor:
         """Pictures [n, c, h, w], uint8 or floats in [0, 1], or a list of them, to features [n, d] float32.

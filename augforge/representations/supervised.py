@@ -65,8 +65,8 @@ def steps_of(data: Pixels, settings: SupervisedSettings) -> int:
 def with_heads(net: nn.Module, width: int, data: Pixels, head: Head, rng: torch.Generator) -> WithHeads:
     """The backbone, whose features are `width` wide, with new heads started from `rng`."""
     make = CosineHead if head == "cosine" else nn.Linear
-    heads = built(lambda: nn.ModuleList([make(width, data.classes), nn.Linear(width, 4)]), rng).to(data.x.device)
-    return WithHeads(net, heads[0], heads[1])
+    classes, angles = built(lambda: make(width, data.classes), rng), built(lambda: nn.Linear(width, 4), rng)
+    return WithHeads(net, classes.to(data.x.device), angles.to(data.x.device))
 
 
 def train_supervised(
