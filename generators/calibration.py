@@ -10,8 +10,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
-from augforge.generators.neighbours import feature_rows, nearest_means
-from augforge.generators.shared.support import choose_parents
+from augforge.generators.shared.support import choose_parents, feature_rows, nearest_means
 from augforge.networks.products import row_product
 from augforge.types import Bank, Examples, InputError, Space
 

@@ -12,16 +12,8 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
-from augforge.generators.shared.feature_learning import (
-    Pairs,
-    Perceptron,
-    as_given,
-    collapse_on,
-    cpu_generator,
-    feature_rows,
-    typical_size,
-)
-from augforge.generators.shared.support import choose_parents
+from augforge.generators.shared.feature_learning import Perceptron, RowPairs, collapse_on, cpu_generator, typical_size
+from augforge.generators.shared.support import checked_rows, choose_parents, like_support
 from augforge.networks.products import in_tiles
 from augforge.training.loop import Loop, Run, Stage, fast_arithmetic
 from augforge.types import Bank, Examples, Space
@@ -43,7 +35,7 @@ class DeltaEncoder:
     `width` None is 8 hidden units for each feature, but not over the paper's 8192. `code_width` None is one number
     for each 32 features, from 2 to the paper's 16: with 16 for 64 features z told the class itself. `noise_scale`
     moves codes towards their mean when rows are made; with 0 every row gets that mean. `history` holds losses and,
-    last, what `hallucinator_nets.collapse` says of base rows.
+    last, what `collapse` says of base rows.
 
     Differs from the paper: a fixed number of steps, none of it chosen on anything (the published code takes the epoch
     that is best on the test classes); `rate` falls along a cosine from 3e-4 and not 1e-5 throughout; w is a constant
@@ -98,7 +90,7 @@ class DeltaEncoder:
         Raises InputError for pictures, where no class has two rows, and for a loss that is not finite.
         """
         x = base_rows(base, _WHO).to(torch.float32)
-        pairs, generator = Pairs.of(base.y, _WHO), cpu_generator(rng)
+        pairs, generator = RowPairs.of(base.y, _WHO), cpu_generator(rng)
         self._build({"features": x.shape[1]}, generator)
         assert self.encoder_ is not None
         assert self.decoder_ is not None
@@ -131,7 +123,7 @@ class DeltaEncoder:
 
         Raises InputError before `fit`, and where a wanted class has no support row.
         """
-        x = feature_rows(support, None if self.facts_ is None else self.facts_["features"], _WHO)
+        x = checked_rows(support, None if self.facts_ is None else self.facts_["features"], _WHO)
         assert self.decoder_ is not None
         assert self.codes_ is not None
         assert self.size_ is not None
@@ -141,7 +133,7 @@ class DeltaEncoder:
         middle = codes.mean(0)
         code = middle + self.noise_scale * (codes[picked] - middle)
         made = in_tiles(self.decoder_.to(x.device), torch.cat([code, x[parent.to(x.device)] / size], 1)) * size
-        return Examples(as_given(made, support), want, parent)
+        return Examples(like_support(made, support), want, parent)
 
 
 def weighted_error(target: Tensor, found: Tensor) -> Tensor:

@@ -15,16 +15,13 @@ from torch import Tensor
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
 from augforge.generators.shared.feature_learning import (
+    EpisodeSettings,
     Perceptron,
-    as_given,
     collapse_on,
     cpu_generator,
-    feature_rows,
     typical_size,
-    whole_numbers,
 )
-from augforge.generators.shared.support import choose_parents
-from augforge.generators.wang_hallucinator.meta_training import Form
+from augforge.generators.shared.support import checked_rows, choose_parents, like_support, whole_numbers
 from augforge.networks.products import in_tiles
 from augforge.types import Bank, Examples, InputError, Space
 
@@ -46,7 +43,7 @@ class FeatureGan:
     each feature, at least 256); the generator's last layer is linear, as behind a ReLU whole features died.
 
     `shots` are numbers with commas, which the steps take in turn. `noise_scale` multiplies z when rows are made.
-    `history` holds losses and, last, what `hallucinator_nets.collapse` says of base rows.
+    `history` holds losses and, last, what `collapse` says of base rows.
 
     Differs from the paper: the softmax of cosines has a temperature (`scale`), without which it is nearly flat; the
     weights of the two regularisers, rate and steps are ours (with 1 for `spread` rows lay 2.7 times as far apart as
@@ -118,7 +115,7 @@ class FeatureGan:
         makers, judges = (
             torch.optim.Adam(net.parameters(), self.rate, (0.5, 0.9), fused=True) for net in (generator, critic)
         )
-        form = Form(self.way, whole_numbers(self, "shots"), _FAKES, self.episodes, 0).within(base.y)
+        form = EpisodeSettings(self.way, whole_numbers(self, "shots"), _FAKES, self.episodes, 0).within(base.y)
         batches = form.batches(base.y, chooser.initial_seed())
         self.history = []
         for step in range(self.steps * (self.critic_steps + 1)):
@@ -162,7 +159,7 @@ class FeatureGan:
 
         Raises InputError before `fit`, and where a wanted class has no support row.
         """
-        x = feature_rows(support, None if self.facts_ is None else self.facts_["features"], _WHO)
+        x = checked_rows(support, None if self.facts_ is None else self.facts_["features"], _WHO)
         assert self.generator_ is not None
         assert self.size_ is not None
         choose_parents(support.y, want, keys)  # refuses classes without support
@@ -172,7 +169,7 @@ class FeatureGan:
         means = (sums / torch.bincount(y, minlength=classes).clamp(min=1)[:, None]).float()
         z = self.noise_scale * chance.normal(chance.fork(keys, "noise"), (x.shape[1],)).to(x.device)
         made = in_tiles(self.generator_.to(x.device), torch.cat([means[want.to(x.device)] / size, z], 1)) * size
-        return Examples(as_given(made, support), want, torch.full_like(want, -1))
+        return Examples(like_support(made, support), want, torch.full_like(want, -1))
 
 
 def critic_loss(

@@ -12,16 +12,8 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
-from augforge.generators.shared.feature_learning import (
-    Pairs,
-    Perceptron,
-    as_given,
-    collapse_on,
-    cpu_generator,
-    feature_rows,
-    typical_size,
-)
-from augforge.generators.shared.support import choose_parents
+from augforge.generators.shared.feature_learning import Perceptron, RowPairs, collapse_on, cpu_generator, typical_size
+from augforge.generators.shared.support import checked_rows, choose_parents, like_support
 from augforge.networks.products import in_tiles
 from augforge.training.loop import Loop, Run, Stage, fast_arithmetic
 from augforge.types import Bank, Examples, Space
@@ -41,7 +33,7 @@ class FeatureVae:
     no weight to set between its terms. A made row is the decoder's mean for a support row c and z from the prior.
 
     Both networks have one hidden layer of `width` leaky ReLUs (None: two for each feature). `noise_scale` multiplies
-    z when rows are made. `history` holds losses and, last, what `hallucinator_nets.collapse` says of base rows.
+    z when rows are made. `history` holds losses and, last, what `collapse` says of base rows.
 
     Differs from the paper: the prior does not depend on c, and c is a row of the class, not a picture to be labelled;
     features are divided by their root mean square.
@@ -90,7 +82,7 @@ class FeatureVae:
         Raises InputError for pictures, where no class has two rows, and for a loss that is not finite.
         """
         x = base_rows(base, _WHO).to(torch.float32)
-        pairs, generator = Pairs.of(base.y, _WHO), cpu_generator(rng)
+        pairs, generator = RowPairs.of(base.y, _WHO), cpu_generator(rng)
         self._build({"features": x.shape[1]}, generator)
         assert self.encoder_ is not None
         assert self.decoder_ is not None
@@ -122,13 +114,13 @@ class FeatureVae:
 
         Raises InputError before `fit`, and where a wanted class has no support row.
         """
-        x = feature_rows(support, None if self.facts_ is None else self.facts_["features"], _WHO)
+        x = checked_rows(support, None if self.facts_ is None else self.facts_["features"], _WHO)
         assert self.decoder_ is not None
         assert self.size_ is not None
         parent, size = choose_parents(support.y, want, keys), self.size_.to(x.device)
         z = self.noise_scale * chance.normal(chance.fork(keys, "noise"), (self.code_width,)).to(x.device)
         made = in_tiles(self.decoder_.to(x.device), torch.cat([z, x[parent.to(x.device)] / size], 1)) * size
-        return Examples(as_given(made, support), want, parent)
+        return Examples(like_support(made, support), want, parent)
 
 
 def negative_bound(target: Tensor, found: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ from torch import Tensor
 from augforge import chance
 from augforge.generators.image_gan import ImageGan
 from augforge.generators.image_gan.objective import PER_PARENT, PairGame
-from augforge.generators.shared.feature_learning import whole_numbers
 from augforge.generators.shared.gan.batches import only_classes, pictures, split_classes
 from augforge.generators.shared.gan.diff_augment import policy_of
 from augforge.generators.shared.gan.objective import Rules, settings_of, to_rest_, to_train_
 from augforge.generators.shared.gan.pictures import net_facts, score_quantiles
 from augforge.generators.shared.gan.trainer import Contest
+from augforge.generators.shared.support import whole_numbers
 from augforge.networks.pixels import load_pixels
 from augforge.training.loop import Run
 from augforge.types import Bank, InputError

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_range
-from augforge.generators.neighbours import feature_rows, nearest_means, other_rows
-from augforge.generators.shared.support import choose_parents
+from augforge.generators.shared.support import choose_parents, feature_rows, nearest_means, other_rows
 from augforge.types import Bank, Examples, InputError, Space
 
 How = Literal["mixup", "smote", "extrapolate", "base"]

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from augforge import chance
+from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
 from augforge.classifiers.weighted import class_means
+from augforge.episodes import draw_episodes
+from augforge.types import Bank, Episode, Examples, InputError
 
-Order = Literal["content", "given"]
+ReadingOrder = Literal["content", "given"]
+_BATCH = 8  # episodes in a step
 
 
 class ContextEmbedding(nn.Module):
@@ -31,7 +37,7 @@ class ContextEmbedding(nn.Module):
         self.support = nn.LSTM(features, features, batch_first=True, bidirectional=True)
         self.query = nn.LSTMCell(2 * features, features)
 
-    def embed_support(self, x: Tensor, there: Tensor, order: Order = "content") -> Tensor:
+    def embed_support(self, x: Tensor, there: Tensor, order: ReadingOrder = "content") -> Tensor:
         """g [b, n, d] of support rows x [b, n, d]; rows that are not `there` [b, n] (bool) have no say.
 
         g(x_i, S) = forward state + backward state + x_i (appendix A.2). An LSTM reads its rows in some order. As a
@@ -67,7 +73,7 @@ class ContextEmbedding(nn.Module):
         return state
 
     def forward(
-        self, x: Tensor, there: Tensor, query: Tensor, order: Order = "content", member: Tensor | None = None
+        self, x: Tensor, there: Tensor, query: Tensor, order: ReadingOrder = "content", member: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """What queries [b, q, d] attend to, and f [b, q, d]: g of the support rows [b, n, d], or, where their weighted
         `member`ship [b, n, way] is given, the mean of g for each class [b, way, d].
@@ -111,3 +117,107 @@ def _content(x: Tensor) -> Tensor:
     """The length of rows [b, n, d] along a direction that only d decides: [b, n], without derivatives."""
     direction = chance.normal(chance.row_keys(0, "context order", torch.arange(x.shape[-1])))
     return x.detach().to(torch.float64) @ direction.to(x.device, torch.float64)
+
+
+class Contextual(Protocol):
+    """What a classifier with a context embedding has: its settings, and `context_` and `facts_` once it is fitted."""
+
+    scale: float
+    full_context: bool
+    context_steps: int
+    train_steps: int
+    train_rate: float
+    train_way: int
+    train_shot: int
+    context_: ContextEmbedding | None
+    facts_: dict[str, int] | None
+
+    def scores(self, support: Examples, query: Tensor) -> Tensor:
+        """Log probabilities [b, q, way] of queries [b, q, d]."""
+        ...
+
+
+def check_context(part: Contextual) -> None:
+    """Raise InputError for settings out of range."""
+    check_positive(part, "scale")
+    check_positive(part, "train_rate")
+    for name in ("context_steps", "train_steps", "train_shot"):
+        check_range(part, name, 1)
+    check_range(part, "train_way", 2)
+
+
+def build_context(part: Contextual, facts: dict[str, int]) -> ContextEmbedding:
+    """Give `part` an empty context embedding for rows of facts["features"] numbers, and return it."""
+    part.facts_ = dict(facts)
+    part.context_ = empty(facts["features"], part.context_steps)
+    return part.context_
+
+
+def fit_context(part: Contextual, base: Bank, rng: torch.Generator, who: str) -> None:
+    """With `full_context`, train the embedding of `part` on episodes of base features; otherwise do nothing.
+
+    Raises InputError, naming `who`, for pictures, and for base classes too few or too small for an episode.
+    """
+    if not part.full_context:
+        return
+    x = base_rows(base, who).to(torch.float32)
+    context = build_context(part, {"features": x.shape[1]})
+    seed = int(torch.randint(1 << 62, (1,), generator=rng, device=rng.device))
+    start(context, seed)
+    context.to(x.device)
+    plan = Episodes(part.train_steps, part.train_rate, part.train_way, part.train_shot)
+    train(context, part.scores, base, x, plan, seed)
+
+
+def fitted_context(part: Contextual, x: Tensor, who: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The fitted embedding as a function on tensors like rows `x` [b, n, d]; InputError where there is none for d."""
+    if part.context_ is None or part.facts_ is None:
+        raise InputError(f"{who} is not fitted yet; expected fit(base, rng) or a folder that it was saved in")
+    if part.facts_["features"] != x.shape[-1]:
+        raise InputError(f"{who} was fitted on {part.facts_['features']} features; these have {x.shape[-1]}")
+    return like_input(part.context_, x)
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """`steps` steps of Adam at `rate`, on 8 episodes each: `way` classes with `shot` support and `n_query` queries."""
+
+    steps: int
+    rate: float
+    way: int
+    shot: int
+    n_query: int = 5
+
+
+def train(net: nn.Module, scores: Callable[[Examples, Tensor], Tensor], base: Bank, x: Tensor, plan: Episodes,
+          seed: int) -> None:  # fmt: skip
+    """Train `net` in place, down the cross-entropy of `scores` on queries of base episodes.
+
+    `x` [n, d] are the rows of `base`; the episodes are a function of `seed`. Raises InputError where the base
+    classes are too few or too small for an episode, and where the loss is not finite.
+    """
+    labels = torch.arange(plan.way)
+    support_y = labels.repeat_interleave(plan.shot).expand(_BATCH, -1).to(x.device)
+    query_y = labels.repeat_interleave(plan.n_query).expand(_BATCH, -1).to(x.device)
+    optimiser = torch.optim.Adam(net.parameters(), plan.rate)
+    for step in range(plan.steps):
+        episodes = draw_episodes(base.y.cpu(), way=plan.way, shot=plan.shot, n_query=plan.n_query, trials=_BATCH,
+                                 seed=seed, start=step * _BATCH)  # fmt: skip
+        support, query = _rows(episodes, x)
+        with torch.enable_grad():
+            found = scores(Examples(support, support_y), query)
+            loss = F.cross_entropy(found.flatten(0, 1), query_y.flatten())
+        if not bool(torch.isfinite(loss)):
+            raise InputError(f"training on base episodes failed: the loss is {float(loss)} at step {step}")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+
+
+def _rows(episodes: list[Episode], x: Tensor) -> tuple[Tensor, Tensor]:
+    """The features of support and queries, class by class: [b, way * shot, d] and [b, way * n_query, d]."""
+    support = torch.stack([episode.support.flatten() for episode in episodes])
+    query = torch.stack([episode.query.flatten() for episode in episodes])
+    return x[support.to(x.device)], x[query.to(x.device)]

@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from augforge.classifiers.base_statistics import check_positive
-from augforge.classifiers.descent import check_descent, descend
-from augforge.classifiers.span import span
-from augforge.classifiers.weighted import as_given, as_rows, class_means, cosines
+from augforge.classifiers.descent import check_descent, descend, span
+from augforge.classifiers.weighted import as_rows, class_means, cosines, like_query
 from augforge.types import Bank, Examples
 
 
@@ -51,10 +50,10 @@ class CosineClassifier:
         rows = as_rows(support, query)
         x = F.normalize(rows.x, dim=-1)
         if rows.needs_grad():  # an eigenvector has no derivative where eigenvalues meet
-            return as_given(self.scale * cosines(rows.query, self._train(x, rows.member)), query)
+            return like_query(self.scale * cosines(rows.query, self._train(x, rows.member)), query)
         axes = span(x, rows.weight)
         layer = self._train(axes.z, rows.member) @ axes.basis.mT
-        return as_given(self.scale * cosines(rows.query, layer), query)
+        return like_query(self.scale * cosines(rows.query, layer), query)
 
     def _train(self, x: Tensor, member: Tensor) -> Tensor:
         """The layer [b, way, r] trained on rows of length 1 [b, n, r], with its gradient written out."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range, fitted
 from augforge.classifiers.feature_transforms import centre_of, transformed
 from augforge.classifiers.two_covariance import TwoCovariance, check_enough, gather, learn
-from augforge.classifiers.weighted import as_given, as_rows, class_means
+from augforge.classifiers.weighted import as_rows, class_means, like_query
 from augforge.types import Bank, Examples
 
 
@@ -88,7 +88,7 @@ class Gaussian:
         squares = precision @ z.square().mT - 2 * (precision * mean) @ z.mT  # [b, way, q]
         of_class = (precision * mean.square() + variance.log()).sum(-1) + z.shape[-1] * math.log(2 * math.pi)
         assert self.log_volume_ is not None
-        return as_given(self.log_volume_.to(z) - (squares + of_class[..., None]).mT / 2, query)
+        return like_query(self.log_volume_.to(z) - (squares + of_class[..., None]).mT / 2, query)
 
     def _predictive(self, x: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance [b, way, d] of each class's predictive density, for rows [b, n, d] as they were given."""

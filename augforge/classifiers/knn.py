@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from augforge.classifiers.base_statistics import check_range, fitted, learn_whitening
-from augforge.classifiers.weighted import Rows, as_given, as_rows, cosines, squared_distances
+from augforge.classifiers.weighted import Rows, as_rows, cosines, like_query, squared_distances
 from augforge.types import Bank, Examples, InputError
 
 _TIE = 1e-3  # shares of the vote that differ by less than this over k are a tie
@@ -58,7 +58,7 @@ class Neighbours:
         votes = torch.minimum((self.k - before).clamp(min=0), weight)  # the places that are left
         cast = torch.zeros_like(votes).scatter(-1, order, votes)  # each vote back at its row, [b, q, n]
         share = cast @ (rows.member > 0).to(cast.dtype) / self.k
-        return as_given(torch.log(share + _TIE / self.k * _nearness(distance, rows)), query)
+        return like_query(torch.log(share + _TIE / self.k * _nearness(distance, rows)), query)
 
     def _distances(self, rows: Rows) -> Tensor:
         """The distance, or what ranks as it does, of every query to every support row: [b, q, n]."""

@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from augforge.classifiers.base_statistics import check_positive
-from augforge.classifiers.softmax_kernel import KernelProblem
-from augforge.classifiers.softmax_regression import Problem, minimise, solve
-from augforge.classifiers.span import span
-from augforge.classifiers.weighted import Rows, as_given, as_rows
+from augforge.classifiers.descent import span
+from augforge.classifiers.softmax_regression import KernelProblem, Problem, minimise, solve
+from augforge.classifiers.weighted import Rows, as_rows, like_query
 from augforge.types import Bank, Examples
 
 _TOLERANCE = 1e-9
@@ -67,7 +66,7 @@ class Logistic:
         if rows.needs_grad():
             layer = _with_derivatives(rows.x.to(torch.float64), member, layer)
         layer = layer.to(rows.query.dtype)
-        return as_given(torch.baddbmm(layer[:, None, :, -1], rows.query, layer[..., :-1].mT), query)
+        return like_query(torch.baddbmm(layer[:, None, :, -1], rows.query, layer[..., :-1].mT), query)
 
 
 def _spread(rows: Rows) -> Tensor:

@@ -11,9 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from augforge.classifiers.context import ContextEmbedding, Order
-from augforge.classifiers.context_fitting import build_context, check_context, fit_context, fitted_context
-from augforge.classifiers.weighted import as_given, as_rows
+from augforge.classifiers.context import (
+    ContextEmbedding,
+    ReadingOrder,
+    build_context,
+    check_context,
+    fit_context,
+    fitted_context,
+)
+from augforge.classifiers.weighted import as_rows, like_query
 from augforge.types import Bank, Examples
 
 
@@ -37,7 +43,7 @@ class Matching:
     scale: float = 10.0
     full_context: bool = False
     context_steps: int = 5
-    order: Order = "content"
+    order: ReadingOrder = "content"
     unit_query: bool = True
     train_steps: int = 500
     train_rate: float = 1e-3
@@ -80,4 +86,4 @@ class Matching:
         attention = torch.where(there, likeness - largest, -torch.inf).exp()
         votes = attention @ rows.member  # [b, q, way]
         logs = votes.clamp(min=torch.finfo(votes.dtype).tiny).log()
-        return as_given(logs - votes.sum(-1, keepdim=True).log(), query)
+        return like_query(logs - votes.sum(-1, keepdim=True).log(), query)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.classifiers.descent import check_descent, descend
-from augforge.classifiers.span import span
-from augforge.classifiers.weighted import as_given, as_rows
+from augforge.classifiers.descent import check_descent, descend, span
+from augforge.classifiers.weighted import as_rows, like_query
 from augforge.types import Bank, Examples, InputError
 
 
@@ -78,7 +77,7 @@ class Mlp:
             inside = axes.basis.mT @ start.first  # [b, r, h]
             found = self._train(axes.z, rows.member, start._replace(first=inside))
             trained = found._replace(first=start.first + axes.basis @ (found.first - inside))
-        return as_given(_logits((rows.query - mean) / size, trained, 1.0), query)
+        return like_query(_logits((rows.query - mean) / size, trained, 1.0), query)
 
     def _start(self, x: Tensor) -> _Layers:
         """The layers [1, ...] that every episode starts with, for rows `x` [b, n, d] of length about 1."""

@@ -8,9 +8,15 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from augforge.classifiers.context import ContextEmbedding, Order
-from augforge.classifiers.context_fitting import build_context, check_context, fit_context, fitted_context
-from augforge.classifiers.weighted import as_given, as_rows, class_means, cosines
+from augforge.classifiers.context import (
+    ContextEmbedding,
+    ReadingOrder,
+    build_context,
+    check_context,
+    fit_context,
+    fitted_context,
+)
+from augforge.classifiers.weighted import as_rows, class_means, cosines, like_query
 from augforge.types import Bank, Examples
 
 
@@ -35,7 +41,7 @@ class PrototypeMatching:
     scale: float = 10.0
     full_context: bool = True
     context_steps: int = 5
-    order: Order = "content"
+    order: ReadingOrder = "content"
     train_steps: int = 500
     train_rate: float = 1e-3
     train_way: int = 5
@@ -70,4 +76,4 @@ class PrototypeMatching:
         else:
             context = fitted_context(self, rows.x, "pmn")
             means, f = context(rows.x, rows.weight > 0, rows.query, self.order, rows.member)
-        return as_given(torch.log_softmax(self.scale * cosines(f, means), -1), query)
+        return like_query(torch.log_softmax(self.scale * cosines(f, means), -1), query)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from augforge.classifiers.base_statistics import check_positive, check_range, fitted, learn_whitening
-from augforge.classifiers.weighted import Distance, as_given, as_rows, class_means, cosines, squared_distances
+from augforge.classifiers.weighted import Distance, as_rows, class_means, cosines, like_query, squared_distances
 from augforge.types import Bank, Examples
 
 
@@ -49,8 +49,8 @@ class Prototype:
         rows = as_rows(support, query)
         means, queries = class_means(rows.x, rows.member), rows.query
         if self.distance == "cosine":
-            return as_given(cosines(queries, means) / self.temperature, query)
+            return like_query(cosines(queries, means) / self.temperature, query)
         if self.distance == "mahalanobis":
             whiten = fitted(self.whitening_, queries, "prototype")
             means, queries = means @ whiten, queries @ whiten
-        return as_given(-squared_distances(queries, means) / self.temperature, query)
+        return like_query(-squared_distances(queries, means) / self.temperature, query)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from augforge.classifiers.base_statistics import base_mean, base_rows, fitted
-from augforge.classifiers.weighted import along, as_given, as_rows, class_means, cosines, squared_distances
+from augforge.classifiers.weighted import along, as_rows, class_means, cosines, like_query, squared_distances
 from augforge.types import Bank, Examples
 
 
@@ -52,8 +52,8 @@ class SimpleShot:
             x = F.normalize(x, dim=-1)
         centroids = class_means(x, rows.member)
         if self.distance == "cosine":
-            return as_given(cosines(queries, centroids), query)
+            return like_query(cosines(queries, centroids), query)
         if self.normalise == "none":
-            return as_given(-squared_distances(queries, centroids), query)
+            return like_query(-squared_distances(queries, centroids), query)
         # ||q - c||^2 with ||q|| = 1, so that the queries need not be written anew
-        return as_given(2 * along(queries, centroids) - centroids.square().sum(-1)[:, None] - 1, query)
+        return like_query(2 * along(queries, centroids) - centroids.square().sum(-1)[:, None] - 1, query)

@@ -84,7 +84,7 @@ def as_rows(support: Examples, query: Tensor) -> Rows:
     return Rows(x.to(dtype), query.to(dtype), member)
 
 
-def as_given(scores: Tensor, query: Tensor) -> Tensor:
+def like_query(scores: Tensor, query: Tensor) -> Tensor:
     """Scores [b, q, way] in the shape and dtype of the queries that were given: [q, way] for one episode."""
     return (scores if query.ndim == 3 else scores[0]).to(query.dtype)
 

@@ -31,9 +31,10 @@ from augforge.data.banks import FeatureBank
 from augforge.generators.hallucinator import Hallucinator
 from augforge.generators.noise import Noise
 from augforge.generators.posterior import Posterior
-from augforge.generators.shared.feature_learning import Hallucination
+from augforge.generators.shared.feature_learning import EpisodeSettings
 from augforge.generators.wang_hallucinator import WangHallucinator
-from augforge.generators.wang_hallucinator.meta_training import Form, Student
+from augforge.generators.wang_hallucinator.meta_training import Student
+from augforge.generators.wang_hallucinator.network import Hallucination
 from augforge.training.loop import minimise
 from augforge.types import Examples
 
@@ -74,7 +75,7 @@ def steps(made: int, rng: torch.Generator) -> tuple[Callable[[], Tensor], Callab
     centres = torch.rand(EPISODES, WAY, 1, WIDTH, generator=rng)
     rows = (centres + 0.3 * torch.randn(EPISODES, WAY, 1 + QUERY, WIDTH, generator=rng)).relu() / 8
     support, query = rows[:, :, :1], rows[:, :, 1:]
-    form = Form(WAY, (1,), QUERY, EPISODES, 1 + made)
+    form = EpisodeSettings(WAY, (1,), QUERY, EPISODES, 1 + made)
     student, plain, classifier = Student(Hallucination(WIDTH), None, 1.0, 1.0), PlainHallucinator(), Prototype()
     ours, theirs = torch.optim.Adam(student.parameters(), RATE, fused=True), torch.optim.Adam(plain.parameters(), RATE)
 

@@ -19,8 +19,7 @@ from augforge.generators.analogies.training import (
     train_classifier,
     train_generator,
 )
-from augforge.generators.neighbours import feature_rows
-from augforge.generators.shared.support import choose_parents
+from augforge.generators.shared.support import choose_parents, feature_rows
 from augforge.networks.layers import built
 from augforge.networks.products import in_tiles
 from augforge.types import Bank, Examples, InputError, Space

@@ -24,8 +24,8 @@ from augforge.generators.conditional_gan.networks import (
     SupportJudge,
     SupportMaker,
 )
-from augforge.generators.shared.feature_learning import whole_numbers
 from augforge.generators.shared.gan.pictures import as_given, in_tiles, latents, net_pictures, share_below
+from augforge.generators.shared.support import whole_numbers
 from augforge.networks.layers import built
 from augforge.types import Bank, Examples, InputError, Space
 

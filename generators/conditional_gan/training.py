@@ -13,12 +13,12 @@ from augforge import chance
 from augforge.data.banks import ArrayPictures
 from augforge.generators.conditional_gan import ConditionalGan
 from augforge.generators.conditional_gan.objective import PER_SUPPORT, ConditionalGame
-from augforge.generators.shared.feature_learning import whole_numbers
 from augforge.generators.shared.gan.batches import only_classes, split_classes
 from augforge.generators.shared.gan.diff_augment import POLICIES, policy_of
 from augforge.generators.shared.gan.objective import Rules, settings_of, to_rest_, to_train_
 from augforge.generators.shared.gan.pictures import net_facts, score_quantiles
 from augforge.generators.shared.gan.trainer import Contest
+from augforge.generators.shared.support import whole_numbers
 from augforge.networks.pixels import Pixels, class_table, load_pixels
 from augforge.training.loop import Run
 from augforge.types import Bank, InputError

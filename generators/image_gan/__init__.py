@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from augforge.classifiers.base_statistics import check_positive, check_range
-from augforge.generators.shared.feature_learning import whole_numbers
 from augforge.generators.shared.gan.discriminators import PairJudge
 from augforge.generators.shared.gan.networks import PictureGenerator
 from augforge.generators.shared.gan.pictures import as_given, in_tiles, latents, net_pictures, share_below
-from augforge.generators.shared.support import choose_parents
+from augforge.generators.shared.support import choose_parents, whole_numbers
 from augforge.networks.layers import built
 from augforge.types import Bank, Examples, InputError, Space
 

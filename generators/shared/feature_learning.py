@@ -1,13 +1,10 @@
-"""What learnt generators of features share: networks, pairs of rows, arithmetic that no batch changes, statistics.
-
-The networks are plain modules that know nothing of banks or labels, so that they can be used in anyone's loop.
-"""
+"""What learnt generators of features share: a network, pairs of rows, episodes to train on, and statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,62 +14,11 @@ from torch import Tensor, nn
 from augforge import chance
 from augforge.episodes import draw_episodes
 from augforge.networks.layers import built
+from augforge.training.loop import is_bfloat16_fast
 from augforge.types import Examples, InputError, Synthesizer
 
 _MOST_CLASSES, _MOST_ROWS, _EACH = 32, 8, 8  # what collapse is measured on
-
-Relus = Literal[2, 3]
-
-
-class Hallucination(nn.Module):
-    """G(x, z): three layers, with a ReLU behind the first two or all three (Wang et al., CVPR 2018, section 5).
-
-    It starts as the block identity [I; 0]: the seed's part of the first layer and the two other layers are the
-    identity, the noise's part is 0, and so are the biases. So at first G(x, z) = relu(x) for any z. No random number
-    is drawn. `features` is the length of x and of what is made, `noise` that of z (None: the same), `width` that of
-    the hidden layers (None: the same; below `features` the start loses numbers).
-    """
-
-    def __init__(self, features: int, noise: int | None = None, width: int | None = None, relus: Relus = 3) -> None:
-        super().__init__()
-        width = width or features
-        self.relus = relus
-        self.seed = nn.utils.skip_init(nn.Linear, features, width)
-        self.noise = nn.utils.skip_init(nn.Linear, noise or features, width, bias=False)
-        self.second = nn.utils.skip_init(nn.Linear, width, width)
-        self.third = nn.utils.skip_init(nn.Linear, width, features)
-        nn.init.zeros_(self.noise.weight)
-        for layer in (self.seed, self.second, self.third):
-            nn.init.eye_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        """G(x, z) of seeds [..., features] and noise [..., noise]; the leading axes broadcast."""
-        return self.rest(self.first(x), z)
-
-    def first(self, x: Tensor) -> Tensor:
-        """The seed's part of the first layer: [..., features] -> [..., width]. Once for each seed is enough."""
-        return self.seed(x)
-
-    def rest(self, first: Tensor, z: Tensor, turned: Sequence[Tensor] = ()) -> Tensor:
-        """What is made of the seeds' `first` [..., width] and noise [..., noise]: [..., features].
-
-        `turned` is what the method of this name says; it saves time where this is called for few rows at a time.
-        """
-        noise, second, third = turned or [layer.weight for layer in (self.noise, self.second, self.third)]
-        hidden = (first + F.linear(z, noise)).relu_()
-        made = F.linear(F.linear(hidden, second, self.second.bias).relu_(), third, self.third.bias)
-        return made.relu_() if self.relus == 3 else made
-
-    def turned(self) -> list[Tensor]:
-        """The weights of the layers of `rest`, column by column in memory: few rows are multiplied faster by these."""
-        return [layer.weight.T.contiguous().T for layer in (self.noise, self.second, self.third)]
-
-    def rescale_(self, size: float) -> None:
-        """Turn G(x, z) into size G(x / size, z), in place: layers with ReLU scale with their input and biases."""
-        with torch.no_grad():
-            for part in (self.noise.weight, self.seed.bias, self.second.bias, self.third.bias):
-                part.mul_(size)
+_STEPS_AT_ONCE = 32  # steps whose episodes are drawn together
 
 
 class Perceptron(nn.Module):
@@ -103,7 +49,7 @@ class Perceptron(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class RowPairs:
     """Draws pairs of different rows of one class from the labels `y` [n] of a bank."""
 
     rows: Tensor
@@ -111,7 +57,7 @@ class Pairs:
     count: Tensor
 
     @classmethod
-    def of(cls, y: Tensor, who: str) -> Pairs:
+    def of(cls, y: Tensor, who: str) -> RowPairs:
         """Index the classes with at least two rows; raises InputError, naming `who`, where there is none."""
         y = y.cpu()
         counts = torch.bincount(y)
@@ -132,24 +78,42 @@ class Pairs:
         return self.rows[place], self.rows[start + (place - start + step) % count]
 
 
-def feature_rows(support: Examples, features: int | None, who: str) -> Tensor:
-    """The rows of a support [m, d] in float32; InputError for pictures, and where `who` was not fitted on such rows.
-
-    `features` is the length of the rows that it was fitted on, None before `fit`.
+@dataclass(frozen=True)
+class EpisodeSettings:
+    """The episodes of meta-training: `way` classes, the numbers of `shots` that steps take in turn, `queries` of each
+    class, `episodes` in a step, and `fill`, the rows of a class when it is filled up.
     """
-    if isinstance(support.x, list) or support.x.ndim != 2:
-        raise InputError(f"{who} makes features; these rows are pictures")
-    if features is None:
-        raise InputError(f"{who} is not fitted yet; expected fit(base, rng) or a folder that `augforge fit` made")
-    if support.x.shape[1] != features:
-        raise InputError(f"{who} was fitted on {features} features; these rows have {support.x.shape[1]}")
-    return support.x.to(torch.float32)
 
+    way: int
+    shots: tuple[int, ...]
+    queries: int
+    episodes: int
+    fill: int
 
-def as_given(made: Tensor, support: Examples) -> Tensor:
-    """Made rows in the dtype of the support's."""
-    assert isinstance(support.x, Tensor)
-    return made.to(support.x.dtype)
+    def within(self, y: Tensor) -> EpisodeSettings:
+        """The same with as many classes as the labels `y` [n] have with enough rows, if they are fewer."""
+        enough = int((torch.bincount(y.cpu()) >= max(self.shots) + self.queries).sum())
+        return replace(self, way=max(2, min(self.way, enough)))
+
+    def draw(self, y: Tensor, trials: int, seed: int, start: int = 0) -> tuple[Tensor, Tensor]:
+        """Rows of `trials` episodes: [trials, way, most shots] and [trials, way, queries]."""
+        found = draw_episodes(y.cpu(), way=self.way, shot=max(self.shots), n_query=self.queries, trials=trials,
+                              seed=seed, start=start)  # fmt: skip
+        return torch.stack([e.support for e in found]), torch.stack([e.query for e in found])
+
+    def batches(self, y: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows of support [b, way, shot] and query [b, way, queries] of each step, without end."""
+        shots = itertools.cycle(self.shots)
+        for lot in itertools.count():
+            count = _STEPS_AT_ONCE * self.episodes
+            support, query = self.draw(y, count, seed, lot * count)
+            for part, asked in zip(support.split(self.episodes), query.split(self.episodes), strict=True):
+                yield part[:, :, : next(shots)], asked
+
+    def noise(self, shot: int, width: int, generator: torch.Generator) -> Tensor:
+        """z ~ N(0, I) [episodes, way, fill - shot, width] on the CPU, in bfloat16 where that is what is multiplied."""
+        z = torch.randn(self.episodes, self.way, self.fill - shot, width, generator=generator)
+        return z.to(torch.bfloat16) if is_bfloat16_fast("cpu") else z  # the same numbers on every machine
 
 
 def typical_size(x: Tensor) -> Tensor:
@@ -161,14 +125,6 @@ def typical_size(x: Tensor) -> Tensor:
 def cpu_generator(rng: torch.Generator) -> torch.Generator:
     """A generator on the CPU that goes on from `rng`, wherever that is; CPU and CUDA draw other numbers."""
     return torch.Generator().manual_seed(int(torch.randint(1 << 62, (1,), generator=rng, device=rng.device)))
-
-
-def whole_numbers(part: Any, name: str) -> tuple[int, ...]:
-    """A text setting such as "1,5" as numbers; raises InputError where it is not whole numbers of at least 1."""
-    words = str(getattr(part, name)).split(",")
-    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
-        raise InputError(f"{name}={getattr(part, name)!r} was given; expected whole numbers with commas, as 1,5")
-    return tuple(map(int, words))
 
 
 def collapse(real: Tensor, made: Tensor) -> dict[str, float]:

@@ -11,17 +11,10 @@ from torch import Tensor, nn
 
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, base_statistics, check_positive, check_range
-from augforge.generators.shared.feature_learning import (
-    Hallucination,
-    as_given,
-    collapse_on,
-    cpu_generator,
-    feature_rows,
-    typical_size,
-    whole_numbers,
-)
-from augforge.generators.shared.support import choose_parents
-from augforge.generators.wang_hallucinator.meta_training import Form, MetaTraining, Student, classifier_through
+from augforge.generators.shared.feature_learning import EpisodeSettings, collapse_on, cpu_generator, typical_size
+from augforge.generators.shared.support import checked_rows, choose_parents, like_support, whole_numbers
+from augforge.generators.wang_hallucinator.meta_training import MetaTraining, Student, classifier_through
+from augforge.generators.wang_hallucinator.network import Hallucination
 from augforge.networks.products import in_tiles
 from augforge.types import Bank, Examples, InputError, Space
 
@@ -45,7 +38,7 @@ class WangHallucinator:
     function of its parent. With validation classes the best of 10 points of training is kept, by accuracy on
     64 of their episodes for each number of shots; the start is no candidate, as it only makes copies.
 
-    After `fit`, `history` holds losses, validation accuracies (percent) and, last, what `hallucinator_nets.collapse`
+    After `fit`, `history` holds losses, validation accuracies (percent) and, last, what `collapse`
     says of base rows.
 
     Differs from the paper, which tells neither learning rate nor steps nor how many rows were made in training (a
@@ -115,7 +108,7 @@ class WangHallucinator:
         assert self.classifier_ is not None
         if self.through != "prototype":
             self.context_ = self.classifier_.fit(base, rng).context_
-        form = Form(self.way, whole_numbers(self, "shots"), self.queries, self.episodes, self.fill)
+        form = EpisodeSettings(self.way, whole_numbers(self, "shots"), self.queries, self.episodes, self.fill)
         size, known = float(typical_size(x)), None if val is None else base_rows(val, _WHO).to(x)
         inner, temperature = size, 1.0
         if self.context_ is None:  # only classifiers with layers of their own need features in their own size
@@ -135,7 +128,7 @@ class WangHallucinator:
 
         Raises InputError before `fit`, and where a wanted class has no support row.
         """
-        x = feature_rows(support, None if self.facts_ is None else self.facts_["features"], _WHO)
+        x = checked_rows(support, None if self.facts_ is None else self.facts_["features"], _WHO)
         assert self.net_ is not None
         net = self.net_.to(x.device)
         parent = choose_parents(support.y, want, keys)
@@ -143,4 +136,4 @@ class WangHallucinator:
         z = self.noise_scale * chance.normal(chance.fork(keys, "noise"), (net.noise.in_features,))
         first = in_tiles(net.first, x[used.to(x.device)])  # once for each parent
         made = in_tiles(partial(net.rest, turned=net.turned()), first[place.to(x.device)], z.to(x.device))
-        return Examples(as_given(made, support), want, parent)
+        return Examples(like_support(made, support), want, parent)

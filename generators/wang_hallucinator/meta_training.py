@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +14,11 @@ from torch import Tensor, nn
 from augforge.classifiers.matching import Matching
 from augforge.classifiers.pmn import PrototypeMatching
 from augforge.classifiers.prototype import Prototype
-from augforge.episodes import draw_episodes
-from augforge.generators.shared.feature_learning import Hallucination
-from augforge.training.loop import Loop, Run, Stage, fast_arithmetic, is_bfloat16_fast
+from augforge.generators.shared.feature_learning import EpisodeSettings
+from augforge.generators.wang_hallucinator.network import Hallucination
+from augforge.training.loop import Loop, Run, Stage, fast_arithmetic
 from augforge.types import Classifier, Examples
 
-_STEPS_AT_ONCE = 32  # steps whose episodes are drawn together
 _VAL_EPISODES, _JUDGEMENTS, _LOG_EVERY = 64, 10, 50
 
 
@@ -34,44 +32,6 @@ def classifier_through(through: str) -> Prototype | Matching | PrototypeMatching
     if through == "matching":
         return Matching(full_context=True, train_steps=1, train_way=2, train_shot=1)
     return PrototypeMatching(full_context=True, train_steps=1, train_way=2, train_shot=1)
-
-
-@dataclass(frozen=True)
-class Form:
-    """The episodes of meta-training: `way` classes, the numbers of `shots` that steps take in turn, `queries` of each
-    class, `episodes` in a step, and `fill`, the rows of a class when it is filled up.
-    """
-
-    way: int
-    shots: tuple[int, ...]
-    queries: int
-    episodes: int
-    fill: int
-
-    def within(self, y: Tensor) -> Form:
-        """The same with as many classes as the labels `y` [n] have with enough rows, if they are fewer."""
-        enough = int((torch.bincount(y.cpu()) >= max(self.shots) + self.queries).sum())
-        return replace(self, way=max(2, min(self.way, enough)))
-
-    def draw(self, y: Tensor, trials: int, seed: int, start: int = 0) -> tuple[Tensor, Tensor]:
-        """Rows of `trials` episodes: [trials, way, most shots] and [trials, way, queries]."""
-        found = draw_episodes(y.cpu(), way=self.way, shot=max(self.shots), n_query=self.queries, trials=trials,
-                              seed=seed, start=start)  # fmt: skip
-        return torch.stack([e.support for e in found]), torch.stack([e.query for e in found])
-
-    def batches(self, y: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rows of support [b, way, shot] and query [b, way, queries] of each step, without end."""
-        shots = itertools.cycle(self.shots)
-        for lot in itertools.count():
-            count = _STEPS_AT_ONCE * self.episodes
-            support, query = self.draw(y, count, seed, lot * count)
-            for part, asked in zip(support.split(self.episodes), query.split(self.episodes), strict=True):
-                yield part[:, :, : next(shots)], asked
-
-    def noise(self, shot: int, width: int, generator: torch.Generator) -> Tensor:
-        """z ~ N(0, I) [episodes, way, fill - shot, width] on the CPU, in bfloat16 where that is what is multiplied."""
-        z = torch.randn(self.episodes, self.way, self.fill - shot, width, generator=generator)
-        return z.to(torch.bfloat16) if is_bfloat16_fast("cpu") else z  # the same numbers on every machine
 
 
 class Student(nn.Module):
@@ -134,7 +94,7 @@ class MetaTraining:
 
     student: Student
     classifier: Classifier
-    form: Form
+    form: EpisodeSettings
     steps: int
     rate: float
     generator: torch.Generator

@@ -3,10 +3,9 @@ import warnings
 import pytest
 import torch
 
-from augforge.classifiers import logistic
-from augforge.classifiers import softmax_regression as softmax_newton
+from augforge.classifiers import logistic, softmax_regression
 from augforge.classifiers.logistic import Logistic
-from augforge.classifiers.softmax_kernel import KernelProblem
+from augforge.classifiers.softmax_regression import KernelProblem
 from augforge.types import Examples
 
 
@@ -93,7 +92,7 @@ def test_turning_all_rows_changes_nothing(episodes):
 
 
 def test_it_says_when_it_did_not_converge(episodes, monkeypatch):
-    monkeypatch.setattr(softmax_newton, "_NEWTON_STEPS", 1)
+    monkeypatch.setattr(softmax_regression, "_NEWTON_STEPS", 1)
     with pytest.warns(RuntimeWarning, match="3 of 3 episodes did not converge"):
         Logistic().scores(*episodes())
 
@@ -110,7 +109,7 @@ def test_rows_in_float32_come_to_the_same_minimum(episodes, size):
 def test_products_in_float32_and_float64_come_to_the_same_minimum(episodes, monkeypatch):
     support, query = episodes(way=5, shot=6, d=9)
     found = Logistic().scores(support, query)
-    monkeypatch.setattr(softmax_newton, "_ROUGH", 0.0)
+    monkeypatch.setattr(softmax_regression, "_ROUGH", 0.0)
     torch.testing.assert_close(Logistic().scores(support, query), found, atol=1e-7, rtol=1e-7)
 
 
@@ -118,7 +117,7 @@ def test_the_inverse_diagonal_is_that_of_the_hessian(episodes):
     support, _ = episodes(way=3, shot=2, d=4, b=1)
     member = support.weight[:, None] * (support.y[:, None] == torch.arange(3)[:, None])  # [1, 3, 6]
     z = torch.cat([support.x, torch.ones(1, 6, 1).double()], -1)
-    problem = softmax_newton.Problem(z, member, torch.tensor([1.0, 1, 1, 1, 0]).double())
+    problem = softmax_regression.Problem(z, member, torch.tensor([1.0, 1, 1, 1, 0]).double())
     w = torch.randn(1, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def loss(flat):
@@ -177,7 +176,7 @@ def test_layers_of_products_are_those_of_the_rows(episodes):
     rng = torch.Generator().manual_seed(0)
     member = support.weight[:, None] * (support.y[:, None] == torch.arange(3)[:, None])  # [2, 3, 6]
     one = torch.ones(2, 6, 1).double()
-    rows = softmax_newton.Problem(torch.cat([support.x, one], -1), member, torch.tensor([1.0] * 9 + [0.0]).double())
+    rows = softmax_regression.Problem(torch.cat([support.x, one], -1), member, torch.tensor([1.0] * 9 + [0.0]).double())
     products = KernelProblem(support.x @ support.x.mT, member)
     upper = torch.randn(2, 3, 7, generator=rng, dtype=torch.float64)
     lower = torch.cat([upper[..., :-1] @ products.kernel, upper[..., -1:]], -1)

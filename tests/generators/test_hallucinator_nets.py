@@ -1,15 +1,9 @@
 import pytest
 import torch
 
-from augforge.generators.shared.feature_learning import (
-    Hallucination,
-    Pairs,
-    Perceptron,
-    collapse,
-    cpu_generator,
-    feature_rows,
-    typical_size,
-)
+from augforge.generators.shared.feature_learning import Perceptron, RowPairs, collapse, cpu_generator, typical_size
+from augforge.generators.shared.support import checked_rows
+from augforge.generators.wang_hallucinator.network import Hallucination
 from augforge.networks.layers import built
 from augforge.types import Examples, InputError
 
@@ -84,7 +78,7 @@ def test_dropout_takes_a_generator():
 
 def test_pairs_are_two_rows_of_one_class():
     y = torch.tensor([3, 0, 3, 1, 0, 3, 5])  # 1 and 5 have a single row
-    rows, others = Pairs.of(y, "it").draw(2000, _rng())
+    rows, others = RowPairs.of(y, "it").draw(2000, _rng())
     assert torch.equal(y[rows], y[others])
     assert (rows != others).all()
     found = {(int(a), int(b)) for a, b in zip(rows, others, strict=True)}
@@ -92,7 +86,7 @@ def test_pairs_are_two_rows_of_one_class():
     counts = torch.bincount(rows, minlength=7)
     assert (counts[[0, 1, 2, 4, 5]] > 300).all()  # each row equally likely
     with pytest.raises(InputError, match="every base class has 1 row"):
-        Pairs.of(torch.arange(4), "it")
+        RowPairs.of(torch.arange(4), "it")
 
 
 def test_statistics_of_a_generator_that_copies_its_seed():
@@ -124,13 +118,13 @@ def test_statistics_of_known_noise():
 
 def test_rows_that_do_not_fit_are_refused():
     rows = Examples(torch.zeros(2, 4, dtype=torch.bfloat16), torch.tensor([0, 1]))
-    assert feature_rows(rows, 4, "it").dtype == torch.float32
+    assert checked_rows(rows, 4, "it").dtype == torch.float32
     with pytest.raises(InputError, match="it is not fitted yet"):
-        feature_rows(rows, None, "it")
+        checked_rows(rows, None, "it")
     with pytest.raises(InputError, match="it was fitted on 5 features; these rows have 4"):
-        feature_rows(rows, 5, "it")
+        checked_rows(rows, 5, "it")
     with pytest.raises(InputError, match="pictures"):
-        feature_rows(Examples(torch.zeros(2, 1, 4, 4), torch.tensor([0, 1])), 4, "it")
+        checked_rows(Examples(torch.zeros(2, 1, 4, 4), torch.tensor([0, 1])), 4, "it")
 
 
 def test_small_things():

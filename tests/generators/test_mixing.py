@@ -5,7 +5,7 @@ from augforge import chance
 from augforge.data.banks import FeatureBank
 from augforge.generators.copies import Copies
 from augforge.generators.mixing import Mixing, symmetric_beta
-from augforge.generators.neighbours import nearest_means, other_rows
+from augforge.generators.shared.support import nearest_means, other_rows
 from augforge.types import Examples, InputError
 
 HOWS = ("mixup", "smote", "extrapolate", "base")

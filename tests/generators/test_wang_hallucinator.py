@@ -7,9 +7,10 @@ from augforge import chance
 from augforge.classifiers.pmn import PrototypeMatching
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import FeatureBank
-from augforge.generators.shared.feature_learning import Hallucination
+from augforge.generators.shared.feature_learning import EpisodeSettings
 from augforge.generators.wang_hallucinator import WangHallucinator
-from augforge.generators.wang_hallucinator.meta_training import Form, MetaTraining, Student
+from augforge.generators.wang_hallucinator.meta_training import MetaTraining, Student
+from augforge.generators.wang_hallucinator.network import Hallucination
 from augforge.parts.saving import load_part, save_part
 from augforge.types import Examples, InputError
 
@@ -118,7 +119,7 @@ def test_the_best_point_of_training_is_kept(monkeypatch):
         return accuracy
 
     monkeypatch.setattr(MetaTraining, "_judge", judge)
-    form = Form(3, (1,), 2, 2, 4)
+    form = EpisodeSettings(3, (1,), 2, 2, 4)
     MetaTraining(Student(net, None, 1.0, 1.0), Prototype(), form, 10, 1e-2, _rng()).run(
         (base.x, base.y), (base.x, base.y)
     )
@@ -157,7 +158,7 @@ def test_rows_of_a_class_are_used_in_turn():
 
 def test_episodes_are_drawn_shot_by_shot_without_overlap():
     y = _bank().y
-    form = Form(20, (1, 3), 2, 4, 5).within(y)
+    form = EpisodeSettings(20, (1, 3), 2, 4, 5).within(y)
     assert form.way == 8
     batches = form.batches(y, 0)
     for i in range(70):  # more than are drawn at once

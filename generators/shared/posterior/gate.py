@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
-from augforge.classifiers.weighted import as_given, as_rows, class_means, squared_distances
+from augforge.classifiers.weighted import as_rows, class_means, like_query, squared_distances
 from augforge.generators.shared.posterior.held_out import SHOTS, Lesson, nearest_shot
 from augforge.types import Examples
 
@@ -93,7 +93,7 @@ def plain_scores(which: int, support: Examples, query: Tensor, centre: Tensor) -
     x, queries = rows.x, rows.query
     if PLAIN[which] == "nearest mean, centred-l2":
         x, queries = (F.normalize(part - centre.to(part), dim=-1) for part in (x, queries))
-    return as_given(-squared_distances(queries, class_means(x, rows.member)), query)
+    return like_query(-squared_distances(queries, class_means(x, rows.member)), query)
 
 
 def gated(gate: Tensor, centre: Tensor, own: Tensor, support: Examples, query: Tensor) -> Tensor:

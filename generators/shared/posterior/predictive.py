@@ -13,9 +13,8 @@ from torch import Tensor
 from augforge import chance
 from augforge.classifiers.feature_transforms import Transform, lengths, restored
 from augforge.classifiers.two_covariance import NO_SPREAD, SPREAD, WEIGHT, WEIGHT_SLOPE, Gathered, TwoCovariance
-from augforge.classifiers.weighted import as_given, as_rows, class_means
-from augforge.generators.neighbours import feature_rows
-from augforge.generators.shared.support import choose_parents
+from augforge.classifiers.weighted import as_rows, class_means, like_query
+from augforge.generators.shared.support import choose_parents, feature_rows
 from augforge.networks.products import in_tiles, row_product
 from augforge.types import Examples, InputError
 
@@ -30,7 +29,7 @@ def predictive_scores(models: Sequence[TwoCovariance], support: Examples, query:
     rows = as_rows(support, query)
     check_features(models[0], rows.x)
     mapped = [(model.mapped(rows.x), model.mapped(rows.query)) for model in models]
-    return as_given(mapped_scores(models, mapped, rows.member), query)
+    return like_query(mapped_scores(models, mapped, rows.member), query)
 
 
 def mapped_scores(models: Sequence[TwoCovariance], mapped: Sequence[tuple[Tensor, Tensor]], member: Tensor) -> Tensor:
