@@ -10,7 +10,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
-from augforge.generators.shared.support import choose_parents, feature_rows, nearest_means
+from augforge.generators.shared.support import choose_parents, feature_rows, like_support, nearest_means, not_fitted
 from augforge.networks.products import row_product
 from augforge.types import Bank, Examples, InputError, Space
 
@@ -41,8 +41,7 @@ class Calibration:
     `nothing` on the same features. A power of 1 leaves base and support in one space; it is what to use on features
     that were normalised with "power", whose length is lost.
 
-    A noise_scale of 0 leaves the borrowed mean alone; it multiplies the deviations. alpha is in units of the
-    features, as in the paper: on rows of length 1 0.21 drowns everything.
+    alpha is in units of the features, as in the paper: on rows of length 1 0.21 drowns everything.
 
     A base class's covariance is kept as its `rank` strongest directions, and what they leave as a sphere of the same
     trace: [c, rank, d] numbers in `factors_`, and exact where a class has at most `rank` + 1 rows or d is at most
@@ -54,16 +53,16 @@ class Calibration:
     one_class: ClassVar[bool] = True
     support_needed: ClassVar[int] = 1
 
-    power: float = 0.5
-    k: int = 2
-    alpha: float = 0.21
-    alpha_on: Literal["full", "diagonal"] = "full"
-    given: Literal["raw", "powered"] = "raw"
-    rank: int = 64
-    noise_scale: float = 1.0
-    means_: Tensor | None = field(default=None, init=False, repr=False)
-    factors_: Tensor | None = field(default=None, init=False, repr=False)
-    rest_: Tensor | None = field(default=None, init=False, repr=False)
+    power: float = 0.5  # of Tukey's ladder, > 0; 1: rows stay as they are
+    k: int = 2  # base classes that a row borrows from, >= 1
+    alpha: float = 0.21  # added to the covariance, >= 0
+    alpha_on: Literal["full", "diagonal"] = "full"  # where alpha is added: to every number, or to the diagonal
+    given: Literal["raw", "powered"] = "raw"  # whether features were raised to `power` beforehand
+    rank: int = 64  # directions kept of a base class's covariance, >= 1
+    noise_scale: float = 1.0  # multiplies the deviations from the borrowed mean, >= 0
+    means_: Tensor | None = field(default=None, init=False, repr=False)  # [c, d]
+    factors_: Tensor | None = field(default=None, init=False, repr=False)  # [c, rank, d]
+    rest_: Tensor | None = field(default=None, init=False, repr=False)  # [c], variance outside of the directions
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""
@@ -105,37 +104,41 @@ class Calibration:
         Raises InputError for pictures, where a wanted class has no support row, and before `fit`.
         """
         x = feature_rows(support, "calibration")
-        assert isinstance(support.x, Tensor)
         parent = choose_parents(support.y, want, keys)
-        if self.means_ is None:
-            raise InputError("calibration is not fitted yet; expected fit(base, rng) or a folder that it was saved in")
-        if self.means_.shape[1] != x.shape[1]:
-            raise InputError(f"calibration was fitted on {self.means_.shape[1]} features; these have {x.shape[1]}")
+        means, _, _ = self._ready(x)
         if not len(want):
-            return Examples(support.x[:0], want, parent)
+            return Examples(like_support(x[:0], support), want, parent)
         used, back = torch.unique(parent, return_inverse=True)
         powered = x[used] if self.given == "powered" else signed_power(x[used], self.power)
-        near = nearest_means(powered, self.means_.to(x.device), self.k)  # [used, k]
-        mean = (self.means_.to(x)[near].sum(1) + powered) / (self.k + 1)
+        near = nearest_means(powered, means.to(x.device), self.k)  # [used, k]
+        mean = (means.to(x)[near].sum(1) + powered) / (self.k + 1)
         parts = zip(back.split(_ROWS_AT_ONCE), keys.split(_ROWS_AT_ONCE), strict=True)
-        made = torch.cat([mean[i] + self.noise_scale * self._deviation(near[i], chosen).to(x) for i, chosen in parts])
+        apart = ((i, self._deviation(x, near[i], chosen).to(x)) for i, chosen in parts)
+        made = torch.cat([mean[i] + self.noise_scale * deviation for i, deviation in apart])
         if self.given == "raw":
             made = signed_power(made, 1 / self.power)
-        return Examples(made.to(support.x.dtype), want, parent)
+        return Examples(like_support(made, support), want, parent)
 
-    def _deviation(self, near: Tensor, keys: Tensor) -> Tensor:
-        """Deviations [n, d] float32 with the calibrated covariance for base classes `near` [n, k]."""
-        assert self.factors_ is not None
-        assert self.rest_ is not None
-        n, (_, rank, d) = len(near), self.factors_.shape
+    def _ready(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Means, factors and rests of the base classes; InputError before `fit`, and for rows `x` of another width."""
+        if self.means_ is None or self.factors_ is None or self.rest_ is None:
+            raise not_fitted("calibration")
+        if self.means_.shape[1] != x.shape[1]:
+            raise InputError(f"calibration was fitted on {self.means_.shape[1]} features; these have {x.shape[1]}")
+        return self.means_, self.factors_, self.rest_
+
+    def _deviation(self, x: Tensor, near: Tensor, keys: Tensor) -> Tensor:
+        """Deviations [n, d] float32 for features like `x`, with the covariance of base classes `near` [n, k]."""
+        _, factors, rests = self._ready(x)
+        n, (_, rank, d) = len(near), factors.shape
         normal = chance.normal(chance.fork(keys, "directions"), (self.k, rank)).flatten(0, 1).to(torch.float64)
         moved = torch.empty(n * self.k, d, dtype=torch.float64, device=near.device)
         order = torch.argsort(near.flatten(), stable=True)
         classes, counts = torch.unique(near, return_counts=True)
         for c, rows in zip(classes.tolist(), order.split(counts.tolist()), strict=True):
-            moved[rows] = row_product(normal[rows], self.factors_[c].to(near.device, torch.float64))
+            moved[rows] = row_product(normal[rows], factors[c].to(near.device, torch.float64))
         deviation = (moved.view(n, self.k, d).sum(1) / self.k**0.5).to(torch.float32)
-        sphere = self.rest_.to(near.device)[near].mean(1)
+        sphere = rests.to(near.device)[near].mean(1)
         if self.alpha_on == "diagonal":
             sphere = sphere + self.alpha
         else:

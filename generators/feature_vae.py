@@ -13,7 +13,7 @@ from torch import Tensor
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
 from augforge.generators.shared.feature_learning import Perceptron, RowPairs, collapse_on, cpu_generator, typical_size
-from augforge.generators.shared.support import checked_rows, choose_parents, like_support
+from augforge.generators.shared.support import checked_rows, choose_parents, like_support, not_fitted
 from augforge.networks.products import in_tiles
 from augforge.training.loop import Loop, Run, Stage, fast_arithmetic
 from augforge.types import Bank, Examples, Space
@@ -32,8 +32,7 @@ class FeatureVae:
     & Levine, "Simple and effective VAE training with calibrated decoders", ICML 2021): d/2 log MSE + KL. So there is
     no weight to set between its terms. A made row is the decoder's mean for a support row c and z from the prior.
 
-    Both networks have one hidden layer of `width` leaky ReLUs (None: two for each feature). `noise_scale` multiplies
-    z when rows are made. `history` holds losses and, last, what `collapse` says of base rows.
+    Both networks have one hidden layer of leaky ReLUs. `history` holds losses and, last, the statistics of `collapse`.
 
     Differs from the paper: the prior does not depend on c, and c is a row of the class, not a picture to be labelled;
     features are divided by their root mean square.
@@ -44,12 +43,12 @@ class FeatureVae:
     one_class: ClassVar[bool] = True
     support_needed: ClassVar[int] = 1
 
-    code_width: int = 16
-    width: int | None = None
-    steps: int = 800
-    rate: float = 1e-3
-    batch: int = 256
-    noise_scale: float = 1.0
+    code_width: int = 16  # numbers of z, >= 1
+    width: int | None = None  # hidden units, >= 1; None: two for each feature
+    steps: int = 800  # of Adam, >= 1
+    rate: float = 1e-3  # learning rate of Adam, > 0, falling along a cosine
+    batch: int = 256  # pairs in a step, >= 1
+    noise_scale: float = 1.0  # multiplies z when rows are made, >= 0
     encoder_: Perceptron | None = field(default=None, init=False, repr=False)
     decoder_: Perceptron | None = field(default=None, init=False, repr=False)
     size_: Tensor | None = field(default=None, init=False, repr=False)
@@ -69,12 +68,13 @@ class FeatureVae:
         """Make both networks without numbers, for rows of facts["features"] numbers."""
         self._build(facts, None)
 
-    def _build(self, facts: dict[str, int], generator: torch.Generator | None) -> None:
+    def _build(self, facts: dict[str, int], generator: torch.Generator | None) -> tuple[Perceptron, Perceptron]:
         self.facts_ = dict(facts)
         features = facts["features"]
         width = self.width or 2 * features
         self.encoder_ = Perceptron.started((2 * features, width, 2 * self.code_width), generator)
         self.decoder_ = Perceptron.started((self.code_width + features, width, features), generator)
+        return self.encoder_, self.decoder_
 
     def fit(self, base: Bank, rng: torch.Generator) -> Self:
         """Train on pairs of base rows.
@@ -83,12 +83,10 @@ class FeatureVae:
         """
         x = base_rows(base, _WHO).to(torch.float32)
         pairs, generator = RowPairs.of(base.y, _WHO), cpu_generator(rng)
-        self._build({"features": x.shape[1]}, generator)
-        assert self.encoder_ is not None
-        assert self.decoder_ is not None
+        encoder, decoder = self._build({"features": x.shape[1]}, generator)
         self.size_ = typical_size(x)
         x_small = x / self.size_
-        both = torch.nn.ModuleList([self.encoder_, self.decoder_]).to(x.device)
+        both = torch.nn.ModuleList([encoder, decoder]).to(x.device)
         stage = Stage(_WHO, self.steps, {}, clip=100.0)
         loop = Loop(both, torch.optim.Adam(both.parameters(), self.rate, fused=True), stage, Run(str(x.device)))
         self.history = []
@@ -98,9 +96,9 @@ class FeatureVae:
             with torch.enable_grad():
                 with fast_arithmetic(x.device):
                     target, condition = x_small[rows], x_small[others]
-                    mean, log_variance = self.encoder_(torch.cat([target, condition], 1)).float().chunk(2, 1)
+                    mean, log_variance = encoder(torch.cat([target, condition], 1)).float().chunk(2, 1)
                     z = mean + noise * torch.exp(log_variance / 2)
-                    found = self.decoder_(torch.cat([z, condition], 1))
+                    found = decoder(torch.cat([z, condition], 1))
                 loss = negative_bound(target, found.float(), mean, log_variance)
                 loop.step(loss)
             if step % _LOG_EVERY == 0:
@@ -114,13 +112,18 @@ class FeatureVae:
 
         Raises InputError before `fit`, and where a wanted class has no support row.
         """
-        x = checked_rows(support, None if self.facts_ is None else self.facts_["features"], _WHO)
-        assert self.decoder_ is not None
-        assert self.size_ is not None
-        parent, size = choose_parents(support.y, want, keys), self.size_.to(x.device)
+        decoder, size, features = self._ready()
+        x = checked_rows(support, features, _WHO)
+        parent, size = choose_parents(support.y, want, keys), size.to(x.device)
         z = self.noise_scale * chance.normal(chance.fork(keys, "noise"), (self.code_width,)).to(x.device)
-        made = in_tiles(self.decoder_.to(x.device), torch.cat([z, x[parent.to(x.device)] / size], 1)) * size
+        made = in_tiles(decoder.to(x.device), torch.cat([z, x[parent.to(x.device)] / size], 1)) * size
         return Examples(like_support(made, support), want, parent)
+
+    def _ready(self) -> tuple[Perceptron, Tensor, int]:
+        """The fitted decoder the size of features and how many there are."""
+        if self.decoder_ is None or self.size_ is None or self.facts_ is None:
+            raise not_fitted(_WHO)
+        return self.decoder_, self.size_, self.facts_["features"]
 
 
 def negative_bound(target: Tensor, found: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

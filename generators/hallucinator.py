@@ -1,14 +1,14 @@
 """Ours: a hallucinator that starts at the closed-form posterior, learns to do better, and knows where it does not.
 
 It imagines a class in four coordinate systems at once - features as they are, square-rooted, centred at length 1, and
-both - each with a two-covariance model (`augforge.classifiers.two_covariance`) whose statistics listen more to
-classes that the backbone never saw. Eight numbers of each model are then meta-learnt: how spectra are bent, how much
-less a support row is trusted than a query, how much a class's own spread is heard, how the models are weighed
-against each other as shots grow. They speak of spectra, ratios and counts and never of raw coordinates, so they
-survive a change of classes; they are learnt on episodes of varying way and shot, of validation classes that are kept
-out of the statistics meanwhile, as Wang et al., "Low-shot learning from imaginary data", CVPR 2018, learn theirs:
-down the cross-entropy of a classifier that reads what is imagined. A gate, from classes that neither the statistics
-nor the numbers of its fold have seen, closes where there is no sure gain.
+both - each with a two-covariance model (`augforge.classifiers.two_covariance`) whose statistics give more weight to
+classes that the backbone never saw. Eight parameters of each model are then meta-learnt: how spectra are bent, how much
+less a support row is trusted than a query, how much a class's own spread counts, how the models are weighed against
+each other as shots grow. They act on spectra, ratios and counts and never on raw coordinates, so they survive a change
+of classes; they are learnt on episodes of varying way and shot, of validation classes that are kept out of the
+statistics meanwhile, as Wang et al., "Low-shot learning from imaginary data", CVPR 2018, learn theirs: down the
+cross-entropy of a classifier that reads what is imagined. A gate, set on classes that neither the statistics nor the
+parameters of its fold have seen, closes where there is no sure gain.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from augforge import chance
 from augforge.classifiers.feature_transforms import TRANSFORMS
 from augforge.classifiers.two_covariance import (
-    NO_SPREAD,
-    NUMBERS,
+    IGNORE_SPREAD,
+    PARAMETERS,
     SPREAD,
     WEIGHT,
     Gathered,
@@ -36,68 +36,64 @@ from augforge.classifiers.two_covariance import (
     learn,
     subspace,
 )
-from augforge.generators.shared.posterior.gate import Judged, gated, settle
+from augforge.generators.shared.posterior.gate import Candidate, fit_gate, gated
 from augforge.generators.shared.posterior.held_out import (
     SHOTS,
-    Folds,
-    Lesson,
-    Views,
-    added,
+    EpisodeBatch,
+    Fold,
+    MappedRows,
+    Split,
     base_centre,
-    draw_lessons,
-    folds_of,
-    moved,
+    draw_episode_batches,
     nearest_shot,
     row_weight,
+    split_classes,
+    transformed_parts,
+    weighted_sum,
 )
 from augforge.generators.shared.posterior.predictive import (
-    check_numbers,
-    joined,
+    all_classes,
+    check_settings,
     new_model,
     predictive_draws,
     predictive_scores,
 )
-from augforge.training.loop import cosine
+from augforge.training.loop import cosine, minimise
 from augforge.types import Bank, Examples, InputError, Space
 
-_HEARD = math.log(1000.0)  # rows that the guess of a class's spread counts as when learning begins
-_AT_ONCE = 12  # episodes of a step
+_START_SPREAD = math.log(1000.0)  # rows that the guess of a class's spread counts as when learning begins
+_EPISODES_A_STEP = 12
 _EPISODES = 200
-_CLASSES_JUDGED = 2000  # in the episodes of a lesson by which the gate is set
-_MOMENTS = (0.9, 0.999)  # of Adam, for whose import from torch one waits longer than for what it does here
+_CLASSES_IN_GATE = 2000  # classes of all episodes of a batch, where the gate is set
 
 
 @dataclass(frozen=True)
-class Course:
-    """One fold: models of what is known of it, the rows that are judged [n, d] and as the models see them, and
-    episodes of them.
-    """
+class FittedFold:
+    """One fold: models of what is known in it, the rows that are held out, and episodes of them."""
 
     models: list[TwoCovariance]
-    rows: Tensor
-    views: Views
-    lessons: list[Lesson]
+    x: Tensor  # [n, d], the held-out rows
+    rows: MappedRows  # the same in the coordinates of the models
+    batches: list[EpisodeBatch]  # one for each number of shots
 
-    def scores(self, numbers: Tensor, lesson: Lesson, episodes: Tensor) -> Tensor:
-        """Scores [e, way * q, way] of some episodes of a lesson, by numbers [k, 8]."""
-        return added(self.views.densities(numbers, lesson, episodes, lesson.way), numbers, lesson.shot)
+    def scores(self, parameters: Tensor, batch: EpisodeBatch, episodes: Tensor, way: int | None = None) -> Tensor:
+        """Scores [e, way * q, way] of some episodes of a batch, or of `way` of their classes, by parameters [k, 8]."""
+        densities = self.rows.densities(parameters, batch, episodes, way or batch.way)
+        return weighted_sum(densities, parameters, batch.shot)
 
-    def right(self, numbers: Tensor) -> list[Tensor]:
-        """The part of right answers of each episode, [e], of each lesson, by numbers [k, 8]."""
-        return [self.views.right(numbers, lesson, together=True)[0] for lesson in self.lessons]
+    def accuracy(self, parameters: Tensor) -> float:
+        """The accuracy (0..1) on the held-out classes under parameters [k, 8], the mean over shots."""
+        found = [self.rows.accuracy(parameters, batch, together=True)[0].mean() for batch in self.batches]
+        return float(torch.stack(found).mean())
 
 
 @dataclass
 class Hallucinator:
-    """Ours: four posteriors bent by meta-learnt numbers, behind a gate that closes where they do not help.
-
-    `trust` (0..1) is how much of S_w comes from validation classes; `shrinkage` (0..1) draws it towards a sphere.
-    `steps` of Adam at `lr` on 12 episodes each learn the numbers; `bend=false` leaves them as they start: four
-    posteriors, weighed alike. `rank` is how many coordinates are kept of wider features, `way` that of episodes (0:
-    20 where there are so many classes, else 5). `noise_scale` multiplies the spread of draws.
+    """Ours: four posteriors with meta-learnt parameters, and a fallback classifier where they do not help.
 
     Draws carry a weight each, as those of the posterior do: 0 where nearest means did not surely gain from `made` of
-    them. `history` tells what was seen while fitting.
+    them. `history` holds what the gate was set by: for each number of shots the gain on held-out classes over the best
+    plain classifier, its standard error (both in percent), whether the gate opened, and the vote.
     """
 
     space: ClassVar[Space] = "feature"
@@ -106,15 +102,15 @@ class Hallucinator:
     chooses: ClassVar[bool] = True
     support_needed: ClassVar[int] = 1
 
-    trust: float = 0.5
-    shrinkage: float = 0.4
-    bend: bool = True
-    steps: int = 200
-    lr: float = 0.05
-    rank: int = 512
-    way: int = 0
-    made: int = 20
-    noise_scale: float = 1.0
+    trust: float = 0.5  # share of S_w that comes from validation classes, 0..1
+    shrinkage: float = 0.4  # how far S_w is drawn towards a sphere, 0..1
+    bend: bool = True  # whether parameters are learnt; false leaves four posteriors, weighed alike
+    steps: int = 200  # of Adam, on 12 episodes each, >= 1
+    lr: float = 0.05  # learning rate of Adam, > 0, falling along a cosine
+    rank: int = 512  # coordinates kept of wider features, >= 1
+    way: int = 0  # classes of an episode; 0: 20 where there are so many classes, else 5
+    made: int = 20  # rows made of each class when the weight of a row is chosen, >= 1
+    noise_scale: float = 1.0  # multiplies the spread of draws, >= 0
     models_: nn.ModuleList | None = field(default=None, init=False, repr=False)
     gate_: Tensor | None = field(default=None, init=False, repr=False)
     centre_: Tensor | None = field(default=None, init=False, repr=False)
@@ -124,7 +120,7 @@ class Hallucinator:
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""
-        check_numbers(self.rank, self.way, self.made, self.noise_scale)
+        check_settings(self.rank, self.way, self.made, self.noise_scale)
         if not (0 <= self.trust <= 1 and 0 <= self.shrinkage <= 1):
             raise InputError(f"trust={self.trust}, shrinkage={self.shrinkage} was given; expected numbers from 0 to 1")
         if self.steps < 1 or not self.lr > 0:
@@ -133,102 +129,98 @@ class Hallucinator:
     def fit(self, base: Bank, rng: torch.Generator, val: Bank | None = None) -> Self:
         """Learn from base and validation features; without validation classes, from fifths of the base classes.
 
-        Those are seen by the backbone too, so that what is learnt from them is too bold, and the gate too open.
+        The backbone has seen those too, so that what is learnt from them is too bold, and the gate too open.
         Raises InputError for pictures and for too few classes.
         """
         generator = torch.Generator().manual_seed(int(chance.draw_keys(1, rng)))
-        folds = folds_of(base, val, rng, "hallucinator", halves=True)
-        *of_sides, models = self._models(folds)
-        courses = [self._course(of_side, folds.sides[i][1], generator) for i, of_side in enumerate(of_sides)]
-        start = self._start().to(folds.parts[0][0].device)
-        numbers = [start] * len(courses)
+        split = split_classes(base, val, rng, "hallucinator", halves=True)
+        *of_folds, models = self._models(split)
+        folds = [self._fitted_fold(*pair, generator) for pair in zip(of_folds, split.folds, strict=True)]
+        start = self._start().to(split.parts[0][0].device)
+        parameters = [start] * len(folds)
         keep = False
-        if self.bend and len(courses) > 1:  # else there is no class left to judge by what was learnt
-            crossed = [self._numbers([c for c in courses if c is not course], generator) for course in courses]
-            keep = _total(courses, crossed) > _total(courses, numbers)
-            numbers = crossed if keep else numbers
-        self._judge(courses, numbers, base_centre(folds))
-        _give(models, self._numbers(courses, generator) if keep else start)
+        if self.bend and len(folds) > 1:  # else no class is left to test what was learnt on
+            crossed = [self._learnt([other for other in folds if other is not fold], generator) for fold in folds]
+            keep = _total(folds, crossed) > _total(folds, parameters)
+            parameters = crossed if keep else parameters
+        self._fit_weights_and_gate(folds, parameters, base_centre(split))
+        _set_parameters(models, self._learnt(folds, generator) if keep else start)
         self.models_ = nn.ModuleList(models).eval().requires_grad_(False)
         self.facts_ = {"features": models[0].map.shape[0], "rank": models[0].map.shape[1],
                        "classes": len(models[0].classes)}  # fmt: skip
         return self
 
-    def _models(self, folds: Folds) -> list[list[TwoCovariance]]:
-        """One model for each transform: of what is known of each side, and, last, of all."""
-        known = [*(of_side for of_side, _ in folds.sides), list(range(len(folds.parts)))]
+    def _models(self, split: Split) -> list[list[TwoCovariance]]:
+        """One model for each transform: of what is known in each fold, and, last, of all classes."""
+        known = [*(fold.known for fold in split.folds), list(range(len(split.parts)))]
         models: list[list[TwoCovariance]] = [[] for _ in known]
-        for transform, centre, rows in moved(folds, TRANSFORMS):
-            found = [gather(x, y) for x, (_, y) in zip(rows, folds.parts, strict=True)]
-            check_enough(joined(found[: folds.of_base]), "hallucinator")
-            whole = subspace(found[0], self.rank) if folds.of_base == 1 else None
-            for of_side, parts in zip(models, known, strict=True):
+        for transform, centre, rows in transformed_parts(split, TRANSFORMS):
+            found = [gather(x, y) for x, (_, y) in zip(rows, split.parts, strict=True)]
+            check_enough(all_classes(found[: split.of_base]), "hallucinator")
+            whole = subspace(found[0], self.rank) if split.of_base == 1 else None
+            for of_fold, parts in zip(models, known, strict=True):
                 base, others = (
-                    [found[i] for i in parts if (i < folds.of_base) == is_base] for is_base in (True, False)
+                    [found[i] for i in parts if (i < split.of_base) == is_base] for is_base in (True, False)
                 )
-                every = joined([*base, *others])
+                every = all_classes([*base, *others])
                 model = new_model(transform, every, centre, self.rank)
                 learn(model, every, self._within(base, others), self.shrinkage, whole=whole)
-                of_side.append(model)
+                of_fold.append(model)
         return models
 
     def _within(self, base: list[Gathered], others: list[Gathered]) -> Tensor:
-        """S_w [d, d]: that of base classes, and by `trust` that of others where they tell of it."""
-        within = joined(base).within()
-        if others and joined(others).free >= 1:
-            within = (1 - self.trust) * within + self.trust * joined(others).within()
+        """S_w [d, d]: that of base classes, and by `trust` that of others."""
+        within = all_classes(base).within()
+        if others:
+            within = (1 - self.trust) * within + self.trust * all_classes(others).within()
         return within
 
-    def _course(self, models: list[TwoCovariance], judged: tuple[Tensor, Tensor], generator: torch.Generator) -> Course:
-        rows, labels = judged
-        mapped = torch.stack([model.mapped(rows) for model in models])  # [k, n, r]
-        views = Views(torch.stack([model.psi for model in models]), mapped, mapped.square())
+    def _fitted_fold(self, models: list[TwoCovariance], fold: Fold, generator: torch.Generator) -> FittedFold:
+        x, labels = fold.held_out
+        mapped = torch.stack([model.mapped(x) for model in models])  # [k, n, r]
+        rows = MappedRows(torch.stack([model.psi for model in models]), mapped, mapped.square())
         seed = int(torch.randint(1 << 31, (1,), generator=generator))
-        return Course(models, rows, views, draw_lessons(labels, self.way, _EPISODES, seed))
+        return FittedFold(models, x, rows, draw_episode_batches(labels, self.way, _EPISODES, seed))
 
     def _start(self) -> Tensor:
-        """Numbers [k, 8] at the start: posteriors, each with its part of the weight."""
-        numbers = torch.zeros(len(TRANSFORMS), len(NUMBERS))
-        numbers[:, SPREAD], numbers[:, WEIGHT] = NO_SPREAD, -math.log(len(TRANSFORMS))
-        return numbers
+        """Parameters [k, 8] at the start: posteriors, all of the same weight."""
+        parameters = torch.zeros(len(TRANSFORMS), len(PARAMETERS))
+        parameters[:, SPREAD], parameters[:, WEIGHT] = IGNORE_SPREAD, -math.log(len(TRANSFORMS))
+        return parameters
 
-    def _numbers(self, courses: list[Course], generator: torch.Generator) -> Tensor:
-        """The numbers [k, 8] of the models, learnt by Adam on episodes of all courses."""
-        numbers = self._start().to(courses[0].rows.device)
-        numbers[:, SPREAD] = _HEARD
-        first, second = torch.zeros_like(numbers), torch.zeros_like(numbers)
+    def _learnt(self, folds: list[FittedFold], generator: torch.Generator) -> Tensor:
+        """The parameters [k, 8] of the models, learnt by Adam on episodes of all folds."""
+        parameters = nn.Parameter(self._start().to(folds[0].x.device))
+        with torch.no_grad():
+            parameters[:, SPREAD] = _START_SPREAD
+        optimiser = torch.optim.Adam([parameters], self.lr)
         for step in range(self.steps):
-            course = courses[step % len(courses)]
-            lesson = course.lessons[_drawn(len(course.lessons), generator)]
-            way = 2 + _drawn(lesson.way - 1, generator)
-            way = lesson.way if way < min(3, lesson.way) else way
-            episodes = torch.randint(len(lesson.support), (_AT_ONCE,), generator=generator).to(numbers.device)
+            fold = folds[step % len(folds)]
+            batch = fold.batches[_drawn(len(fold.batches), generator)]
+            way = 2 + _drawn(batch.way - 1, generator)
+            way = batch.way if way < min(3, batch.way) else way
+            episodes = torch.randint(len(batch.support), (_EPISODES_A_STEP,), generator=generator).to(parameters.device)
+            optimiser.param_groups[0]["lr"] = self.lr * cosine(step / self.steps)
             with torch.enable_grad():
-                numbers.requires_grad_()
-                scores = added(course.views.densities(numbers, lesson, episodes, way), numbers, lesson.shot)
-                loss = F.cross_entropy(scores.flatten(0, 1), lesson.target(way).repeat(_AT_ONCE))
-                (slope,) = torch.autograd.grad(loss, numbers)
-            first.lerp_(slope, 1 - _MOMENTS[0])
-            second.lerp_(slope.square(), 1 - _MOMENTS[1])
-            down = first / (1 - _MOMENTS[0] ** (step + 1))
-            down = down / ((second / (1 - _MOMENTS[1] ** (step + 1))).sqrt() + 1e-8)
-            numbers = numbers.detach() - self.lr * cosine(step / self.steps) * down
-        return numbers.detach()
+                scores = fold.scores(parameters, batch, episodes, way)
+                target = batch.target(way).repeat(_EPISODES_A_STEP)
+                minimise(F.cross_entropy(scores.flatten(0, 1), target), optimiser)
+        return parameters.detach()
 
-    def _judge(self, courses: list[Course], numbers: list[Tensor], centre: Tensor) -> None:
-        """Set the gate and what draws weigh, by numbers that each course did not teach."""
+    def _fit_weights_and_gate(self, folds: list[FittedFold], parameters: list[Tensor], centre: Tensor) -> None:
+        """Set the gate and the weights of draws, by parameters that were not learnt on the fold that they score."""
         weights = torch.full((len(SHOTS),), math.inf)
-        judged: list[Judged] = []
-        for course, number in zip(courses, numbers, strict=True):
-            _give(course.models, number)
-            for lesson in course.lessons:
-                some = lesson.first(_CLASSES_JUDGED)
-                judged.append((course.rows, some, partial(course.scores, number, some)))
-                weight = row_weight(course.models, course.rows, lesson, self.made, self.noise_scale)
-                i = SHOTS.index(lesson.shot)
+        candidates: list[Candidate] = []
+        for fold, of_fold in zip(folds, parameters, strict=True):
+            _set_parameters(fold.models, of_fold)
+            for batch in fold.batches:
+                some = batch.first(_CLASSES_IN_GATE)
+                candidates.append((fold.x, some, partial(fold.scores, of_fold, some)))
+                weight = row_weight(fold.models, fold.x, batch, self.made, self.noise_scale)
+                i = SHOTS.index(batch.shot)
                 weights[i] = min(float(weights[i]), weight)
         self.row_weights_ = torch.where(weights.isinf(), 0, weights)
-        self.gate_, self.history = settle(judged, centre, with_votes=True)
+        self.gate_, self.history = fit_gate(candidates, centre, with_votes=True)
         self.centre_ = centre
 
     def build(self, facts: dict[str, int]) -> None:
@@ -242,35 +234,33 @@ class Hallucinator:
 
         Where the gate is closed they are those of a plain classifier. Raises InputError before `fit`.
         """
-        own = predictive_scores(self._ready(), support, query)
-        assert self.gate_ is not None
-        assert self.centre_ is not None
-        return gated(self.gate_, self.centre_, own, support, query)
+        models, _, gate, centre = self._ready()
+        return gated(gate, centre, predictive_scores(models, support, query), support, query)
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
         """Draw features [n, d] of the wanted classes, each with its weight. Raises InputError before `fit`."""
-        models, weights = self._ready(), self.row_weights_
+        models, weights, _, _ = self._ready()
         made, counts = predictive_draws(models, support, want, keys, self.noise_scale, "hallucinator")
-        assert weights is not None
         return Examples(made, want, torch.full_like(want, -1), weights.to(made.device)[nearest_shot(counts)])
 
-    def _ready(self) -> list[TwoCovariance]:
-        if self.models_ is None:
+    def _ready(self) -> tuple[list[TwoCovariance], Tensor, Tensor, Tensor]:
+        """The fitted models, the weights of made rows, the gate and the mean of base features."""
+        if self.models_ is None or self.row_weights_ is None or self.gate_ is None or self.centre_ is None:
             raise InputError("hallucinator is not fitted yet; expected fit(base, rng, val) or a folder from `fit`")
-        return [model for model in self.models_ if isinstance(model, TwoCovariance)]
+        models = [model for model in self.models_ if isinstance(model, TwoCovariance)]
+        return models, self.row_weights_, self.gate_, self.centre_
 
 
-def _give(models: list[TwoCovariance], numbers: Tensor) -> None:
-    """Set the numbers [k, 8] of models."""
+def _set_parameters(models: list[TwoCovariance], parameters: Tensor) -> None:
+    """Set the parameters [k, 8] of models."""
     with torch.no_grad():
-        for model, number in zip(models, numbers, strict=True):
-            model.numbers.copy_(number)
+        for model, of_model in zip(models, parameters, strict=True):
+            model.numbers.copy_(of_model)
 
 
-def _total(courses: list[Course], numbers: list[Tensor]) -> float:
-    """The accuracy of courses by numbers [k, 8] each, the mean over shots."""
-    right = [course.right(number) for course, number in zip(courses, numbers, strict=True)]
-    return sum(float(torch.stack([found.mean() for found in of_course]).mean()) for of_course in right)
+def _total(folds: list[FittedFold], parameters: list[Tensor]) -> float:
+    """The accuracies of folds, each under its parameters [k, 8], added up."""
+    return sum(fold.accuracy(of_fold) for fold, of_fold in zip(folds, parameters, strict=True))
 
 
 def _drawn(count: int, generator: torch.Generator) -> int:

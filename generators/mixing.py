@@ -15,7 +15,14 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_range
-from augforge.generators.shared.support import choose_parents, feature_rows, nearest_means, other_rows
+from augforge.generators.shared.support import (
+    choose_parents,
+    feature_rows,
+    like_support,
+    nearest_means,
+    not_fitted,
+    other_rows,
+)
 from augforge.types import Bank, Examples, InputError, Space
 
 How = Literal["mixup", "smote", "extrapolate", "base"]
@@ -31,8 +38,7 @@ class Mixing:
         smote        u (x_j - x_i), u uniform over [0, 1)
         extrapolate  degree (x_i - x_j)
         base         b_1 - b_2, two of the `kept` rows of one of the `base_classes` nearest base classes.
-    x_j is another row of the class: any for mixup, one of the `neighbours` nearest for SMOTE and extrapolation. A
-    noise_scale of 0 makes copies.
+    x_j is another row of the class: any for mixup, one of the `neighbours` nearest for SMOTE and extrapolation.
 
     Where a class has one row, SMOTE and extrapolation have nothing to work with and make copies. mixup then mixes
     with one of the `kept` rows of one of the `base_classes` nearest base classes (by the distance of x_i to their
@@ -49,16 +55,16 @@ class Mixing:
     one_class: ClassVar[bool] = True
     support_needed: ClassVar[int] = 1
 
-    how: How = "mixup"
-    alpha: float = 1.0
-    degree: float = 0.5
-    neighbours: int = 5
-    base_classes: int = 5
-    kept: int = 32
-    noise_scale: float = 1.0
-    means_: Tensor | None = field(default=None, init=False, repr=False)
-    rows_: Tensor | None = field(default=None, init=False, repr=False)
-    counts_: Tensor | None = field(default=None, init=False, repr=False)
+    how: How = "mixup"  # what is added to a row
+    alpha: float = 1.0  # of the Beta distribution of mixup, 0.05..1
+    degree: float = 0.5  # how far extrapolation goes, >= 0
+    neighbours: int = 5  # nearest rows of the class that SMOTE and extrapolation choose among, >= 1
+    base_classes: int = 5  # nearest base classes that a row may borrow from, >= 1
+    kept: int = 32  # rows kept of each base class, >= 1
+    noise_scale: float = 1.0  # multiplies the step, >= 0; 0 makes copies
+    means_: Tensor | None = field(default=None, init=False, repr=False)  # [c, d]
+    rows_: Tensor | None = field(default=None, init=False, repr=False)  # [c, kept, d]
+    counts_: Tensor | None = field(default=None, init=False, repr=False)  # [c], how many of `rows_` there are
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""
@@ -96,13 +102,12 @@ class Mixing:
         `fit`.
         """
         x = feature_rows(support, "mixing")
-        assert isinstance(support.x, Tensor)
         parent = choose_parents(support.y, want, keys)
         if not len(want):
-            return Examples(support.x[:0], want, parent)
+            return Examples(like_support(x[:0], support), want, parent)
         step, weight = self._step(x, support.y, parent, keys)
         made = x[parent] + self.noise_scale * step
-        return Examples(made.to(support.x.dtype), want, parent, weight)
+        return Examples(like_support(made, support), want, parent, weight)
 
     def _step(self, x: Tensor, y: Tensor, parent: Tensor, keys: Tensor) -> tuple[Tensor, Tensor | None]:
         """Steps [n, d] from the rows `parent` [n] of a support `x` [m, d], `y` [m], and the weights [n] of mixup."""
@@ -125,11 +130,7 @@ class Mixing:
 
     def _base_pair(self, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Two different rows of a base class near each row of `x` [n, d], as [n, d] each; alike where it has one."""
-        if self.means_ is None or self.rows_ is None or self.counts_ is None:
-            raise InputError("mixing is not fitted yet; expected fit(base, rng) or a folder that it was saved in")
-        if self.means_.shape[1] != x.shape[1]:
-            raise InputError(f"mixing was fitted on {self.means_.shape[1]} features; these rows have {x.shape[1]}")
-        means, rows, counts = self.means_.to(x), self.rows_.to(x), self.counts_.to(x.device)
+        means, rows, counts = self._ready(x)
         near = nearest_means(x, means, min(self.base_classes, len(means)))
         chosen = near.gather(1, chance.choice(chance.fork(keys, "class"), near.shape[1])[:, None])[:, 0]
         count = counts[chosen]
@@ -137,6 +138,14 @@ class Mixing:
         second = chance.choice(chance.fork(keys, "second"), (count - 1).clamp(min=1))
         second = torch.where(count > 1, second + (second >= first).to(second.dtype), first)
         return rows[chosen, first], rows[chosen, second]
+
+    def _ready(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Means, kept rows and their counts, like rows `x`; InputError before `fit`, and for another width."""
+        if self.means_ is None or self.rows_ is None or self.counts_ is None:
+            raise not_fitted("mixing")
+        if self.means_.shape[1] != x.shape[1]:
+            raise InputError(f"mixing was fitted on {self.means_.shape[1]} features; these rows have {x.shape[1]}")
+        return self.means_.to(x), self.rows_.to(x), self.counts_.to(x.device)
 
 
 def symmetric_beta(keys: Tensor, alpha: float) -> Tensor:

@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from augforge import chance
-from augforge.generators.shared.support import choose_parents
+from augforge.generators.shared.support import choose_parents, not_fitted
 from augforge.networks.products import row_product
 from augforge.types import Bank, Examples, InputError, Space
 
@@ -22,20 +22,15 @@ _ROWS_AT_ONCE = 8192
 
 @dataclass
 class Noise:
-    """Each made row is one support row of its class plus noise.
-
-    `scale` multiplies the noise: on features standard deviations of the base classes (0 makes copies), on pictures
-    it goes with `pixel_deviation`, in parts of the full range. `factor_` [d, d] is a square root of the pooled
-    within-class covariance, learnt by `fit`; pictures need none.
-    """
+    """Each made row is one support row of its class plus noise; pictures need no `fit`."""
 
     space: ClassVar[Space] = "any"
     one_parent: ClassVar[bool] = True
     support_needed: ClassVar[int] = 1
 
-    scale: float = 1.0
-    pixel_deviation: float = 0.05
-    factor_: Tensor | None = field(default=None, init=False, repr=False)
+    scale: float = 1.0  # multiplies the noise, >= 0; on features 1 is the spread of base classes; 0 makes copies
+    pixel_deviation: float = 0.05  # standard deviation on pictures, in parts of the full range, >= 0
+    factor_: Tensor | None = field(default=None, init=False, repr=False)  # [d, d], a square root of the covariance
 
     def __post_init__(self) -> None:
         """Raise InputError for a negative size of noise."""
@@ -92,10 +87,15 @@ class Noise:
 
     def _features(self, x: Tensor, keys: Tensor) -> Tensor:
         """Noise of the pooled covariance on [n, d]; no row depends on its batch."""
+        factor = self._ready(x)
+        normal = chance.normal(keys, (x.shape[1],)).to(x.device)
+        noise = row_product(normal, self.scale * factor.to(x.device).T)
+        return (x + noise).to(x.dtype)
+
+    def _ready(self, x: Tensor) -> Tensor:
+        """The fitted factor; InputError before `fit`, and for rows `x` of another width."""
         if self.factor_ is None:
-            raise InputError("noise on features is not fitted yet; expected fit(base, rng) or a folder from `fit`")
+            raise not_fitted("noise on features")
         if self.factor_.shape[0] != x.shape[1]:
             raise InputError(f"noise was fitted on {self.factor_.shape[0]} features; these rows have {x.shape[1]}")
-        normal = chance.normal(keys, (x.shape[1],)).to(x.device)
-        noise = row_product(normal, self.scale * self.factor_.to(x.device).T)
-        return (x + noise).to(x.dtype)
+        return self.factor_

@@ -1,9 +1,10 @@
 """The closed-form answer: a new class is the posterior predictive of the two-covariance model of base classes.
 
-See `augforge.classifiers.two_covariance` for the model and its papers. Nothing is trained: the transform of the
+See `augforge.classifiers.two_covariance` for the model and its papers. No network is trained: the transform of the
 features, how far S_w is drawn towards a sphere, the scale of S_b, and the prior - one Gaussian, or a mixture round
-the class means - are chosen on validation classes that are kept out of the statistics meanwhile, which are then taken
-again with them. Where there are no validation classes, fifths of the base classes take their place in turn.
+the class means - are chosen by accuracy on validation classes that are kept out of the statistics meanwhile; then the
+statistics are taken again with them. Where there are no validation classes, fifths of the base classes take their
+place in turn.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from augforge import chance
 from augforge.classifiers.feature_transforms import TRANSFORMS, Transform, transformed
 from augforge.classifiers.two_covariance import (
-    NUMBERS,
+    PARAMETERS,
     SCALE,
     Gathered,
     TwoCovariance,
@@ -30,22 +31,22 @@ from augforge.classifiers.two_covariance import (
     learn,
     subspace,
 )
-from augforge.generators.shared.posterior.gate import gated, settle
+from augforge.generators.shared.posterior.gate import fit_gate, gated
 from augforge.generators.shared.posterior.held_out import (
     SHOTS,
-    Folds,
-    Lesson,
-    Views,
+    EpisodeBatch,
+    MappedRows,
+    Split,
     base_centre,
-    draw_lessons,
-    folds_of,
-    moved,
+    draw_episode_batches,
     nearest_shot,
     row_weight,
+    split_classes,
+    transformed_parts,
 )
 from augforge.generators.shared.posterior.predictive import (
-    check_numbers,
-    joined,
+    all_classes,
+    check_settings,
     mapped_scores,
     new_model,
     predictive_draws,
@@ -56,37 +57,31 @@ from augforge.types import Bank, Examples, InputError, Space
 Prior = Literal["gaussian", "mixture"]
 
 _EPISODES = 100
-_CLASSES_TRIED = 1000  # in the episodes of all sides
+_CLASSES_TRIED = 1000  # classes of all episodes of all folds together
 _TAU = 0.5  # how far a class lies from one of the mixture, in parts of psi
 _WELL = 0.01  # a shrinkage from which on float32 is enough
 _SHRINKAGES, _SCALES = (0.1, 0.4, 0.7), (0.3, 1.0, 3.0)
 
 
 @dataclass(frozen=True)
-class Room:
-    """What one transform makes of the folds: sums of each part, the transformed rows that each side judges, and the
-    subspace of each side and, last, of all base classes.
-    """
+class TransformedSplit:
+    """A split of the classes under one transform of the features."""
 
     transform: Transform
-    centre: Tensor
-    found: list[Gathered]
-    judged: list[Tensor]
-    spaces: list[Tensor | None]
+    centre: Tensor  # [d], what the transform takes away
+    found: list[Gathered]  # sums over the classes of each part
+    held_out: list[Tensor]  # [n, d], the transformed held-out rows of each fold
+    spaces: list[Tensor | None]  # the subspace [d, rank] of each fold and, last, of all base classes; None: all of it
 
 
 @dataclass
 class Posterior:
     """A new class as the posterior predictive of base classes, in closed form: draws, and exact scores.
 
-    `transform`, `shrinkage` (0..1), `between_scale` (above 0) and `prior` are chosen where they are "chosen" or None.
-    `rank` is how many coordinates are kept of wider features; the rest is diagonal. `way` is that of the episodes
-    that choose (0: 20 where there are so many classes, else 5). `noise_scale` multiplies the spread of draws.
-
-    Draws carry a weight each: the one with which nearest means gained most on the held-out classes when `made` rows
-    were made of each class, or 0 where that gain was not sure. `scores` needs no rows: it is what infinitely many of
-    weight 1 say, together, of a query; with `gated`, only at numbers of shots where held-out classes gained by it over
-    the best plain classifier, which speaks elsewhere.
+    Draws carry a weight each: the one with which nearest means gained most on held-out classes when `made` rows were
+    made of each class, or 0 where that gain was not sure. `scores` needs no rows: it is what infinitely many of weight
+    1 say, together, of a query; with `gated` only at numbers of shots where held-out classes gained by it over the best
+    plain classifier, which is the fallback elsewhere.
     """
 
     space: ClassVar[Space] = "feature"
@@ -95,15 +90,15 @@ class Posterior:
     chooses: ClassVar[bool] = True
     support_needed: ClassVar[int] = 1
 
-    transform: Literal["chosen", "raw", "sqrt", "centred-l2", "both"] = "chosen"
-    shrinkage: float | None = None
-    between_scale: float | None = None
-    prior: Literal["chosen", "gaussian", "mixture"] = "chosen"
-    rank: int = 512
-    way: int = 0
-    made: int = 20
-    noise_scale: float = 1.0
-    gated: bool = True
+    transform: Literal["chosen", "raw", "sqrt", "centred-l2", "both"] = "chosen"  # of features, before the model
+    shrinkage: float | None = None  # how far S_w is drawn towards a sphere, 0..1; None: chosen
+    between_scale: float | None = None  # what S_b is multiplied by, > 0; None: chosen
+    prior: Literal["chosen", "gaussian", "mixture"] = "chosen"  # of class means: one Gaussian, or round base classes
+    rank: int = 512  # coordinates kept of wider features, >= 1; the rest is diagonal
+    way: int = 0  # classes of the episodes that choose; 0: 20 where there are so many classes, else 5
+    made: int = 20  # rows made of each class when the weight of a row is chosen, >= 1
+    noise_scale: float = 1.0  # multiplies the spread of draws, >= 0
+    gated: bool = True  # whether a plain classifier gives the scores where held-out classes show no gain
     model_: nn.Module | None = field(default=None, init=False, repr=False)
     row_weights_: Tensor | None = field(default=None, init=False, repr=False)
     gate_: Tensor | None = field(default=None, init=False, repr=False)
@@ -113,105 +108,109 @@ class Posterior:
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""
-        check_numbers(self.rank, self.way, self.made, self.noise_scale)
+        check_settings(self.rank, self.way, self.made, self.noise_scale)
         if self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
             raise InputError(f"shrinkage={self.shrinkage} was given; expected a number from 0 to 1")
         if self.between_scale is not None and not self.between_scale > 0:
             raise InputError(f"between_scale={self.between_scale} was given; expected a number above 0")
 
     def fit(self, base: Bank, rng: torch.Generator, val: Bank | None = None) -> Self:
-        """Choose, and learn from base and validation features. Raises InputError for pictures and too few classes."""
+        """Choose settings, and learn from base and validation features; `history` lists what was tried.
+
+        Raises InputError for pictures and for too few classes.
+        """
         seed = int(chance.draw_keys(1, rng)) & 0x7FFFFFFF
-        folds = folds_of(base, val, rng, "posterior", halves=False)
-        lessons = [draw_lessons(labels, self.way, _EPISODES, seed) for _, (_, labels) in folds.sides]
-        lessons = [[lesson.first(_CLASSES_TRIED // len(lessons)) for lesson in of_side] for of_side in lessons]
-        self.history, best, chosen = [], -1.0, None
-        for transform, centre, parts in moved(folds, TRANSFORMS if self.transform == "chosen" else (self.transform,)):
-            room = self._room(transform, centre, parts, folds)
+        split = split_classes(base, val, rng, "posterior", halves=False)
+        drawn = [draw_episode_batches(fold.held_out[1], self.way, _EPISODES, seed) for fold in split.folds]
+        batches = [[batch.first(_CLASSES_TRIED // len(drawn)) for batch in of_fold] for of_fold in drawn]
+        self.history, best = [], -1.0
+        for transform, centre, parts in transformed_parts(
+            split, TRANSFORMS if self.transform == "chosen" else (self.transform,)
+        ):
+            now = self._transformed_split(transform, centre, parts, split)
             for shrinkage in _SHRINKAGES if self.shrinkage is None else (self.shrinkage,):
-                right = self._right(room, folds, lessons, shrinkage, "gaussian")
-                if float(right.max()) > best:
-                    best, chosen = float(right.max()), (room, shrinkage, right)
-        assert chosen is not None
-        room, shrinkage, right = chosen
+                accuracy = self._accuracy(now, split, batches, shrinkage, "gaussian")
+                if float(accuracy.max()) > best:
+                    best, chosen = float(accuracy.max()), (now, shrinkage, accuracy)
+        now, shrinkage, accuracy = chosen
         prior: Prior = "gaussian"
         if self.prior != "gaussian":
-            mixed = self._right(room, folds, lessons, shrinkage, "mixture")
+            mixed = self._accuracy(now, split, batches, shrinkage, "mixture")
             if self.prior == "mixture" or float(mixed.max()) > best:
-                prior, right = "mixture", mixed
-        scale = self._scales()[int(right.argmax())]
-        self._weigh(self._model_of(room, folds, 0, shrinkage, scale, prior), folds, seed + 1)
-        model = self._model_of(room, folds, None, shrinkage, scale, prior)
+                prior, accuracy = "mixture", mixed
+        scale = self._scales()[int(accuracy.argmax())]
+        self._fit_weights_and_gate(self._model_of(now, split, 0, shrinkage, scale, prior), split, seed + 1)
+        model = self._model_of(now, split, None, shrinkage, scale, prior)
         self.model_ = model.eval().requires_grad_(False)
-        self.facts_ = facts_of(model) | {"transform": 1 + TRANSFORMS.index(room.transform)}
+        self.facts_ = facts_of(model) | {"transform": 1 + TRANSFORMS.index(now.transform)}
         return self
 
     def _scales(self) -> tuple[float, ...]:
         return _SCALES if self.between_scale is None else (self.between_scale,)
 
-    def _room(self, transform: Transform, centre: Tensor, parts: list[Tensor], folds: Folds) -> Room:
-        found = [gather(x, y) for x, (_, y) in zip(parts, folds.parts, strict=True)]
-        check_enough(joined(found[: folds.of_base]), "posterior")
-        judged = [transformed(x, transform, centre) for _, (x, _) in folds.sides]
-        alike = folds.of_base == 1  # what is known of each side is all base classes
-        every = subspace(joined(found[: folds.of_base]), self.rank)
+    def _transformed_split(
+        self, transform: Transform, centre: Tensor, parts: list[Tensor], split: Split
+    ) -> TransformedSplit:
+        found = [gather(x, y) for x, (_, y) in zip(parts, split.parts, strict=True)]
+        check_enough(all_classes(found[: split.of_base]), "posterior")
+        held_out = [transformed(fold.held_out[0], transform, centre) for fold in split.folds]
+        every = subspace(all_classes(found[: split.of_base]), self.rank)
         spaces = [
-            every if alike else subspace(joined([found[i] for i in known]), self.rank) for known, _ in folds.sides
+            # with validation classes every fold knows all base classes and no others
+            every if split.of_base == 1 else subspace(all_classes([found[i] for i in fold.known]), self.rank)
+            for fold in split.folds
         ]
-        return Room(transform, centre, found, judged, [*spaces, every])
+        return TransformedSplit(transform, centre, found, held_out, [*spaces, every])
 
-    def _right(self, room: Room, folds: Folds, lessons: list[list[Lesson]], shrinkage: float, prior: Prior) -> Tensor:
-        """The accuracy of each scale [k] on the held-out classes, the mean over sides and shots."""
+    def _accuracy(
+        self, now: TransformedSplit, split: Split, batches: list[list[EpisodeBatch]], shrinkage: float, prior: Prior
+    ) -> Tensor:
+        """The accuracy (0..1) of each scale [k] on held-out classes, the mean over folds and shots."""
         scales = self._scales()
-        numbers = torch.zeros(len(scales), len(NUMBERS), device=room.centre.device)
-        numbers[:, SCALE] = torch.tensor(scales).log()
-        total = torch.zeros(len(scales), device=numbers.device)
-        for side, of_side in enumerate(lessons):
-            model = self._model_of(room, folds, side, shrinkage, 1.0, prior)
-            mapped = (room.judged[side] - model.mean) @ model.map
+        parameters = torch.zeros(len(scales), len(PARAMETERS), device=now.centre.device)
+        parameters[:, SCALE] = torch.tensor(scales).log()
+        total = torch.zeros(len(scales), device=parameters.device)
+        for i, of_fold in enumerate(batches):
+            model = self._model_of(now, split, i, shrinkage, 1.0, prior)
+            mapped = (now.held_out[i] - model.mean) @ model.map
             mixture = (model.classes, _TAU) if prior == "mixture" else None
-            views = Views(model.psi[None], mapped[None], mixture=mixture)
-            total += sum(views.right(numbers, lesson, together=False).mean(1) for lesson in of_side) / len(of_side)
-        right = total / len(lessons)
+            rows = MappedRows(model.psi[None], mapped[None], mixture=mixture)
+            total += sum(rows.accuracy(parameters, batch, together=False).mean(1) for batch in of_fold) / len(of_fold)
+        accuracy = total / len(batches)
+        tried: Mapping[str, float | str] = {"transform": now.transform, "shrinkage": shrinkage}
         self.history += [
-            {
-                "transform": room.transform,
-                "shrinkage": shrinkage,
-                "between_scale": scale,
-                "prior": prior,
-                "right": found,
-            }
-            for scale, found in zip(scales, (100 * right).tolist(), strict=True)
+            {**tried, "between_scale": scale, "prior": prior, "right": found}
+            for scale, found in zip(scales, (100 * accuracy).tolist(), strict=True)
         ]
-        return right
+        return accuracy
 
     def _model_of(
-        self, room: Room, folds: Folds, side: int | None, shrinkage: float, scale: float, prior: Prior
+        self, now: TransformedSplit, split: Split, fold: int | None, shrinkage: float, scale: float, prior: Prior
     ) -> TwoCovariance:
-        """The model of what is known of a side, or of all; the transform's centre is that of all base rows."""
-        known = range(len(folds.parts)) if side is None else folds.sides[side][0]
-        found = joined([room.found[i] for i in known])
-        model = new_model(room.transform, found, room.centre, self.rank)
-        rough = side is not None and shrinkage > _WELL  # half the time, for what is only looked at
+        """The model of what is known in a fold, or of all parts; the transform's centre is that of all base rows."""
+        known = range(len(split.parts)) if fold is None else split.folds[fold].known
+        found = all_classes([now.found[i] for i in known])
+        model = new_model(now.transform, found, now.centre, self.rank)
+        rough = fold is not None and shrinkage > _WELL  # half the time, for a model that only chooses settings
         within = found.within().to(torch.float32 if rough else torch.float64)
-        learn(model, found, within, shrinkage, whole=room.spaces[-1 if side is None else side])
-        bend(model, scale, prior)
+        learn(model, found, within, shrinkage, whole=now.spaces[-1 if fold is None else fold])
+        set_prior(model, scale, prior)
         return model
 
-    def _weigh(self, model: TwoCovariance, folds: Folds, seed: int) -> None:
-        """Set the gate and what made rows weigh, by what is judged of the first side."""
-        x, labels = folds.sides[0][1]
+    def _fit_weights_and_gate(self, model: TwoCovariance, split: Split, seed: int) -> None:
+        """Choose the weights of made rows and, with `gated`, the gate, on the held-out classes of the first fold."""
+        x, labels = split.folds[0].held_out
         self.row_weights_ = torch.zeros(len(SHOTS))
-        lessons = draw_lessons(labels, self.way, _EPISODES, seed)
-        for lesson in lessons:
-            weight = row_weight([model], x, lesson, self.made, self.noise_scale)
-            self.row_weights_[SHOTS.index(lesson.shot)] = weight
+        batches = draw_episode_batches(labels, self.way, _EPISODES, seed)
+        for batch in batches:
+            weight = row_weight([model], x, batch, self.made, self.noise_scale)
+            self.row_weights_[SHOTS.index(batch.shot)] = weight
         if self.gated:
-            lessons = [lesson.first(_CLASSES_TRIED) for lesson in lessons]
+            batches = [batch.first(_CLASSES_TRIED) for batch in batches]
             mapped = model.mapped(x)
-            judged = [(x, lesson, partial(_scores, model, mapped, lesson)) for lesson in lessons]
-            self.centre_ = base_centre(folds)
-            self.gate_, seen = settle(judged, self.centre_, with_votes=False)
+            candidates = [(x, batch, partial(_scores, model, mapped, batch)) for batch in batches]
+            self.centre_ = base_centre(split)
+            self.gate_, seen = fit_gate(candidates, self.centre_, with_votes=False)
             self.history += seen
 
     def build(self, facts: dict[str, int]) -> None:
@@ -225,33 +224,34 @@ class Posterior:
 
         Where the gate is closed they are the scores of a plain classifier. Raises InputError before `fit`.
         """
-        own = predictive_scores([self._model()], support, query)
+        model, _ = self._ready()
+        own = predictive_scores([model], support, query)
         if self.gate_ is None or self.centre_ is None:
             return own
         return gated(self.gate_, self.centre_, own, support, query)
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
         """Draw features [n, d] of the wanted classes, each with its weight. Raises InputError before `fit`."""
-        model, weights = self._model(), self.row_weights_
+        model, weights = self._ready()
         made, counts = predictive_draws([model], support, want, keys, self.noise_scale, "posterior")
-        assert weights is not None
         return Examples(made, want, torch.full_like(want, -1), weights.to(made.device)[nearest_shot(counts)])
 
-    def _model(self) -> TwoCovariance:
-        if not isinstance(self.model_, TwoCovariance):
+    def _ready(self) -> tuple[TwoCovariance, Tensor]:
+        """The fitted model and the weights of made rows."""
+        if not isinstance(self.model_, TwoCovariance) or self.row_weights_ is None:
             raise InputError("posterior is not fitted yet; expected fit(base, rng, val) or a folder from `fit`")
-        return self.model_
+        return self.model_, self.row_weights_
 
 
-def _scores(model: TwoCovariance, mapped: Tensor, lesson: Lesson, episodes: Tensor) -> Tensor:
-    """Scores [e, way * q, way] of some episodes of a lesson of rows in the model's coordinates [n, r]."""
-    rows, query = lesson.support[episodes].flatten(1), lesson.query[episodes].flatten(1)
-    labels = torch.arange(lesson.way, device=mapped.device).repeat_interleave(lesson.shot)
+def _scores(model: TwoCovariance, mapped: Tensor, batch: EpisodeBatch, episodes: Tensor) -> Tensor:
+    """Scores [e, way * q, way] of some episodes of a batch of rows in the model's coordinates [n, r]."""
+    rows, query = batch.support[episodes].flatten(1), batch.query[episodes].flatten(1)
+    labels = torch.arange(batch.way, device=mapped.device).repeat_interleave(batch.shot)
     member = F.one_hot(labels).to(mapped).expand(len(rows), -1, -1)
     return mapped_scores([model], [(mapped[rows], mapped[query])], member)
 
 
-def bend(model: TwoCovariance, scale: float, prior: Prior) -> None:
+def set_prior(model: TwoCovariance, scale: float, prior: Prior) -> None:
     """Set the scale of S_b and the prior of a model."""
     with torch.no_grad():
         model.numbers[SCALE] = math.log(scale)

@@ -15,13 +15,11 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class BaseStatistics:
-    """Of base features in float64: `means` [c, d] and total weights `counts` [c] of the classes that have rows,
-    and `within` [d, d], the covariance of rows round their class's mean, pooled over classes.
-    """
+    """Of base features, in float64, for the classes that have rows."""
 
-    means: Tensor
-    counts: Tensor
-    within: Tensor
+    means: Tensor  # [c, d]
+    counts: Tensor  # [c], rows of each class
+    within: Tensor  # [d, d], the covariance of rows round their class's mean, pooled over classes
 
 
 def base_rows(base: Bank, who: str) -> Tensor:

@@ -1,6 +1,6 @@
 """Full context embeddings: rows that know the rest of their support set (Vinyals et al. 2016, appendix A).
 
-Plain modules on tensors in batch form; `matching` and `pmn` use them.
+Plain modules on tensors in batch form, and how `matching` and `pmn`, which use them, train them on base episodes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from augforge.episodes import draw_episodes
 from augforge.types import Bank, Episode, Examples, InputError
 
 ReadingOrder = Literal["content", "given"]
-_BATCH = 8  # episodes in a step
+_EPISODES_A_STEP, _QUERIES = 8, 5
 
 
 class ContextEmbedding(nn.Module):
@@ -38,7 +38,7 @@ class ContextEmbedding(nn.Module):
         self.query = nn.LSTMCell(2 * features, features)
 
     def embed_support(self, x: Tensor, there: Tensor, order: ReadingOrder = "content") -> Tensor:
-        """g [b, n, d] of support rows x [b, n, d]; rows that are not `there` [b, n] (bool) have no say.
+        """g [b, n, d] of support rows x [b, n, d]; rows that are not `there` [b, n] (bool) do not count.
 
         g(x_i, S) = forward state + backward state + x_i (appendix A.2). An LSTM reads its rows in some order. As a
         support is a set, "content" reads them by their length along a fixed direction, so that g is the same however
@@ -165,8 +165,8 @@ def fit_context(part: Contextual, base: Bank, rng: torch.Generator, who: str) ->
     seed = int(torch.randint(1 << 62, (1,), generator=rng, device=rng.device))
     start(context, seed)
     context.to(x.device)
-    plan = Episodes(part.train_steps, part.train_rate, part.train_way, part.train_shot)
-    train(context, part.scores, base, x, plan, seed)
+    training = EpisodicTraining(part.train_steps, part.train_rate, part.train_way, part.train_shot)
+    train(context, part.scores, base, x, training, seed)
 
 
 def fitted_context(part: Contextual, x: Tensor, who: str) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -179,30 +179,33 @@ def fitted_context(part: Contextual, x: Tensor, who: str) -> Callable[..., tuple
 
 
 @dataclass(frozen=True)
-class Episodes:
-    """`steps` steps of Adam at `rate`, on 8 episodes each: `way` classes with `shot` support and `n_query` queries."""
+class EpisodicTraining:
+    """How layers are trained on episodes of base features, 8 of them in a step."""
 
-    steps: int
-    rate: float
-    way: int
-    shot: int
-    n_query: int = 5
+    steps: int  # of Adam
+    rate: float  # its learning rate
+    way: int  # classes of an episode
+    shot: int  # support rows of each class; there are 5 queries of each
 
 
-def train(net: nn.Module, scores: Callable[[Examples, Tensor], Tensor], base: Bank, x: Tensor, plan: Episodes,
-          seed: int) -> None:  # fmt: skip
+def train(
+    net: nn.Module, scores: Callable[[Examples, Tensor], Tensor], base: Bank, x: Tensor, training: EpisodicTraining,
+    seed: int,
+) -> None:  # fmt: skip
     """Train `net` in place, down the cross-entropy of `scores` on queries of base episodes.
 
     `x` [n, d] are the rows of `base`; the episodes are a function of `seed`. Raises InputError where the base
     classes are too few or too small for an episode, and where the loss is not finite.
     """
-    labels = torch.arange(plan.way)
-    support_y = labels.repeat_interleave(plan.shot).expand(_BATCH, -1).to(x.device)
-    query_y = labels.repeat_interleave(plan.n_query).expand(_BATCH, -1).to(x.device)
-    optimiser = torch.optim.Adam(net.parameters(), plan.rate)
-    for step in range(plan.steps):
-        episodes = draw_episodes(base.y.cpu(), way=plan.way, shot=plan.shot, n_query=plan.n_query, trials=_BATCH,
-                                 seed=seed, start=step * _BATCH)  # fmt: skip
+    labels = torch.arange(training.way)
+    support_y = labels.repeat_interleave(training.shot).expand(_EPISODES_A_STEP, -1).to(x.device)
+    query_y = labels.repeat_interleave(_QUERIES).expand(_EPISODES_A_STEP, -1).to(x.device)
+    optimiser = torch.optim.Adam(net.parameters(), training.rate)
+    for step in range(training.steps):
+        episodes = draw_episodes(
+            base.y.cpu(), way=training.way, shot=training.shot, n_query=_QUERIES, trials=_EPISODES_A_STEP,
+            seed=seed, start=step * _EPISODES_A_STEP,
+        )  # fmt: skip
         support, query = _rows(episodes, x)
         with torch.enable_grad():
             found = scores(Examples(support, support_y), query)

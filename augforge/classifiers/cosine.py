@@ -20,18 +20,18 @@ class CosineClassifier:
     """A layer of cosines trained on the support (Chen et al. 2019, section 3.2, Baseline++).
 
     The score of class k is `scale` cos(x, W_k). W starts at the class means of the rows, brought to length 1, and
-    makes `steps` steps of gradient descent with momentum on the weighted mean cross-entropy of the support plus
-    `decay` ||W||^2 / 2. Each episode of a batch has its own W; the steps are in the span of its support.
+    follows gradient descent with momentum on the weighted mean cross-entropy of the support plus `decay` ||W||^2 / 2.
+    Each episode of a batch has its own W; the steps are in the span of its support.
 
     Differs from the paper: W starts at the class means and not at random, and a step sees the whole support and not
     four rows, so that nothing is left to chance.
     """
 
-    scale: float = 10.0
-    steps: int = 50
-    rate: float = 0.1
-    momentum: float = 0.9
-    decay: float = 0.001
+    scale: float = 10.0  # what cosines are multiplied by, > 0
+    steps: int = 50  # of gradient descent, >= 0
+    rate: float = 0.1  # step size, > 0
+    momentum: float = 0.9  # 0..1
+    decay: float = 0.001  # weight of ||W||^2 / 2, >= 0
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""

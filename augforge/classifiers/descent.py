@@ -1,4 +1,8 @@
-"""Gradient descent with momentum on the layers of many episodes at once, as `cosine` and `mlp` train theirs."""
+"""Gradient descent on the layers of many episodes at once, and the span of the support rows, where such layers live.
+
+A layer's gradient is a sum of support rows, so with an L2 penalty, or started there, it never leaves their span.
+Five rows of 640 features need five coordinates, not 640.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,12 @@ _NOTHING = 1e-10  # an eigenvalue below this share of the largest is rounding
 
 
 class Descending(Protocol):
-    """The settings of a descent: `steps` of size `rate`, with `momentum` (0..1) and weight `decay`."""
+    """The settings of a descent."""
 
-    steps: int
-    rate: float
-    momentum: float
-    decay: float
+    steps: int  # >= 0
+    rate: float  # step size, > 0
+    momentum: float  # 0..1
+    decay: float  # weight of the squared layers, >= 0
 
 
 def check_descent(part: Descending) -> None:
@@ -46,19 +50,17 @@ def descend(
 
 @dataclass(frozen=True)
 class Span:
-    """An orthonormal basis `basis` [b, d, r] of the support rows' span, their coordinates `z` [b, n, r], and the
-    sums of squares `squares` [b, r] of the weighted coordinates, which are uncorrelated. r = min(n, d).
-    """
+    """The support rows' span, with r = min(n, d) axes."""
 
-    basis: Tensor
-    z: Tensor
-    squares: Tensor
+    basis: Tensor  # [b, d, r], orthonormal
+    z: Tensor  # [b, n, r], the rows' coordinates
+    squares: Tensor  # [b, r], the sums of squares of the weighted coordinates, which are uncorrelated
 
 
 def span(x: Tensor, weight: Tensor) -> Span:
     """The principal axes of weighted rows: x [b, n, d], weight [b, n] -> Span, in the dtype of `x`.
 
-    Rows of weight 0 have no say. An axis along which no row lies is a column of zeros.
+    Rows of weight 0 do not count. An axis along which no row lies is a column of zeros.
     """
     root = weight.sqrt()[..., None]
     scaled = x * root

@@ -15,7 +15,7 @@ from augforge.classifiers.base_statistics import base_rows, check_positive, chec
 from augforge.classifiers.feature_transforms import centre_of, transformed
 from augforge.classifiers.two_covariance import TwoCovariance, check_enough, gather, learn
 from augforge.classifiers.weighted import as_rows, class_means, like_query
-from augforge.types import Bank, Examples
+from augforge.types import Bank, Examples, InputError
 
 
 @dataclass
@@ -32,21 +32,20 @@ class Gaussian:
     s = (prior_count + sum_i w_i (z_i - z)^2) / (prior_count + max(N - 1, 0)), as an inverse gamma in each coordinate.
 
     `transform` is applied to rows first: "sqrt" is sign(x) sqrt|x|, "centred-l2" takes the mean of the base features
-    away and divides by the length, and "both" does one after the other. `shrinkage` (0..1) draws S_w towards a sphere,
-    `mean_shrinkage` (0..1) draws psi towards its mean, as few base classes leave most of it 0 and the rest too large
-    (None: by as much as Chen et al., "Shrinkage algorithms for MMSE covariance estimation", 2010, equation 23 says),
-    and `between_scale` multiplies psi. Everything is closed form.
+    away and divides by the length, and "both" does one after the other. psi is drawn towards its mean, as few base
+    classes leave most of it 0 and the rest too large; `mean_shrinkage` None takes the amount from Chen et al.,
+    "Shrinkage algorithms for MMSE covariance estimation", 2010, equation 23. Everything is closed form.
 
     Differs from the papers: S_b is the covariance of base class means, less what S_w adds to it; a class's spread is
     read along the coordinates of the map only, as a full covariance needs more rows than there are.
     """
 
-    transform: Literal["raw", "sqrt", "centred-l2", "both"] = "both"
-    shrinkage: float = 0.1
-    mean_shrinkage: float | None = None
-    between_scale: float = 1.0
-    spread: Literal["base", "class"] = "base"
-    prior_count: float = 20.0
+    transform: Literal["raw", "sqrt", "centred-l2", "both"] = "both"  # of all rows, before the model
+    shrinkage: float = 0.1  # how far S_w is drawn towards a sphere, 0..1
+    mean_shrinkage: float | None = None  # how far psi is drawn towards its mean, 0..1; None: by the data
+    between_scale: float = 1.0  # multiplies psi, > 0
+    spread: Literal["base", "class"] = "base"  # whose spread s is: that of base classes, or of the class's own rows
+    prior_count: float = 20.0  # rows that the guess of a class's own spread counts as, > 0
     centre_: Tensor | None = field(default=None, init=False, repr=False)
     mean_: Tensor | None = field(default=None, init=False, repr=False)
     map_: Tensor | None = field(default=None, init=False, repr=False)
@@ -82,13 +81,19 @@ class Gaussian:
         Raises InputError before `fit`, and for rows that do not go together.
         """
         rows = as_rows(support, query)
+        log_volume = self._ready()
         mean, variance = self._predictive(rows.x, rows.member)  # [b, way, d] both
         precision, z = 1 / variance, self._mapped(self._transformed(rows.query))
         # sum_j (z_j - mean_j)^2 / variance_j, in two products
         squares = precision @ z.square().mT - 2 * (precision * mean) @ z.mT  # [b, way, q]
         of_class = (precision * mean.square() + variance.log()).sum(-1) + z.shape[-1] * math.log(2 * math.pi)
-        assert self.log_volume_ is not None
-        return like_query(self.log_volume_.to(z) - (squares + of_class[..., None]).mT / 2, query)
+        return like_query(log_volume.to(z) - (squares + of_class[..., None]).mT / 2, query)
+
+    def _ready(self) -> Tensor:
+        """The fitted logarithm of the map's volume."""
+        if self.log_volume_ is None:
+            raise InputError("gaussian is not fitted yet; expected fit(base, rng) or a folder that it was saved in")
+        return self.log_volume_
 
     def _predictive(self, x: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance [b, way, d] of each class's predictive density, for rows [b, n, d] as they were given."""

@@ -21,13 +21,13 @@ class Neighbours:
 
     A row of weight w is w copies of itself: it takes w of the k places and casts w votes. The score is the logarithm
     of a class's share of the k votes; classes with equal votes, or none, are ranked by their nearest row.
-    "mahalanobis" is the metric of the pooled within-class covariance of base features, which `fit` learns and shrinks
-    towards a sphere by `shrinkage` (0..1). A vote is a step function, so there are no derivatives.
+    "mahalanobis" is the metric of the pooled within-class covariance of base features, which `fit` learns. A vote
+    is a step function, so there are no derivatives.
     """
 
-    k: int = 1
-    distance: Literal["euclidean", "cosine", "mahalanobis"] = "euclidean"
-    shrinkage: float = 0.1
+    k: int = 1  # votes of a query, >= 1
+    distance: Literal["euclidean", "cosine", "mahalanobis"] = "euclidean"  # between query and support row
+    shrinkage: float = 0.1  # how far the covariance is drawn towards a sphere, 0..1, for "mahalanobis"
     whitening_: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:

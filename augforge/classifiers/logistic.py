@@ -38,8 +38,8 @@ class Logistic:
     function theorem), not of the steps that led there.
     """
 
-    C: float = 1.0
-    normalise: Literal["none", "l2", "spread"] = "none"
+    C: float = 1.0  # weight of the cross-entropy beside ||W||^2 / 2, > 0
+    normalise: Literal["none", "l2", "spread"] = "none"  # of rows: as they are, at length 1, or by the support's spread
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""

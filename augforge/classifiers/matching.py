@@ -31,24 +31,24 @@ class Matching:
     2.1.1); scores are log P. `scale` is one over the temperature: with 1, as published, the softmax over cosines is
     nearly flat and training goes badly. The weight of a row multiplies its attention.
 
-    With `full_context` f and g read the whole support (section 2.1.2 and appendix A, `context_steps` steps), and
-    `fit` trains them on `train_steps` steps of base episodes with cross-entropy; without,
-    f and g are the identity and `fit` does nothing. There each row is read once, whatever its weight over 0.
+    With `full_context` f and g read the whole support (section 2.1.2 and appendix A), and `fit` trains them on base
+    episodes with cross-entropy; without, f and g are the identity and `fit` does nothing. With it each row is read
+    once, whatever its weight over 0.
 
     Differs from the paper: the temperature and weights; the support's bi-LSTM reads rows in an order of their
     content, not as given (`order`, see `context`); `unit_query` False leaves f(x) at its own length, as some public
     implementations do.
     """
 
-    scale: float = 10.0
-    full_context: bool = False
-    context_steps: int = 5
-    order: ReadingOrder = "content"
-    unit_query: bool = True
-    train_steps: int = 500
-    train_rate: float = 1e-3
-    train_way: int = 5
-    train_shot: int = 1
+    scale: float = 10.0  # what cosines are multiplied by, > 0
+    full_context: bool = False  # whether embeddings read the whole support
+    context_steps: int = 5  # steps of the query's LSTM, >= 1
+    order: ReadingOrder = "content"  # in which the support's LSTM reads rows: by their content, or as given
+    unit_query: bool = True  # whether queries are brought to length 1
+    train_steps: int = 500  # of Adam, on 8 base episodes each, >= 1
+    train_rate: float = 1e-3  # learning rate of Adam, > 0
+    train_way: int = 5  # classes of an episode in training, >= 2
+    train_shot: int = 1  # support rows of a class in training, >= 1
     context_: ContextEmbedding | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] | None = field(default=None, init=False, repr=False)
 

@@ -28,8 +28,8 @@ class Mlp:
     """One hidden layer with ReLU and dropout (Srivastava et al., "Dropout", JMLR 2014), trained on the support.
 
     Rows are centred on the support's mean and divided by their root mean square length. The first layer starts at
-    random, from `seed` alone, the last at 0, so that no class is preferred; `steps` steps of gradient descent with
-    momentum go down the weighted mean cross-entropy plus `decay` / 2 times the squared distance of the weights to
+    random, from `seed` alone, the last at 0, so that no class is preferred; gradient descent with momentum goes down
+    the weighted mean cross-entropy plus `decay` / 2 times the squared distance of the weights to
     their start. The scores are the logits with all units on. Each episode of a batch has its own network, and all
     start alike; the steps are in the span of its support.
 
@@ -37,13 +37,13 @@ class Mlp:
     that neither the order of the rows nor a copy of a row in place of a weight matters.
     """
 
-    hidden: int = 256
-    dropout: float = 0.5
-    steps: int = 100
-    rate: float = 0.1
-    momentum: float = 0.9
-    decay: float = 0.001
-    seed: int = 0
+    hidden: int = 256  # hidden units, >= 1
+    dropout: float = 0.5  # share of hidden units left out of a step, 0 to below 1
+    steps: int = 100  # of gradient descent, >= 0
+    rate: float = 0.1  # step size, > 0
+    momentum: float = 0.9  # 0..1
+    decay: float = 0.001  # weight of the squared distance to the start, >= 0
+    seed: int = 0  # of the first layer's start and of dropout
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""

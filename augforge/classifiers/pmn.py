@@ -25,11 +25,11 @@ class PrototypeMatching:
     """Class means of contextual embeddings, to which the query attends (Wang et al. 2018).
 
     Support rows are embedded in the context of the whole support by a bi-LSTM, as in matching networks; every class
-    is then collapsed to the weighted mean of its embedded rows; the query's attention-LSTM of `context_steps` steps
-    reads these class means instead of the rows; and P(k | x) is the softmax over k of `scale` cos(f(x), mean_k).
+    is then collapsed to the weighted mean of its embedded rows; the query's attention-LSTM reads these class means
+    instead of the rows; and P(k | x) is the softmax over k of `scale` cos(f(x), mean_k).
     So a class with more rows, real or made, has no more votes. Scores are log P.
 
-    `fit` trains the embedding on `train_steps` steps of base episodes with cross-entropy. Without `full_context`
+    `fit` trains the embedding on base episodes with cross-entropy. Without `full_context`
     f and g are the identity, and `fit` does nothing. Each row is read by the bi-LSTM once, whatever its weight over
     0; weights count in the means.
 
@@ -38,14 +38,14 @@ class PrototypeMatching:
     (`order`, see `context`).
     """
 
-    scale: float = 10.0
-    full_context: bool = True
-    context_steps: int = 5
-    order: ReadingOrder = "content"
-    train_steps: int = 500
-    train_rate: float = 1e-3
-    train_way: int = 5
-    train_shot: int = 5
+    scale: float = 10.0  # what cosines are multiplied by, > 0
+    full_context: bool = True  # whether embeddings read the whole support
+    context_steps: int = 5  # steps of the query's LSTM, >= 1
+    order: ReadingOrder = "content"  # in which the support's LSTM reads rows: by their content, or as given
+    train_steps: int = 500  # of Adam, on 8 base episodes each, >= 1
+    train_rate: float = 1e-3  # learning rate of Adam, > 0
+    train_way: int = 5  # classes of an episode in training, >= 2
+    train_shot: int = 5  # support rows of a class in training, >= 1
     context_: ContextEmbedding | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] | None = field(default=None, init=False, repr=False)
 

@@ -20,14 +20,14 @@ class Prototype:
     c_k is the mean of the support rows of class k (equation 1); the score of a query is -||f(x) - c_k||^2 over
     `temperature`, so that its softmax is equation 2. `distance` "cosine" scores by the cosine with c_k instead, and
     "mahalanobis" by the squared distance in the metric of the pooled within-class covariance of base features, which
-    `fit` learns and shrinks towards a sphere by `shrinkage` (0..1).
+    `fit` learns.
 
     Differs from the paper: rows have weights; cosine and Mahalanobis and the temperature are additions.
     """
 
-    distance: Distance = "squared-euclidean"
-    temperature: float = 1.0
-    shrinkage: float = 0.1
+    distance: Distance = "squared-euclidean"  # between query and class mean
+    temperature: float = 1.0  # what scores are divided by, > 0
+    shrinkage: float = 0.1  # how far the covariance is drawn towards a sphere, 0..1, for "mahalanobis"
     whitening_: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:

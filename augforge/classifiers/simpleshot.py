@@ -28,8 +28,8 @@ class SimpleShot:
     public implementations do (the same at one shot).
     """
 
-    normalise: Literal["none", "l2", "centred-l2"] = "centred-l2"
-    distance: Literal["euclidean", "cosine"] = "euclidean"
+    normalise: Literal["none", "l2", "centred-l2"] = "centred-l2"  # of rows: the paper's UN, L2N or CL2N
+    distance: Literal["euclidean", "cosine"] = "euclidean"  # between query and centroid
     mean_: Tensor | None = field(default=None, init=False, repr=False)
 
     def fit(self, base: Bank, rng: torch.Generator) -> Self:

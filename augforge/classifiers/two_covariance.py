@@ -6,10 +6,11 @@ identity and S_b diagonal, psi. A class with N rows of mean z and prior mean m_0
     posterior mean        mu = m_0 + pull (z - m_0),    pull = N psi / (s + N psi),
     predictive variance   v = s + s psi / (s + N psi),    s = 1 in the model.
 
-`numbers` bend this, and at their start do not: psi becomes e^SCALE psi^(1 + POWER), taken round psi's geometric mean;
-a support row's own variance is e^NOISE; v is divided by psi^TILT, round the same mean; s is the spread of the class's
-own rows, round a guess of 1 that counts as e^SPREAD rows; BIAS is added times |mu|^2 / 2v; and the logarithm of the
-density is multiplied by e^(WEIGHT + WEIGHT_SLOPE log N) where several transforms of the features are added up.
+Eight parameters (`numbers` in files) change this, and at their start do not: psi becomes e^SCALE psi^(1 + POWER), taken
+round psi's geometric mean; a support row's own variance is e^NOISE; v is divided by psi^TILT, round the same mean; s is
+the spread of the class's own rows, round a guess of 1 that counts as e^SPREAD rows; BIAS is added times |mu|^2 / 2v;
+and the logarithm of the density is multiplied by e^(WEIGHT + WEIGHT_SLOPE log N) where several transforms of the
+features are added up.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from augforge.classifiers.feature_transforms import Transform, transformed
 from augforge.networks.products import row_product
 from augforge.types import InputError
 
-NUMBERS = ("SCALE", "POWER", "NOISE", "TILT", "SPREAD", "BIAS", "WEIGHT", "WEIGHT_SLOPE")
-SCALE, POWER, NOISE, TILT, SPREAD, BIAS, WEIGHT, WEIGHT_SLOPE = range(len(NUMBERS))
-NO_SPREAD = math.log(1e9)  # rows that a guess counts as where a class's own spread is not to be heard
-_HEARD = 19.0  # rows beyond the first whose spread is heard at most
+PARAMETERS = ("SCALE", "POWER", "NOISE", "TILT", "SPREAD", "BIAS", "WEIGHT", "WEIGHT_SLOPE")
+SCALE, POWER, NOISE, TILT, SPREAD, BIAS, WEIGHT, WEIGHT_SLOPE = range(len(PARAMETERS))
+IGNORE_SPREAD = math.log(1e9)  # SPREAD from which on a class's own spread is ignored
+_MOST_SPREAD_ROWS = 19.0  # rows beyond the first that count towards a class's own spread, at most
 _ROWS_AT_ONCE = 2048  # more do not stay in the cache
 _ROWS_WIDENED = 256  # the same for rows in float64
 _COLUMNS_AT_ONCE = 256  # fewer save more of a symmetric product, and no longer give the whole one's bits
@@ -38,11 +39,11 @@ _LEAST = 1e-12  # a smaller share is none
 
 @dataclass(frozen=True)
 class Gathered:
-    """Sums over classes, in float64: `means` [c, d], `counts` [c], and `scatter` [d, d] of rows round their class."""
+    """Sums over classes, in float64."""
 
-    means: Tensor
-    counts: Tensor
-    scatter: Tensor
+    means: Tensor  # [c, d]
+    counts: Tensor  # [c], rows of each class
+    scatter: Tensor  # [d, d], of rows round the mean of their class
 
     @property
     def free(self) -> float:
@@ -91,23 +92,17 @@ def check_enough(found: Gathered, who: str) -> None:
 
 
 class TwoCovariance(nn.Module):
-    """The model in the coordinates of one transform of the features; tensors are buffers, `numbers` a parameter [8].
+    """The model in r coordinates of one transform of d features; tensors are buffers, `numbers` is a parameter [8]."""
 
-    `centre` [d] is what the transform takes away, `mean` [d] that of class means, `map` [d, r] leads to the
-    coordinates and `back` [r, d] out of them, `psi` [r]; `rest` [d] is the standard deviation, and `rest_psi` [1] the
-    psi, of what the r coordinates leave out; `classes` [c, r] are class means, for the mixture prior, and `tau` [1]
-    how far a class lies from one of them, in parts of psi (0: one Gaussian is the prior).
-    """
-
-    centre: Tensor
-    mean: Tensor
-    map: Tensor
-    back: Tensor
-    psi: Tensor
-    rest: Tensor
-    rest_psi: Tensor
-    classes: Tensor
-    tau: Tensor
+    centre: Tensor  # [d], what the transform takes away
+    mean: Tensor  # [d], the mean of the class means
+    map: Tensor  # [d, r], features to coordinates
+    back: Tensor  # [r, d], coordinates to features
+    psi: Tensor  # [r], the variance of class means, where that of rows is 1
+    rest: Tensor  # [d], standard deviation of what the coordinates leave out
+    rest_psi: Tensor  # [1], psi of what the coordinates leave out
+    classes: Tensor  # [c, r], class means, for the mixture prior
+    tau: Tensor  # [1], how far a class lies from one of `classes`, in parts of psi; 0: one Gaussian is the prior
 
     def __init__(self, transform: Transform, features: int, rank: int, classes: int) -> None:
         super().__init__()
@@ -117,9 +112,10 @@ class TwoCovariance(nn.Module):
                   "tau": (1,)}  # fmt: skip
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
-        self.numbers = nn.Parameter(torch.zeros(len(NUMBERS)))
+        self.numbers = nn.Parameter(torch.zeros(len(PARAMETERS)))
+        self._host: dict[str, tuple[Tensor, int, float]] = {}  # numbers read from tensors
         with torch.no_grad():
-            self.numbers[SPREAD] = NO_SPREAD
+            self.numbers[SPREAD] = IGNORE_SPREAD
 
     def transformed(self, x: Tensor) -> Tensor:
         """Rows [..., d] as the transform says."""
@@ -131,8 +127,20 @@ class TwoCovariance(nn.Module):
 
     def predictive(self, z: Tensor, counts: Tensor, scatter: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and variance [..., r] of what comes next of classes; see the function of this name."""
-        mixture = (self.classes.to(z), float(self.tau)) if float(self.tau) > 0 else None
+        tau = self._read("tau", self.tau, 0)
+        mixture = (self.classes.to(z), tau) if tau > 0 else None
         return predictive(self.psi.to(z), self.numbers.to(z)[None], z, counts, scatter, mixture)
+
+    def spread_is_ignored(self) -> bool:
+        """Whether a class's own spread makes no difference."""
+        return self._read("spread", self.numbers, SPREAD) >= IGNORE_SPREAD
+
+    def _read(self, name: str, tensor: Tensor, place: int) -> float:
+        """One number of a tensor [n], read again only where it was written since: each reading waits for a device."""
+        known = self._host.get(name)
+        if known is None or known[0] is not tensor or known[1] != tensor._version:
+            known = self._host[name] = (tensor, tensor._version, float(tensor.detach()[place]))
+        return known[2]
 
     def log_density(self, query: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """Log densities [b, q, way] of mapped queries [b, q, r]; see the function of this name."""
@@ -146,16 +154,16 @@ class TwoCovariance(nn.Module):
         the coordinates, of `counts` [c] rows.
         """
         back, psi, n = self.back.to(z), self.rest_psi.to(z), counts[:, None]
-        led = self.mean.to(z) + row_product(mean, back)
+        place = self.mean.to(z) + row_product(mean, back)
         if len(back) == len(self.mean):  # all coordinates: nothing lies outside
-            return led, torch.zeros_like(led)
+            return place, torch.zeros_like(place)
         outside = known - (self.mean.to(z) + row_product(z, back))
         deviation = self.rest.to(z) * (1 + psi / (1 + n * psi)).sqrt()
-        return led + n * psi / (1 + n * psi) * outside, deviation
+        return place + n * psi / (1 + n * psi) * outside, deviation
 
-    def led(self, noise: Tensor, rest: Tensor | None) -> Tensor:
-        """Noise [n, r] along the coordinates led back to transformed features [n, d], plus the part of the noise
-        `rest` [n, d] that lies outside of them (None: nothing does). No row depends on what comes with it.
+    def project_back(self, noise: Tensor, rest: Tensor | None) -> Tensor:
+        """Noise [n, r] along the coordinates, projected back to transformed features [n, d], plus the part of the
+        noise `rest` [n, d] that lies outside of them (None: nothing does). No row depends on what comes with it.
         """
         if rest is None:
             return row_product(noise, self.back.to(noise))
@@ -163,24 +171,24 @@ class TwoCovariance(nn.Module):
         return row_product(noise - row_product(rest, there), back) + rest
 
 
-def predictive(psi: Tensor, numbers: Tensor, z: Tensor, counts: Tensor, scatter: Tensor | None,
+def predictive(psi: Tensor, parameters: Tensor, z: Tensor, counts: Tensor, scatter: Tensor | None,
                mixture: tuple[Tensor, float] | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Mean and variance [..., r] of what comes next of classes with mean `z` [..., r], `counts` [...] rows and the sum
-    of squares `scatter` [..., r] of their rows round the mean (None: their own spread is not heard). It is heard as if
-    of 20 rows at most, as numbers are learnt on no more: base classes, whose rows the backbone drew together, would
+    of squares `scatter` [..., r] of their rows round the mean (None: their own spread is ignored). It counts as that of
+    20 rows at most, as parameters are learnt on no more: base classes, whose rows the backbone drew together, would
     otherwise take all queries.
 
-    `psi` [..., r] and `numbers` [..., 1, 8] may be of several models at once. `mixture` is class means [c, r] round
+    `psi` [..., r] and `parameters` [..., 1, 8] may be of several models at once. `mixture` is class means [c, r] round
     which, in parts tau of psi, a class lies.
     """
-    number, n, level = numbers.unbind(-1), counts[..., None], (psi + 1e-6).log()
+    number, n, level = parameters.unbind(-1), counts[..., None], (psi + 1e-6).log()
     middle = level.mean(-1, keepdim=True)
     psi = torch.exp(number[SCALE] + middle + (1 + number[POWER]) * (level - middle))
     s = torch.ones_like(number[SPREAD])
     if scatter is not None:
         guess, more = torch.exp(number[SPREAD]), (n - 1).clamp(min=0)
-        heard = more.clamp(max=_HEARD)
-        s = (guess + scatter * torch.where(more > heard, heard / more, 1)) / (guess + heard)
+        used = more.clamp(max=_MOST_SPREAD_ROWS)
+        s = (guess + scatter * torch.where(more > used, used / more, 1)) / (guess + used)
     own = s * torch.exp(number[NOISE])
     tilt = torch.exp(-number[TILT] * (level - middle))
     if mixture is None:
@@ -202,10 +210,10 @@ def nearest(classes: Tensor, z: Tensor, variance: Tensor) -> tuple[Tensor, Tenso
     return mean, (share @ classes.square() - mean.square()).clamp(min=0)
 
 
-def log_density(numbers: Tensor, query: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+def log_density(parameters: Tensor, query: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """log N(query; mean, variance) [..., q, way], but for what is the same for all classes of an episode.
 
-    `query` [..., q, r], `mean` and `variance` [..., way, r]; `numbers` [..., 1, 8] as for `predictive`.
+    `query` [..., q, r], `mean` and `variance` [..., way, r]; `parameters` [..., 1, 8] as for `predictive`.
     """
     precision = 1 / variance
     pulled = precision * mean
@@ -213,7 +221,7 @@ def log_density(numbers: Tensor, query: Tensor, mean: Tensor, variance: Tensor) 
     found = _products(query, pulled)  # [..., q, way]
     if precision.shape[-2] > 1:  # else it is the same for all classes
         found = found - query.square() @ (precision / 2).mT
-    of_class = (1 - numbers[..., 0, BIAS]) * size + variance.log().sum(-1)
+    of_class = (1 - parameters[..., 0, BIAS]) * size + variance.log().sum(-1)
     return found - of_class[..., None, :] / 2
 
 

@@ -23,15 +23,11 @@ Distance = Literal["squared-euclidean", "cosine", "mahalanobis"]
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of b episodes: `x` [b, n, d], `query` [b, q, d], and `member` [b, n, way].
+    """The rows of b episodes, in float32, or float64 where they were given so: bfloat16 has too few bits to sum."""
 
-    `member[e, i, k]` is the weight of row i where its class is k, and 0 elsewhere. `x` and `query` are float32, or
-    float64 where they were given so: bfloat16's eight bits are too few to add up.
-    """
-
-    x: Tensor
-    query: Tensor
-    member: Tensor
+    x: Tensor  # support rows [b, n, d]
+    query: Tensor  # [b, q, d]
+    member: Tensor  # [b, n, way], the weight of a row where the class is its own, and 0 elsewhere
 
     @property
     def way(self) -> int:
@@ -74,14 +70,30 @@ def as_rows(support: Examples, query: Tensor) -> Rows:
     if y.numel() == 0:
         raise InputError("the support has no rows; expected at least one of each class")
     dtype = torch.float64 if torch.float64 in (x.dtype, query.dtype) else torch.float32
-    member = (y[..., None] == torch.arange(int(y.max()) + 1, device=y.device)).to(x.device, dtype)
-    if weight is not None:
-        if bool((weight < 0).any()):
-            raise InputError("a support row has a negative weight; expected at least 0")
-        member = member * weight[..., None].to(member)
-    if not bool((member.sum(1) > 0).all()):
+    way, least = _checked_way(y, None if weight is None else weight.detach().to(y.device))
+    if not least >= 0:
+        raise InputError("a support row has a negative weight, or one that is no number; expected at least 0")
+    if way is None:
         raise InputError("a class has no support row of positive weight; expected at least one of each class 0..way-1")
+    member = (y[..., None] == torch.arange(way, device=y.device)).to(x.device, dtype)
+    if weight is not None:
+        member = member * weight[..., None].to(member)
     return Rows(x.to(dtype), query.to(dtype), member)
+
+
+def _checked_way(y: Tensor, weight: Tensor | None) -> tuple[int | None, float]:
+    """How many classes labels [b, n] have - None where one of an episode has no row of positive weight - and the least
+    weight. All that is asked of a device is asked at once.
+    """
+    counted = y >= 0 if weight is None else (y >= 0) & (weight > 0)
+    n = y.shape[1]  # no more classes than that can have a row; the last place is for rows that do not count
+    place = torch.where(counted, y, n).clamp(max=n)
+    present = torch.zeros(len(y), n + 1, dtype=torch.int64, device=y.device).scatter_(1, place, 1)[:, :n].sum(1)
+    facts = [y.max().double(), present.min().double(), y.new_zeros((), dtype=torch.float64)]
+    if weight is not None:
+        facts[2] = weight.min().double()
+    highest, fewest, least = torch.stack(facts).tolist()
+    return (int(highest) + 1 if 0 <= highest < fewest else None), least
 
 
 def like_query(scores: Tensor, query: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from augforge.generators.noise import Noise
 from augforge.generators.posterior import Posterior
 from augforge.generators.shared.feature_learning import EpisodeSettings
 from augforge.generators.wang_hallucinator import WangHallucinator
-from augforge.generators.wang_hallucinator.meta_training import Student
+from augforge.generators.wang_hallucinator.meta_training import ThroughClassifier
 from augforge.generators.wang_hallucinator.network import Hallucination
 from augforge.training.loop import minimise
 from augforge.types import Examples
@@ -75,12 +75,12 @@ def steps(made: int, rng: torch.Generator) -> tuple[Callable[[], Tensor], Callab
     centres = torch.rand(EPISODES, WAY, 1, WIDTH, generator=rng)
     rows = (centres + 0.3 * torch.randn(EPISODES, WAY, 1 + QUERY, WIDTH, generator=rng)).relu() / 8
     support, query = rows[:, :, :1], rows[:, :, 1:]
-    form = EpisodeSettings(WAY, (1,), QUERY, EPISODES, 1 + made)
-    student, plain, classifier = Student(Hallucination(WIDTH), None, 1.0, 1.0), PlainHallucinator(), Prototype()
-    ours, theirs = torch.optim.Adam(student.parameters(), RATE, fused=True), torch.optim.Adam(plain.parameters(), RATE)
+    settings = EpisodeSettings(WAY, (1,), QUERY, EPISODES, 1 + made)
+    model, plain, classifier = ThroughClassifier(Hallucination(WIDTH), None, 1.0, 1.0), PlainHallucinator(), Prototype()
+    ours, theirs = torch.optim.Adam(model.parameters(), RATE, fused=True), torch.optim.Adam(plain.parameters(), RATE)
 
     def batched() -> Tensor:
-        loss = student.loss(classifier, support, query, form.noise(1, WIDTH, rng))
+        loss = model.loss(classifier, support, query, settings.noise(1, WIDTH, rng))
         minimise(loss, ours)
         return loss.detach()
 
@@ -157,7 +157,7 @@ def check() -> None:
         plain.layers[2].weight.copy_(net.second.weight)
         plain.layers[4].weight.copy_(net.third.weight)
     support, query, z = (torch.rand(1, WAY, n, WIDTH, generator=rng) / 4 for n in (1, QUERY, 5))
-    ours = Student(net, None, 1.0, 1.0).loss(Prototype(), support, query, z)
+    ours = ThroughClassifier(net, None, 1.0, 1.0).loss(Prototype(), support, query, z)
     theirs = plain_loss(plain, support[0, :, 0], query[0], z[0])
     print(f"loss of one episode: ours {float(ours.detach()):.4f}, plain {float(theirs.detach()):.4f}", file=sys.stderr)
 

@@ -13,13 +13,13 @@ from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
 from augforge.generators.analogies.training import (
     AnalogyNet,
-    Lesson,
+    TrainingSettings,
     centroids_of,
     mine,
     train_classifier,
     train_generator,
 )
-from augforge.generators.shared.support import choose_parents, feature_rows
+from augforge.generators.shared.support import choose_parents, feature_rows, like_support, not_fitted
 from augforge.networks.layers import built
 from augforge.networks.products import in_tiles
 from augforge.types import Bank, Examples, InputError, Space
@@ -32,12 +32,11 @@ class Analogies:
     """A support row changed as the rows of a base class change, by a learnt analogy (Hariharan & Girshick 2017).
 
     A made row is G([x, c_1, c_2]) (section 4): x is a support row, c_1 and c_2 are two centroids of one base class,
-    all chosen by the row's key, each equally likely. G has three fully connected layers, `hidden` wide.
+    all chosen by the row's key, each equally likely. G has three fully connected layers.
 
-    `fit` puts the rows of each base class in clusters, one for `rows_each` rows, at least 2 and at most `centroids`.
-    For each two centroids a_1, a_2 of a class, the two centroids b_1, b_2 of another class are sought whose
-    difference has the highest cosine with a_1 - a_2, and kept if it is above 0. G learns by `steps` steps of Adam on
-    `batch` quadruplets to minimise
+    `fit` puts the rows of each base class in clusters. For each two centroids a_1, a_2 of a class, the two centroids
+    b_1, b_2 of another class are sought whose difference has the highest cosine with a_1 - a_2, and kept if it is above
+    0. G learns on such quadruplets to minimise
         `error_weight` mean((G([a_1, b_1, b_2]) - a_2)^2) + cross-entropy(W G + bias, a),
     where W is a linear classifier of the base classes. `history` is the log of the last `fit`.
 
@@ -46,8 +45,8 @@ class Analogies:
     square in all of this; Adam in place of SGD; made numbers are at least 0 where all base features are; fewer than
     100 centroids where a class has fewer than 1,000 rows.
 
-    The chance in a row is its choice of a class and two centroids: `noise_scale` multiplies c_2 - c_1, and 0 gives
-    the control that is told of no change.
+    The chance in a row is its choice of a class and two centroids; without their difference, at a `noise_scale` of 0,
+    G is asked for no change, which is the control.
     """
 
     space: ClassVar[Space] = "feature"
@@ -55,19 +54,19 @@ class Analogies:
     one_class: ClassVar[bool] = True
     support_needed: ClassVar[int] = 1
 
-    centroids: int = 100
-    rows_each: int = 10
-    partners: int = 2
-    hidden: int = 512
-    steps: int = 800
-    batch: int = 256
-    lr: float = 3e-3
-    error_weight: float = 10.0
-    noise_scale: float = 1.0
-    centroids_: Tensor | None = field(default=None, init=False, repr=False)
-    counts_: Tensor | None = field(default=None, init=False, repr=False)
-    scale_: Tensor | None = field(default=None, init=False, repr=False)
-    lowest_: Tensor | None = field(default=None, init=False, repr=False)
+    centroids: int = 100  # clusters of a base class at most, >= 2
+    rows_each: int = 10  # rows of a cluster, >= 1; a class has 2 clusters at least
+    partners: int = 2  # other classes that are searched for the partners of a class, >= 1
+    hidden: int = 512  # width of G's layers, >= 1
+    steps: int = 800  # of Adam, >= 1
+    batch: int = 256  # quadruplets in a step, >= 1
+    lr: float = 3e-3  # learning rate of Adam, > 0, falling along a cosine
+    error_weight: float = 10.0  # weight of the squared error beside the cross-entropy, >= 0
+    noise_scale: float = 1.0  # multiplies c_2 - c_1 when rows are made, >= 0
+    centroids_: Tensor | None = field(default=None, init=False, repr=False)  # [m, d], class by class
+    counts_: Tensor | None = field(default=None, init=False, repr=False)  # [c], centroids of each class
+    scale_: Tensor | None = field(default=None, init=False, repr=False)  # the root mean square of base features
+    lowest_: Tensor | None = field(default=None, init=False, repr=False)  # the least value of a made number
     net_: nn.Module | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] | None = field(default=None, init=False, repr=False)
 
@@ -108,12 +107,12 @@ class Analogies:
         quadruplets = mine(centres, counts, self.partners, rng)
         if not len(quadruplets):
             raise InputError("analogies found no two pairs of base rows that differ alike; expected other features")
-        lesson = Lesson(self.steps, self.batch, self.lr, self.error_weight, float(self.lowest_))
-        classifier = train_classifier(x, y, lesson, rng)
+        settings = TrainingSettings(self.steps, self.batch, self.lr, self.error_weight, float(self.lowest_))
+        classifier = train_classifier(x, y, settings, rng)
         net = built(lambda: AnalogyNet(x.shape[1], self.hidden), rng).to(x.device)
         assert isinstance(net, AnalogyNet)
         owner = several.repeat_interleave(counts)
-        self.history = train_generator(net, quadruplets, centres, owner, classifier, lesson, rng)
+        self.history = train_generator(net, quadruplets, centres, owner, classifier, settings, rng)
         self.net_ = net.requires_grad_(False)
         self.centroids_, self.counts_ = centres, counts
         return self
@@ -128,38 +127,42 @@ class Analogies:
         Raises InputError for pictures, where a wanted class has no support row, and before `fit`.
         """
         x = feature_rows(support, "analogies")
-        assert isinstance(support.x, Tensor)
         parent = choose_parents(support.y, want, keys)
-        if self.net_ is None or self.facts_ is None:
-            raise InputError(
-                "analogies are not fitted yet; expected fit(base, rng) or a folder that they were saved in"
-            )
-        if self.facts_["features"] != x.shape[1]:
-            raise InputError(f"analogies were fitted on {self.facts_['features']} features; these have {x.shape[1]}")
+        self._ready(x)
         if not len(want):
-            return Examples(support.x[:0], want, parent)
+            return Examples(like_support(x[:0], support), want, parent)
         parts = zip(parent.split(_ROWS_AT_ONCE), keys.split(_ROWS_AT_ONCE), strict=True)
         made = torch.cat([self._complete(x[rows], chosen) for rows, chosen in parts])
-        return Examples(made.to(support.x.dtype), want, parent)
+        return Examples(like_support(made, support), want, parent)
+
+    def _ready(self, x: Tensor) -> tuple[nn.Module, Tensor, Tensor, Tensor, Tensor]:
+        """The network, the centroids and counts, the size and the least value of features, on the device of rows `x`.
+
+        InputError before `fit`, and for rows of another width.
+        """
+        found = (self.centroids_, self.counts_, self.scale_, self.lowest_)
+        centroids, counts, scale, lowest = (None if one is None else one.to(x.device) for one in found)
+        if self.net_ is None or centroids is None or counts is None or scale is None or lowest is None:
+            raise not_fitted("analogies")
+        if centroids.shape[1] != x.shape[1]:
+            raise InputError(f"analogies was fitted on {centroids.shape[1]} features; these rows have {x.shape[1]}")
+        return self.net_, centroids, counts, scale, lowest
 
     def _complete(self, x: Tensor, keys: Tensor) -> Tensor:
         """G([x, c_1, c_2]) [n, d] float32, computed in float64."""
-        assert self.net_ is not None
-        assert self.centroids_ is not None
-        assert self.scale_ is not None
-        assert self.lowest_ is not None
-        first, second = (self.centroids_.to(x.device, torch.float64)[rows] for rows in self._pairs(keys))
-        scale = self.scale_.to(x.device, torch.float64)
+        net, centroids, counts, scale, lowest = self._ready(x)
+        first, second = (centroids.to(torch.float64)[rows] for rows in two_of_a_class(counts, keys))
+        scale = scale.to(torch.float64)
         second = first + self.noise_scale * (second - first)
-        made = in_tiles(self.net_, x.to(torch.float64) / scale, first, second) * scale
-        return made.to(torch.float32).clamp(min=float(self.lowest_))
+        made = in_tiles(net, x.to(torch.float64) / scale, first, second) * scale
+        return made.to(torch.float32).clamp(min=lowest)
 
-    def _pairs(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Two different centroids of a base class for each key, as rows [n] of `centroids_`."""
-        assert self.counts_ is not None
-        counts = self.counts_.to(keys.device)
-        chosen = chance.choice(chance.fork(keys, "class"), len(counts))
-        start, count = (torch.cumsum(counts, 0) - counts)[chosen], counts[chosen]
-        first = chance.choice(chance.fork(keys, "first"), count)
-        second = chance.choice(chance.fork(keys, "second"), count - 1)
-        return start + first, start + second + (second >= first).to(second.dtype)
+
+def two_of_a_class(counts: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Two different rows of one class for each key, [n] each; classes of `counts` [c] rows lie one after another."""
+    counts = counts.to(keys.device)
+    chosen = chance.choice(chance.fork(keys, "class"), len(counts))
+    start, count = (torch.cumsum(counts, 0) - counts)[chosen], counts[chosen]
+    first = chance.choice(chance.fork(keys, "first"), count)
+    second = chance.choice(chance.fork(keys, "second"), count - 1)
+    return start + first, start + second + (second >= first).to(second.dtype)

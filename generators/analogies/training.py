@@ -34,17 +34,14 @@ class AnalogyNet(nn.Module):
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """How the networks are trained: `steps` steps of Adam on `batch` rows, `weight` that of the squared error.
+class TrainingSettings:
+    """How the networks are trained."""
 
-    `lowest` is the least value that a made number may have.
-    """
-
-    steps: int
-    batch: int
-    lr: float
-    weight: float
-    lowest: float
+    steps: int  # of Adam
+    batch: int  # rows in a step
+    lr: float  # learning rate at the start; it falls along a cosine
+    weight: float  # of the squared error beside the cross-entropy
+    lowest: float  # the least value that a made number may have
 
 
 def centroids_of(x: Tensor, k: int, rng: torch.Generator) -> Tensor:
@@ -103,13 +100,13 @@ def mine(centroids: Tensor, counts: Tensor, partners: int, rng: torch.Generator)
     return torch.cat(found)
 
 
-def train_classifier(x: Tensor, y: Tensor, lesson: Lesson, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def train_classifier(x: Tensor, y: Tensor, settings: TrainingSettings, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """The weights [c, d] and bias [c] of a linear classifier of base rows `x` [n, d], `y` [n] in 0..c-1."""
     layer = built(lambda: nn.Linear(x.shape[1], int(y.max()) + 1), rng).to(x.device)
-    optimiser = torch.optim.Adam(layer.parameters(), lesson.lr, weight_decay=1e-4, fused=True)
-    for step in range(lesson.steps):
-        rows = _draw(len(x), lesson.batch, rng, x)
-        _set_rate(optimiser, lesson, step)
+    optimiser = torch.optim.Adam(layer.parameters(), settings.lr, weight_decay=1e-4, fused=True)
+    for step in range(settings.steps):
+        rows = _draw(len(x), settings.batch, rng, x)
+        _set_rate(optimiser, settings, step)
         with torch.enable_grad():
             minimise(F.cross_entropy(layer(x[rows]), y[rows]), optimiser)
     assert isinstance(layer, nn.Linear)
@@ -118,27 +115,27 @@ def train_classifier(x: Tensor, y: Tensor, lesson: Lesson, rng: torch.Generator)
 
 def train_generator(
     net: AnalogyNet, quadruplets: Tensor, centroids: Tensor, classes: Tensor, base: tuple[Tensor, Tensor],
-    lesson: Lesson, rng: torch.Generator,
+    settings: TrainingSettings, rng: torch.Generator,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Train G in place to make a_2 of a_1, b_1 and b_2, and to be classified as a; gives the log.
 
     `quadruplets` [n, 4] are rows of `centroids` [m, d], of `classes` [m]; `base` is the classifier. A line of the log
     has the step, the mean squared error, that of leaving a_1 as it is, and the classification loss.
     """
-    optimiser = torch.optim.Adam(net.parameters(), lesson.lr, fused=True)
+    optimiser = torch.optim.Adam(net.parameters(), settings.lr, fused=True)
     history = []
-    for step in range(lesson.steps):
-        a_1, a_2, b_1, b_2 = quadruplets[_draw(len(quadruplets), lesson.batch, rng, centroids)].T
+    for step in range(settings.steps):
+        a_1, a_2, b_1, b_2 = quadruplets[_draw(len(quadruplets), settings.batch, rng, centroids)].T
         seed, target = centroids[a_1], centroids[a_2]
         with torch.enable_grad():
             with fast_arithmetic(centroids.device):
                 made = net(seed, centroids[b_1], centroids[b_2])
-            made = made.float().clamp(min=lesson.lowest)
+            made = made.float().clamp(min=settings.lowest)
             error = F.mse_loss(made, target)
             wrong = F.cross_entropy(F.linear(made, *base), classes[a_1])
-            _set_rate(optimiser, lesson, step)
-            minimise(lesson.weight * error + wrong, optimiser)
-        if step % _LOG_EVERY == 0 or step == lesson.steps - 1:
+            _set_rate(optimiser, settings, step)
+            minimise(settings.weight * error + wrong, optimiser)
+        if step % _LOG_EVERY == 0 or step == settings.steps - 1:
             now = {"error": error, "still": F.mse_loss(seed, target), "classification": wrong}
             history.append({"step": step, **{name: float(value.detach()) for name, value in now.items()}})
     return history
@@ -149,6 +146,6 @@ def _draw(n: int, batch: int, rng: torch.Generator, like: Tensor) -> Tensor:
     return torch.randint(n, (batch,), generator=rng, device=rng.device).to(like.device)
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, lesson: Lesson, step: int) -> None:
+def _set_rate(optimiser: torch.optim.Optimizer, settings: TrainingSettings, step: int) -> None:
     for group in optimiser.param_groups:
-        group["lr"] = lesson.lr * cosine(step / lesson.steps)
+        group["lr"] = settings.lr * cosine(step / settings.steps)

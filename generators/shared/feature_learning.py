@@ -52,9 +52,9 @@ class Perceptron(nn.Module):
 class RowPairs:
     """Draws pairs of different rows of one class from the labels `y` [n] of a bank."""
 
-    rows: Tensor
-    start: Tensor
-    count: Tensor
+    rows: Tensor  # [m], rows of classes with at least two, class by class
+    start: Tensor  # [m], where the class of each begins in `rows`
+    count: Tensor  # [m], how many rows that class has
 
     @classmethod
     def of(cls, y: Tensor, who: str) -> RowPairs:
@@ -80,15 +80,13 @@ class RowPairs:
 
 @dataclass(frozen=True)
 class EpisodeSettings:
-    """The episodes of meta-training: `way` classes, the numbers of `shots` that steps take in turn, `queries` of each
-    class, `episodes` in a step, and `fill`, the rows of a class when it is filled up.
-    """
+    """The episodes that a generator is trained on."""
 
-    way: int
-    shots: tuple[int, ...]
-    queries: int
-    episodes: int
-    fill: int
+    way: int  # classes of an episode
+    shots: tuple[int, ...]  # support rows of a class, which the steps take in turn
+    queries: int  # of each class
+    episodes: int  # in a step
+    fill: int  # rows of a class, real and made
 
     def within(self, y: Tensor) -> EpisodeSettings:
         """The same with as many classes as the labels `y` [n] have with enough rows, if they are fewer."""
@@ -128,7 +126,7 @@ def cpu_generator(rng: torch.Generator) -> torch.Generator:
 
 
 def collapse(real: Tensor, made: Tensor) -> dict[str, float]:
-    """Whether a generator still imagines: statistics of rows [c, n, k, d] made k times from each of `real` [c, n, d].
+    """Whether a generator makes more than copies or one point: rows [c, n, k, d] made k times from each of [c, n, d].
 
     `made_over_real` is the mean distance between rows made from two seeds of a class over that between the seeds
     (copies have 1; 0 is a single point), `moved` the mean of ||G(x, z) - x|| / ||x||, and `from_noise` the part of the

@@ -38,15 +38,17 @@ def feature_rows(support: Examples, who: str) -> Tensor:
     return support.x.to(torch.promote_types(support.x.dtype, torch.float32))
 
 
-def checked_rows(support: Examples, features: int | None, who: str) -> Tensor:
-    """The rows of a support [m, d] in float32; InputError for pictures, and where `who` was not fitted on such rows.
+def not_fitted(who: str) -> InputError:
+    """The error for a part named `who` that is used before `fit`."""
+    return InputError(f"{who} is not fitted yet; expected fit(base, rng) or a folder that `augforge fit` made")
 
-    `features` is the length of the rows that it was fitted on, None before `fit`.
+
+def checked_rows(support: Examples, features: int, who: str) -> Tensor:
+    """The rows of a support [m, d] in float32; InputError for pictures, and where `who` was fitted on others than
+    `features` numbers.
     """
     if isinstance(support.x, list) or support.x.ndim != 2:
         raise InputError(f"{who} makes features; these rows are pictures")
-    if features is None:
-        raise InputError(f"{who} is not fitted yet; expected fit(base, rng) or a folder that `augforge fit` made")
     if support.x.shape[1] != features:
         raise InputError(f"{who} was fitted on {features} features; these rows have {support.x.shape[1]}")
     return support.x.to(torch.float32)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, base_statistics, check_positive, check_range
 from augforge.generators.shared.feature_learning import EpisodeSettings, collapse_on, cpu_generator, typical_size
-from augforge.generators.shared.support import checked_rows, choose_parents, like_support, whole_numbers
-from augforge.generators.wang_hallucinator.meta_training import MetaTraining, Student, classifier_through
+from augforge.generators.shared.support import checked_rows, choose_parents, like_support, not_fitted, whole_numbers
+from augforge.generators.wang_hallucinator.meta_training import MetaTraining, ThroughClassifier, classifier_through
 from augforge.generators.wang_hallucinator.network import Hallucination
 from augforge.networks.products import in_tiles
 from augforge.types import Bank, Examples, InputError, Space
@@ -30,18 +30,11 @@ class WangHallucinator:
     G(x, z), z ~ N(0, I), and the cross-entropy of held-out base queries goes back through the classifier into G and
     the classifier's own layers. No loss asks for likeness. A made row has one parent, drawn from its class's support.
 
-    `through` is the classifier: "prototype", "matching" or "pmn", the latter two with full contexts, which take many
-    times as long. It is left, trained, in `classifier_`. `shots` are numbers with commas, which the steps take in
-    turn; where base classes with enough rows are fewer than `way`, all are taken; a step sees `episodes` episodes at
-    once. `final_relu` None keeps the last ReLU where no base feature is negative. `noise_width` None makes z as long
-    as the features. `noise_scale` multiplies z when rows are made, not in training; with 0 a made row is a fixed
-    function of its parent. With validation classes the best of 10 points of training is kept, by accuracy on
-    64 of their episodes for each number of shots; the start is no candidate, as it only makes copies.
+    The classifier is left, trained, in `classifier_`. With validation classes the best of 10 points of training is
+    kept, by accuracy on 64 of their episodes for each number of shots; the start is no candidate, as it only makes
+    copies. `history` holds losses, validation accuracies (percent) and, last, the statistics of `collapse`.
 
-    After `fit`, `history` holds losses, validation accuracies (percent) and, last, what `collapse`
-    says of base rows.
-
-    Differs from the paper, which tells neither learning rate nor steps nor how many rows were made in training (a
+    Differs from the paper, which gives neither learning rate nor steps nor how many rows were made in training (a
     re-implementation took Adam(0.5, 0.999), 1e-5, 60,000 episodes and 10 rows): Adam(0.9, 0.999) with a rate that
     falls along a cosine, several episodes in a step, the rows of a class used in turn in training; through prototypes
     the temperature of the softmax is learnt, and features are divided by their root mean square in training, which is
@@ -54,17 +47,17 @@ class WangHallucinator:
     chooses: ClassVar[bool] = True
     support_needed: ClassVar[int] = 1
 
-    through: Literal["prototype", "matching", "pmn"] = "prototype"
-    fill: int = 20
-    steps: int = 400
-    rate: float = 3e-4
-    way: int = 20
-    shots: str = "1,2,5"
-    queries: int = 5
-    episodes: int = 8
-    noise_width: int | None = None
-    noise_scale: float = 1.0
-    final_relu: bool | None = None
+    through: Literal["prototype", "matching", "pmn"] = "prototype"  # classifier; the last two take long
+    fill: int = 20  # rows of a class, real and made, in training, > every number of `shots`
+    steps: int = 400  # of Adam, >= 1
+    rate: float = 3e-4  # learning rate of Adam, > 0, falling along a cosine
+    way: int = 20  # classes of an episode in training, >= 2, or as many as have enough rows
+    shots: str = "1,2,5"  # support rows of a class, numbers with commas, which the steps take in turn
+    queries: int = 5  # of each class in training, >= 1
+    episodes: int = 8  # in a step, >= 1
+    noise_width: int | None = None  # length of z, >= 1; None: that of the features
+    noise_scale: float = 1.0  # multiplies z when rows are made, >= 0; 0: a row is a fixed function of its parent
+    final_relu: bool | None = None  # whether the last layer has a ReLU; None: where no base feature is negative
     net_: Hallucination | None = field(default=None, init=False, repr=False)
     context_: nn.Module | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] | None = field(default=None, init=False, repr=False)
@@ -88,12 +81,16 @@ class WangHallucinator:
 
         facts["relus"] is 3 with the final ReLU and 2 without.
         """
+        self._build(facts)
+
+    def _build(self, facts: dict[str, int]) -> Hallucination:
         self.facts_ = dict(facts)
         self.net_ = Hallucination(facts["features"], self.noise_width, relus=3 if facts["relus"] == 3 else 2)
         self.classifier_ = classifier_through(self.through)
         if self.through != "prototype":
             self.classifier_.build({"features": facts["features"]})
             self.context_ = self.classifier_.context_
+        return self.net_
 
     def fit(self, base: Bank, rng: torch.Generator, val: Bank | None = None) -> Self:
         """Meta-train on episodes of base features, through the classifier; `val` are validation classes.
@@ -103,23 +100,21 @@ class WangHallucinator:
         """
         x = base_rows(base, _WHO).to(torch.float32)
         final = bool((x >= 0).all()) if self.final_relu is None else self.final_relu
-        self.build({"features": x.shape[1], "relus": 3 if final else 2})
-        assert self.net_ is not None
-        assert self.classifier_ is not None
+        net = self._build({"features": x.shape[1], "relus": 3 if final else 2})
         if self.through != "prototype":
             self.context_ = self.classifier_.fit(base, rng).context_
-        form = EpisodeSettings(self.way, whole_numbers(self, "shots"), self.queries, self.episodes, self.fill)
+        episodes = EpisodeSettings(self.way, whole_numbers(self, "shots"), self.queries, self.episodes, self.fill)
         size, known = float(typical_size(x)), None if val is None else base_rows(val, _WHO).to(x)
         inner, temperature = size, 1.0
         if self.context_ is None:  # only classifiers with layers of their own need features in their own size
             inner, x, known = 1.0, x / size, None if known is None else known / size
             # for rows with this spread in every direction the softmax of prototypes is then Bayes' rule
             temperature = 2 * max(float(base_statistics(x, base.y, _WHO).within.diagonal().mean()), 1e-12)
-        student = Student(self.net_, self.context_, inner, temperature)
-        training = MetaTraining(student, self.classifier_, form, self.steps, self.rate, cpu_generator(rng))
+        model = ThroughClassifier(net, self.context_, inner, temperature)
+        training = MetaTraining(model, self.classifier_, episodes, self.steps, self.rate, cpu_generator(rng))
         chosen_on = None if val is None or known is None else (known, val.y)
         self.history = training.run((x, base.y), chosen_on)
-        self.net_.rescale_(size)
+        net.rescale_(size)
         self.history.append({"collapse": collapse_on(self, base_rows(base, _WHO), base.y)})
         return self
 
@@ -128,12 +123,18 @@ class WangHallucinator:
 
         Raises InputError before `fit`, and where a wanted class has no support row.
         """
-        x = checked_rows(support, None if self.facts_ is None else self.facts_["features"], _WHO)
-        assert self.net_ is not None
-        net = self.net_.to(x.device)
+        net, features = self._ready()
+        x = checked_rows(support, features, _WHO)
+        net = net.to(x.device)
         parent = choose_parents(support.y, want, keys)
         used, place = torch.unique(parent, return_inverse=True)
         z = self.noise_scale * chance.normal(chance.fork(keys, "noise"), (net.noise.in_features,))
         first = in_tiles(net.first, x[used.to(x.device)])  # once for each parent
         made = in_tiles(partial(net.rest, turned=net.turned()), first[place.to(x.device)], z.to(x.device))
         return Examples(like_support(made, support), want, parent)
+
+    def _ready(self) -> tuple[Hallucination, int]:
+        """The fitted network, and for how many features."""
+        if self.net_ is None or self.facts_ is None:
+            raise not_fitted(_WHO)
+        return self.net_, self.facts_["features"]

@@ -19,7 +19,7 @@ from augforge.generators.wang_hallucinator.network import Hallucination
 from augforge.training.loop import Loop, Run, Stage, fast_arithmetic
 from augforge.types import Classifier, Examples
 
-_VAL_EPISODES, _JUDGEMENTS, _LOG_EVERY = 64, 10, 50
+_VAL_EPISODES, _VALIDATIONS, _LOG_EVERY = 64, 10, 50
 
 
 def classifier_through(through: str) -> Prototype | Matching | PrototypeMatching:
@@ -34,8 +34,8 @@ def classifier_through(through: str) -> Prototype | Matching | PrototypeMatching
     return PrototypeMatching(full_context=True, train_steps=1, train_way=2, train_shot=1)
 
 
-class Student(nn.Module):
-    """What is meta-trained: the hallucinator, and the layers of the classifier that it is trained through.
+class ThroughClassifier(nn.Module):
+    """The model in training: the hallucinator, and the layers of the classifier that it is trained through.
 
     `context` are the classifier's own layers. Where it has none, its scores are distances, and a temperature is
     learnt in their place, which starts at `temperature`. `size` is what features are divided by for the network alone,
@@ -87,44 +87,41 @@ class Student(nn.Module):
 
 @dataclass
 class MetaTraining:
-    """Trains a `student` through `classifier`, for `steps` steps of Adam at `rate` on episodes of `form`.
+    """Trains a model through a classifier."""
 
-    `generator` is on the CPU: CPU and CUDA generators draw other numbers.
-    """
-
-    student: Student
+    model: ThroughClassifier
     classifier: Classifier
-    form: EpisodeSettings
-    steps: int
-    rate: float
-    generator: torch.Generator
+    episodes: EpisodeSettings
+    steps: int  # of Adam
+    rate: float  # its learning rate at the start
+    generator: torch.Generator  # on the CPU, as CPU and CUDA generators draw other numbers
 
     def run(self, base: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor] | None) -> list[dict[str, Any]]:
         """Train in place on rows and labels ([n, d], [n]) of base classes; returns the history.
 
-        With rows and labels of validation classes the best of 10 points of training is kept; the start, which makes
-        copies, is judged and told in the history, but never kept. Raises InputError where classes are too few or too
-        small for an episode, and where the loss is not finite.
+        With rows and labels of validation classes the best of 10 points of training is kept; the accuracy of the
+        start, which makes copies, is in the history too, but the start is never kept. Raises InputError where classes
+        are too few or too small for an episode, and where the loss is not finite.
         """
-        (x, y), student, form = base, self.student.to(base[0].device), self.form.within(base[1])
+        (x, y), model, settings = base, self.model.to(base[0].device), self.episodes.within(base[1])
         history: list[dict[str, Any]] = []
-        stage = Stage("meta-training", self.steps, {}, clip=5.0, evaluations=_JUDGEMENTS)
-        optimiser = torch.optim.Adam(student.parameters(), self.rate, fused=True)
-        loop = Loop(student, optimiser, stage, Run(str(x.device)))
+        stage = Stage("meta-training", self.steps, {}, clip=5.0, evaluations=_VALIDATIONS)
+        optimiser = torch.optim.Adam(model.parameters(), self.rate, fused=True)
+        loop = Loop(model, optimiser, stage, Run(str(x.device)))
         if val is not None:
-            judge = self._judge(*val)
-            history.append({"step": 0, "val_accuracy": judge()})
+            accuracy = self._validation(*val)
+            history.append({"step": 0, "val_accuracy": accuracy()})
 
-            def judge_now(_: nn.Module) -> float:
-                history.append({"step": loop.done, "val_accuracy": judge()})
+            def validate(_: nn.Module) -> float:
+                history.append({"step": loop.done, "val_accuracy": accuracy()})
                 return history[-1]["val_accuracy"]
 
-            stage.evaluate = judge_now
+            stage.evaluate = validate
         seed = int(torch.randint(1 << 62, (1,), generator=self.generator))
-        for step, (support, query) in zip(loop, form.batches(y, seed), strict=False):
-            z = form.noise(support.shape[2], student.net.noise.in_features, self.generator)
+        for step, (support, query) in zip(loop, settings.batches(y, seed), strict=False):
+            z = settings.noise(support.shape[2], model.net.noise.in_features, self.generator)
             with torch.enable_grad():
-                loss = student.loss(self.classifier, x[support], x[query], z.to(x.device))
+                loss = model.loss(self.classifier, x[support], x[query], z.to(x.device))
                 loop.step(loss)
             if step % _LOG_EVERY == 0:
                 history.append({"step": step, "loss": float(loss.detach())})
@@ -132,22 +129,22 @@ class MetaTraining:
         optimiser.zero_grad(set_to_none=True)
         return history
 
-    def _judge(self, x: Tensor, y: Tensor) -> Callable[[], float]:
+    def _validation(self, x: Tensor, y: Tensor) -> Callable[[], float]:
         """The mean accuracy, in percent, on fixed episodes of validation rows with fixed noise."""
-        form = self.form.within(y)
-        support, query = form.draw(y, _VAL_EPISODES, int(torch.randint(1 << 62, (1,), generator=self.generator)))
-        width = self.student.net.noise.in_features
-        most = replace(form, episodes=_VAL_EPISODES).noise(0, width, self.generator)  # [episodes, way, fill, width]
-        target = torch.arange(form.way).repeat_interleave(form.queries).to(x.device)
+        settings = self.episodes.within(y)
+        support, query = settings.draw(y, _VAL_EPISODES, int(torch.randint(1 << 62, (1,), generator=self.generator)))
+        width = self.model.net.noise.in_features
+        most = replace(settings, episodes=_VAL_EPISODES).noise(0, width, self.generator)  # [episodes, way, fill, width]
+        target = torch.arange(settings.way).repeat_interleave(settings.queries).to(x.device)
 
         @torch.no_grad()
         def accuracy() -> float:
             right = []
-            for shot in form.shots:
-                parts = zip(*(part.split(form.episodes) for part in (support, query, most)), strict=True)
+            for shot in settings.shots:
+                parts = zip(*(part.split(settings.episodes) for part in (support, query, most)), strict=True)
                 for s, q, z in parts:
-                    given, noise = x[s[:, :, :shot]], z[:, :, : form.fill - shot].to(x.device)
-                    found = self.student.scores(self.classifier, given, x[q].flatten(1, 2), noise)
+                    given, noise = x[s[:, :, :shot]], z[:, :, : settings.fill - shot].to(x.device)
+                    found = self.model.scores(self.classifier, given, x[q].flatten(1, 2), noise)
                     right.append((found.argmax(-1) == target).double().mean())
             return 100 * float(torch.stack(right).mean())
 

@@ -3,7 +3,7 @@ import torch
 
 from augforge import chance
 from augforge.data.banks import FeatureBank
-from augforge.generators.analogies import Analogies
+from augforge.generators.analogies import Analogies, two_of_a_class
 from augforge.generators.analogies.training import AnalogyNet, best_partners, centroids_of, mine
 from augforge.networks.layers import built
 from augforge.types import Examples, InputError
@@ -90,7 +90,7 @@ def test_the_step_of_the_base_classes_is_carried_over(fitted):
     assert last["classification"] < first["classification"]
     x = 6 * torch.rand(1, 6, generator=_rng(9))
     made = fitted.synthesize(Examples(x, torch.zeros(1, dtype=torch.int64)), torch.zeros(500, dtype=torch.int64), KEYS)
-    start, end = (fitted.centroids_[rows] * fitted.scale_ for rows in fitted._pairs(KEYS))
+    start, end = (fitted.centroids_[rows] * fitted.scale_ for rows in two_of_a_class(fitted.counts_, KEYS))
     told, done = (end - start)[:, 0], (made.x - x)[:, 0]
     assert torch.corrcoef(torch.stack([told, done]))[0, 1] > 0.8
 
@@ -99,13 +99,13 @@ def test_a_noise_scale_of_zero_tells_of_no_change(fitted):
     still = Analogies(**{**QUICK, "steps": 250}, noise_scale=0).fit(_bank(), _rng())
     x = 6 * torch.rand(2, 6, generator=_rng(9))
     made = still.synthesize(Examples(x, torch.arange(2)), torch.tensor([0, 1] * 20), KEYS[:40])
-    rows = still.centroids_[still._pairs(KEYS[:40])[0]].double()
+    rows = still.centroids_[two_of_a_class(still.counts_, KEYS[:40])[0]].double()
     expected = still.net_(x[made.parent].double() / still.scale_.double(), rows, rows) * still.scale_.double()
     assert torch.allclose(made.x.double(), expected.clamp(min=float(still.lowest_)), atol=1e-5)
 
 
 def test_pairs_are_two_centroids_of_one_class_each_as_likely(fitted):
-    first, second = fitted._pairs(chance.row_keys(1, "pairs", torch.arange(20000)))
+    first, second = two_of_a_class(fitted.counts_, chance.row_keys(1, "pairs", torch.arange(20000)))
     owner = torch.repeat_interleave(torch.arange(8), fitted.counts_)
     assert fitted.counts_.tolist() == [4] * 8
     assert torch.equal(owner[first], owner[second])

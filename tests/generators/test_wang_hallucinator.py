@@ -9,7 +9,7 @@ from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import FeatureBank
 from augforge.generators.shared.feature_learning import EpisodeSettings
 from augforge.generators.wang_hallucinator import WangHallucinator
-from augforge.generators.wang_hallucinator.meta_training import MetaTraining, Student
+from augforge.generators.wang_hallucinator.meta_training import MetaTraining, ThroughClassifier
 from augforge.generators.wang_hallucinator.network import Hallucination
 from augforge.parts.saving import load_part, save_part
 from augforge.types import Examples, InputError
@@ -113,14 +113,14 @@ def test_the_best_point_of_training_is_kept(monkeypatch):
 
     def judge(self, x, y):
         def accuracy():
-            seen.append(self.student.net.noise.weight.detach().clone())
+            seen.append(self.model.net.noise.weight.detach().clone())
             return next(scores)
 
         return accuracy
 
-    monkeypatch.setattr(MetaTraining, "_judge", judge)
-    form = EpisodeSettings(3, (1,), 2, 2, 4)
-    MetaTraining(Student(net, None, 1.0, 1.0), Prototype(), form, 10, 1e-2, _rng()).run(
+    monkeypatch.setattr(MetaTraining, "_validation", judge)
+    settings = EpisodeSettings(3, (1,), 2, 2, 4)
+    MetaTraining(ThroughClassifier(net, None, 1.0, 1.0), Prototype(), settings, 10, 1e-2, _rng()).run(
         (base.x, base.y), (base.x, base.y)
     )
     assert torch.equal(net.noise.weight, seen[2])  # the start had more, and is no candidate
@@ -139,18 +139,18 @@ def test_several_episodes_at_once_are_the_mean_of_one_at_a_time():
     net = Hallucination(5)
     with torch.no_grad():
         net.noise.weight.add_(0.1 * torch.randn(5, 5, generator=_rng()))
-    student, classifier = Student(net, None, 1.0, 2.0), Prototype()
+    model, classifier = ThroughClassifier(net, None, 1.0, 2.0), Prototype()
     support, query, z = (torch.rand(4, 3, n, 5, generator=_rng(n)) for n in (2, 4, 6))
-    together = student.loss(classifier, support, query, z)
-    apart = [student.loss(classifier, *(part[i : i + 1] for part in (support, query, z))) for i in range(4)]
+    together = model.loss(classifier, support, query, z)
+    apart = [model.loss(classifier, *(part[i : i + 1] for part in (support, query, z))) for i in range(4)]
     assert torch.allclose(together, torch.stack(apart).mean(), rtol=2e-2)  # bfloat16 on some machines
 
 
 def test_rows_of_a_class_are_used_in_turn():
-    student = Student(Hallucination(5), None, 1.0, 1.0)  # copies
+    model = ThroughClassifier(Hallucination(5), None, 1.0, 1.0)  # copies
     support = torch.rand(1, 2, 2, 5, generator=_rng()).to(torch.bfloat16).float()
     query = torch.rand(1, 3, 5, generator=_rng(1))
-    found = student.scores(Prototype(), support, query, torch.randn(1, 2, 3, 5, generator=_rng()))
+    found = model.scores(Prototype(), support, query, torch.randn(1, 2, 3, 5, generator=_rng()))
     rows = torch.cat([support[0], support[0][:, [0, 1, 0]]], 1)  # [way, 5, d]
     expected = Prototype().scores(Examples(rows.flatten(0, 1), torch.tensor([0] * 5 + [1] * 5)), query[0])
     assert torch.allclose(found[0], expected, atol=1e-4)
@@ -158,9 +158,9 @@ def test_rows_of_a_class_are_used_in_turn():
 
 def test_episodes_are_drawn_shot_by_shot_without_overlap():
     y = _bank().y
-    form = EpisodeSettings(20, (1, 3), 2, 4, 5).within(y)
-    assert form.way == 8
-    batches = form.batches(y, 0)
+    settings = EpisodeSettings(20, (1, 3), 2, 4, 5).within(y)
+    assert settings.way == 8
+    batches = settings.batches(y, 0)
     for i in range(70):  # more than are drawn at once
         support, query = next(batches)
         assert support.shape == (4, 8, (1, 3)[i % 2])
@@ -185,10 +185,10 @@ def test_classes_too_few_are_refused():
 
 
 def test_prototypes_of_many_made_rows_are_those_of_all_rows():
-    student, generator = Student(Hallucination(5), None, 2.0, 1.0), _rng()
+    model, generator = ThroughClassifier(Hallucination(5), None, 2.0, 1.0), _rng()
     support = torch.rand(2, 3, 2, 5, generator=generator)
     made = torch.rand(2, 3, 6, 5, generator=generator)
-    rows, weight = student._enlarged(Prototype(), support, made)
+    rows, weight = model._enlarged(Prototype(), support, made)
     assert rows.shape == (2, 3, 3, 5)
     mean = (rows * weight.view(2, 3, 3, 1)).sum(2) / weight.view(2, 3, 3, 1).sum(2)
     torch.testing.assert_close(mean, torch.cat([support, 2 * made], 2).mean(2))

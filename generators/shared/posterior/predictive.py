@@ -12,9 +12,9 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.classifiers.feature_transforms import Transform, lengths, restored
-from augforge.classifiers.two_covariance import NO_SPREAD, SPREAD, WEIGHT, WEIGHT_SLOPE, Gathered, TwoCovariance
+from augforge.classifiers.two_covariance import WEIGHT, WEIGHT_SLOPE, Gathered, TwoCovariance
 from augforge.classifiers.weighted import as_rows, class_means, like_query
-from augforge.generators.shared.support import choose_parents, feature_rows
+from augforge.generators.shared.support import choose_parents, feature_rows, like_support
 from augforge.networks.products import in_tiles, row_product
 from augforge.types import Examples, InputError
 
@@ -71,27 +71,24 @@ def predictive_draws(models: Sequence[TwoCovariance], support: Examples, want: T
     known = _known(x[there], support.y[there], weight[there].to(torch.float64))
     chosen = choose_parents(support.y[there], want, keys)
     label = torch.searchsorted(known.ids, want)
-    which = _models(models, known.counts[label], chance.uniform(chance.fork(keys, "model")).to(x.device))
+    which = _choose_models(models, known.counts[label], chance.uniform(chance.fork(keys, "model")).to(x.device))
     made = torch.empty(len(want), x.shape[1], dtype=x.dtype, device=x.device)
-    for i, model in enumerate(models):
-        mine = (which == i).nonzero(as_tuple=True)[0]
+    sizes = torch.bincount(which, minlength=len(models)).tolist()  # one wait for a device, not one for each model
+    for model, mine in zip(models, torch.argsort(which, stable=True).split(sizes), strict=True):
         if len(mine):
             _draw(made, mine, model, known, (label, chosen, keys.to(x.device)), noise_scale)
-    assert isinstance(support.x, Tensor)
-    return made.to(support.x.dtype), known.counts[label]
+    return like_support(made, support), known.counts[label]
 
 
 @dataclass(frozen=True)
-class Known:
-    """A support: rows `x` [m, d], float32 or float64, and in float64 what does not depend on the wanted rows; `ids` [c]
-    are its classes, `y` [m] their places, `weight` [m] of the rows and `counts` [c] of the classes.
-    """
+class _Support:
+    """A support, class by class, with what does not depend on the wanted rows."""
 
-    x: Tensor
-    ids: Tensor
-    y: Tensor
-    weight: Tensor
-    counts: Tensor
+    x: Tensor  # rows [m, d], float32 or float64
+    ids: Tensor  # [c], the classes that have rows
+    y: Tensor  # [m], the place of each row's class in `ids`
+    weight: Tensor  # [m] of the rows, float64
+    counts: Tensor  # [c], total weight of each class, float64
 
     def mean(self, x: Tensor) -> Tensor:
         """The weighted mean of each class of rows [m, d]: [c, d]."""
@@ -102,13 +99,13 @@ class Known:
         return torch.zeros(len(self.ids), x.shape[1], dtype=x.dtype, device=x.device).index_add(0, self.y, x)
 
 
-def _known(x: Tensor, y: Tensor, weight: Tensor) -> Known:
+def _known(x: Tensor, y: Tensor, weight: Tensor) -> _Support:
     ids, y = torch.unique(y, return_inverse=True)
     counts = torch.zeros(len(ids), dtype=weight.dtype, device=x.device).index_add(0, y, weight)
-    return Known(x, ids, y, weight, counts)
+    return _Support(x, ids, y, weight, counts)
 
 
-def _draw(made: Tensor, mine: Tensor, model: TwoCovariance, known: Known, wanted: tuple[Tensor, Tensor, Tensor],
+def _draw(made: Tensor, mine: Tensor, model: TwoCovariance, known: _Support, wanted: tuple[Tensor, Tensor, Tensor],
           noise_scale: float) -> None:  # fmt: skip
     """Write draws of one model to rows `mine` of `made` [n, d], as wanted: classes [n], support rows [n], keys [n]."""
     (label, chosen, keys), (features, rank), dtype = wanted, model.map.shape, known.x.dtype
@@ -126,20 +123,20 @@ def _draw(made: Tensor, mine: Tensor, model: TwoCovariance, known: Known, wanted
     length = lengths(known.x, model.transform, centre)
     for some in mine.split(_ROWS_AT_ONCE):
         noise = chance.normal(chance.fork(keys[some], "noise"), (rank + wide,)).to(known.x).mul_(deviation[label[some]])
-        led = model.led(noise[:, :rank], noise[:, rank:] if wide else None).add_(place[label[some]])
-        made.index_copy_(0, some, restored(led, model.transform, centre, length[chosen[some]]))
+        drawn = model.project_back(noise[:, :rank], noise[:, rank:] if wide else None).add_(place[label[some]])
+        made.index_copy_(0, some, restored(drawn, model.transform, centre, length[chosen[some]]))
 
 
-def _scatter(model: TwoCovariance, known: Known, apart: Tensor) -> Tensor | None:
-    """The sum of squares [c, r] of each class, of rows [m, d] less their mean; None where no one hears of it."""
-    if float(model.numbers[SPREAD].detach()) >= NO_SPREAD:
+def _scatter(model: TwoCovariance, known: _Support, apart: Tensor) -> Tensor | None:
+    """The sum of squares [c, r] of each class, of rows [m, d] less their mean; None where the model ignores it."""
+    if model.spread_is_ignored():
         return None
     there = model.map.to(known.x)
     z = row_product(apart.to(known.x), there)
     return known.sum(z.square() * known.weight[:, None])
 
 
-def _models(models: Sequence[TwoCovariance], counts: Tensor, uniform: Tensor) -> Tensor:
+def _choose_models(models: Sequence[TwoCovariance], counts: Tensor, uniform: Tensor) -> Tensor:
     """Which model each row [n] is of, from a number in [0, 1) and how many real rows its class has."""
     with torch.no_grad():
         number = torch.stack([model.numbers for model in models]).to(counts)  # [k, 8]
@@ -148,8 +145,8 @@ def _models(models: Sequence[TwoCovariance], counts: Tensor, uniform: Tensor) ->
         return (uniform[:, None] >= edges[:, :-1]).sum(1)
 
 
-def joined(found: Sequence[Gathered]) -> Gathered:
-    """The sums over the classes of all."""
+def all_classes(found: Sequence[Gathered]) -> Gathered:
+    """The sums over the classes of all, which are different ones."""
     return reduce(add, found)
 
 
@@ -161,7 +158,7 @@ def new_model(transform: Transform, found: Gathered, centre: Tensor, rank: int) 
     return model
 
 
-def check_numbers(rank: int, way: int, made: int, noise_scale: float) -> None:
+def check_settings(rank: int, way: int, made: int, noise_scale: float) -> None:
     """Raise InputError for settings out of range."""
     if rank < 1 or made < 1 or way < 0 or way == 1 or not noise_scale >= 0:
         raise InputError(

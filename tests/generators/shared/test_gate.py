@@ -5,8 +5,8 @@ from torch import Tensor
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
 from augforge.classifiers.simpleshot import SimpleShot
-from augforge.generators.shared.posterior.gate import PLAIN, VOTES, error_over, gated, plain_scores, settle
-from augforge.generators.shared.posterior.held_out import SHOTS, Lesson, draw_lessons
+from augforge.generators.shared.posterior.gate import PLAIN, VOTES, error_over, fit_gate, gated, plain_scores
+from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, draw_episode_batches
 from augforge.types import Examples
 
 CENTRE = torch.full((6,), 0.3)
@@ -25,8 +25,8 @@ def episode(x: Tensor, y: Tensor, shot: int) -> tuple[Examples, Tensor]:
     return Examples(x[rows], y[rows]), x[query]
 
 
-def right_for_certain(lesson: Lesson, episodes: Tensor) -> Tensor:
-    target = torch.nn.functional.one_hot(lesson.target(lesson.way), lesson.way).float()
+def right_for_certain(batch: EpisodeBatch, episodes: Tensor) -> Tensor:
+    target = torch.nn.functional.one_hot(batch.target(batch.way), batch.way).float()
     return target.expand(len(episodes), -1, -1)
 
 
@@ -43,10 +43,10 @@ def test_plain_scores_are_those_of_the_plain_classifiers() -> None:
 
 def test_the_gate_opens_for_what_is_always_right() -> None:
     x, y = clouds()
-    lessons = draw_lessons(y, 5, 40, 0)
-    judged = [(x, lesson, lambda e, lesson=lesson: 1000 * right_for_certain(lesson, e)) for lesson in lessons]
-    gate, seen = settle(judged, CENTRE, with_votes=True)
-    shots = [lesson.shot for lesson in lessons]
+    batches = draw_episode_batches(y, 5, 40, 0)
+    candidates = [(x, batch, lambda e, batch=batch: 1000 * right_for_certain(batch, e)) for batch in batches]
+    gate, seen = fit_gate(candidates, CENTRE, with_votes=True)
+    shots = [batch.shot for batch in batches]
     assert all(gate[SHOTS.index(shot), 0] == 1 for shot in shots)
     assert [found["shot"] for found in seen] == shots
     assert all(found["gain"] > 0 for found in seen)
@@ -56,13 +56,13 @@ def test_the_gate_opens_for_what_is_always_right() -> None:
 def test_the_gate_closes_for_noise_and_for_shots_that_were_not_seen(with_votes: bool) -> None:
     x, y = clouds()
     generator = torch.Generator().manual_seed(1)
-    lessons = draw_lessons(y, 5, 40, 0)
+    batches = draw_episode_batches(y, 5, 40, 0)
 
-    def noise(lesson: Lesson, episodes: Tensor) -> Tensor:
-        return 1e4 * torch.randn(right_for_certain(lesson, episodes).shape, generator=generator)
+    def noise(batch: EpisodeBatch, episodes: Tensor) -> Tensor:
+        return 1e4 * torch.randn(right_for_certain(batch, episodes).shape, generator=generator)
 
-    judged = [(x, lesson, lambda e, lesson=lesson: noise(lesson, e)) for lesson in lessons]
-    gate, _ = settle(judged, CENTRE, with_votes=with_votes)
+    candidates = [(x, batch, lambda e, batch=batch: noise(batch, e)) for batch in batches]
+    gate, _ = fit_gate(candidates, CENTRE, with_votes=with_votes)
     assert gate[:, 0].sum() == 0
 
 
@@ -78,30 +78,30 @@ def test_the_error_of_a_gain_is_that_of_other_classes():
 
 def test_a_gain_on_one_class_of_twelve_opens_no_gate():
     x, y = clouds(apart=0.5)
-    lessons = draw_lessons(y, 5, 400, 0)
+    batches = draw_episode_batches(y, 5, 400, 0)
 
-    def knows_one(lesson: Lesson, episodes: Tensor) -> Tensor:
-        rows = lesson.support[episodes].flatten(1)
-        labels = torch.arange(lesson.way).repeat_interleave(lesson.shot)
+    def knows_one(batch: EpisodeBatch, episodes: Tensor) -> Tensor:
+        rows = batch.support[episodes].flatten(1)
+        labels = torch.arange(batch.way).repeat_interleave(batch.shot)
         support = Examples(x[rows], labels.expand(len(rows), -1))
-        scores = plain_scores(1, support, x[lesson.query[episodes].flatten(1)], CENTRE)
-        known = lesson.classes[episodes] == 3  # [e, way]
-        truth = right_for_certain(lesson, episodes) * known[:, None]
+        scores = plain_scores(1, support, x[batch.query[episodes].flatten(1)], CENTRE)
+        known = batch.classes[episodes] == 3  # [e, way]
+        truth = right_for_certain(batch, episodes) * known[:, None]
         return scores + 1000 * truth
 
-    judged = [(x, lesson, lambda e, lesson=lesson: knows_one(lesson, e)) for lesson in lessons]
-    gate, seen = settle(judged, CENTRE, with_votes=False)
+    candidates = [(x, batch, lambda e, batch=batch: knows_one(batch, e)) for batch in batches]
+    gate, seen = fit_gate(candidates, CENTRE, with_votes=False)
     assert all(found["gain"] > 0 for found in seen)
     assert gate[:, 0].sum() == 0
 
 
-def test_a_vote_repairs_a_judge_that_says_nothing() -> None:
+def test_a_vote_helps_scores_that_say_nothing() -> None:
     x, y = clouds()
-    lessons = draw_lessons(y, 5, 40, 0)
-    judged = [(x, lesson, lambda e, lesson=lesson: torch.zeros_like(right_for_certain(lesson, e)))
-              for lesson in lessons]  # fmt: skip
-    gate, _ = settle(judged, CENTRE, with_votes=True)
-    assert (gate[[SHOTS.index(lesson.shot) for lesson in lessons], 2] > 0).all()
+    batches = draw_episode_batches(y, 5, 40, 0)
+    candidates = [(x, batch, lambda e, batch=batch: torch.zeros_like(right_for_certain(batch, e)))
+              for batch in batches]  # fmt: skip
+    gate, _ = fit_gate(candidates, CENTRE, with_votes=True)
+    assert (gate[[SHOTS.index(batch.shot) for batch in batches], 2] > 0).all()
     assert set(gate[:, 2].tolist()) <= set(VOTES)
 
 
