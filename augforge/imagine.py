@@ -1,4 +1,4 @@
-"""Enlarge a support set: how many rows to make is decided here, and here alone pictures are told from features."""
+"""Enlarge a support set: how many rows to make, and whether a method fits them, is decided here alone."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def share_factor(made: Tensor, real: Tensor, share: float) -> Tensor:
     return share * real / torch.where(made > 0, made, torch.ones_like(made))
 
 
-def joined(parts: Sequence[Examples]) -> Examples:
-    """Features of many parts [n_i, d], joined at once; a missing parent is -1 and a missing weight 1, as in `+`.
+def concatenate(parts: Sequence[Examples]) -> Examples:
+    """Features of many parts [n_i, d], put together at once; a missing parent is -1 and a missing weight 1, as in `+`.
 
     Adding part to part copies all that was joined before, which takes minutes for thousands of parts.
     """

@@ -1,4 +1,4 @@
-"""A classifier in production: a support set embedded once, saved in a folder, and asked about pictures.
+"""A classifier in production: a support set embedded once, saved in a folder, and applied to pictures.
 
 The folder holds `predictor.json` (class names and options), `support.safetensors` (features, labels and weights of
 the support), and the parts that it needs as `saving` writes them, in `classifier/` and `representation/`.
@@ -39,7 +39,7 @@ class Predictor:
     """What it takes to name the class of a picture.
 
     `support` are features [n, d] with labels that index `classes`, each of which has a row. `representation` embeds
-    pictures; without one only features can be asked about. `superclasses` names the superclass of every class; with
+    pictures; without one it takes features only. `superclasses` names the superclass of every class; with
     a `shortlist` of m > 0 a query is first compared with the superclasses' prototypes, and only the classes of the
     nearest m are scored (coarse to fine). Raises InputError where these do not go together.
     """
@@ -105,9 +105,9 @@ class Predictor:
 
     def _shortlisted(self, query: Tensor) -> Tensor:
         """Which classes are scored, bool [n, classes]: those of the m superclasses with the nearest prototypes."""
-        assert self.superclasses is not None
-        names = list(dict.fromkeys(self.superclasses))
-        of_class = torch.tensor([names.index(name) for name in self.superclasses])
+        superclasses = self.superclasses or ()  # a shortlist comes with superclasses
+        names = list(dict.fromkeys(superclasses))
+        of_class = torch.tensor([names.index(name) for name in superclasses])
         coarse = replace(self.support, x=_on(self.support.x, query), y=of_class[self.support.y])
         best = Prototype().scores(coarse, query).topk(min(self.shortlist, len(names)), -1).indices.cpu()
         return (best[:, :, None] == of_class).any(1)
@@ -147,8 +147,7 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         "shortlist": predictor.shortlist, "representation": predictor.representation is not None,
     }  # fmt: skip
     support = predictor.support
-    assert isinstance(support.x, Tensor)
-    tensors = {"features": support.x, "labels": support.y}
+    tensors = {"features": torch.as_tensor(support.x), "labels": support.y}
     if support.weight is not None:
         tensors["weight"] = support.weight
     save_part(predictor.classifier, folder / _CLASSIFIER, "classifier")
@@ -217,8 +216,7 @@ def _groups(kept: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _on(x: Tensor | list[Tensor], like: Tensor) -> Tensor:
-    assert isinstance(x, Tensor)
-    return x.to(like.device)
+    return torch.as_tensor(x).to(like.device)
 
 
 def _superclasses(bank: AnyBank) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ def bench(**given: Any) -> None:
     from augforge.bench.run import run, run_seeds
     from augforge.bench_classes import write_per_class
     from augforge.episodes.tasks import open_task
-    from augforge.synth.request import device_of
+    from augforge.inputs import device_of
 
     made, device = _numbers(given["made"], "--made"), device_of(given["device"])
     seeds = None if given["seeds"] is None else _numbers(given["seeds"], "--seeds", fewest=0)

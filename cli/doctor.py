@@ -1,8 +1,7 @@
-"""The commands that only look: `list` and `doctor`."""
+"""The command `doctor` (a file for each command)."""
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 from importlib.util import find_spec
@@ -11,7 +10,8 @@ from typing import Any
 
 import click
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+from augforge.cli import options
+
 # What must lie under the data root for a named source.
 _DATA_FILES = {
     "omniglot": ("omniglot.npz", "omniglot_splits.json"),
@@ -21,31 +21,8 @@ _DATA_FILES = {
 }
 
 
-@click.command("list")
-@_json
-def list_parts(as_json: bool) -> None:
-    """List the methods, classifiers, representations and named sources."""
-    from augforge.data.source import SOURCE_NAMES
-    from augforge.parts.catalog import PREFIXES, SHIPPED, TABLES
-
-    found: dict[str, Any] = {f"{kind}s": {n: _first_line(p) for n, p in t.items()} for kind, t in TABLES.items()}
-    for kind, table in PREFIXES.items():
-        found[f"{kind}s"] |= {f"{prefix}NAME": _first_line(place) for prefix, place in table.items()}
-    for name, kind in SHIPPED.items():
-        found[f"{kind}s"][name] = "Shipped with its weights; part.json beside them says how they were made."
-    found["sources"] = list(SOURCE_NAMES)
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    for kind, table in found.items():
-        if table:
-            click.echo(f"{kind}:")
-        for name in table:
-            click.echo(f"  {name:19s} {table[name]}" if isinstance(table, dict) else f"  {name}")
-
-
 @click.command()
-@_json
+@options.as_json
 def doctor(as_json: bool) -> None:
     """Say what this machine has - versions, devices, optional packages, data, weights - and what that rules out."""
     import torch
@@ -65,7 +42,7 @@ def doctor(as_json: bool) -> None:
         "versions": versions(), "machine": machine(), "cuda": cuda, "optional": optional,
         "data_root": root, "sources": {"glyphs": True, **sources}, "weights": _weights(), "ruled_out": ruled_out,
     }  # fmt: skip
-    click.echo(json.dumps(found) if as_json else _told(found))
+    click.echo(json.dumps(found) if as_json else _as_text(found))
 
 
 def _cuda(torch: Any) -> bool:
@@ -77,7 +54,7 @@ def _cuda(torch: Any) -> bool:
         return bool(torch.cuda.is_available())
 
 
-def _told(found: dict[str, Any]) -> str:
+def _as_text(found: dict[str, Any]) -> str:
     machine = found["machine"]
     there = [name for name, yes in found["sources"].items() if yes]
     lines = [
@@ -97,14 +74,3 @@ def _weights() -> list[str]:
     spec = find_spec("augforge")
     folder = Path(spec.origin if spec and spec.origin else "").parent / "weights"
     return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def _first_line(place: str) -> str:
-    """The first line of what a catalog entry's class says of itself, read without importing it."""
-    module, _, name = place.partition(":")
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        return ""
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
-    return (ast.get_docstring(classes[0]) or "").splitlines()[0] if classes else ""

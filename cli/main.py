@@ -9,10 +9,13 @@ import click
 
 from augforge import __version__
 from augforge.cli.bench import bench
-from augforge.cli.doctor import doctor, list_parts
+from augforge.cli.doctor import doctor
+from augforge.cli.fit import fit
+from augforge.cli.list import list_parts
 from augforge.cli.measure import measure
 from augforge.cli.predict import predict
-from augforge.cli.synth import fit, regen, synth
+from augforge.cli.regen import regen
+from augforge.cli.synth import synth
 
 INTERRUPTED = 130
 

@@ -1,4 +1,4 @@
-"""The command that names the class of pictures: `predict`."""
+"""The command `predict` (a file for each command)."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ from typing import Any
 
 import click
 
-_PATH = click.Path(path_type=Path)
+from augforge.cli import options
 
 
 @click.command()
 @click.argument("support")
-@click.argument("pictures", nargs=-1, type=_PATH, metavar="[PICTURE]...")
+@click.argument("pictures", nargs=-1, type=options.PATH, metavar="[PICTURE]...")
 @click.option("--representation", metavar="R|DIR",
               help="What embeds pictures: a name of `augforge list`, or a folder [default: conv4-glyphs].")  # fmt: skip
 @click.option("--classifier", metavar="C|DIR", help="A name of `augforge list`, or a folder [default: prototype].")
-@click.option(
-    "--set", "assignments", multiple=True, metavar="K=V", help="A setting of the classifier; may be repeated."
-)
+@options.assignments("the classifier")
 @click.option("--base", metavar="SOURCE", help="Classes that the classifier learns from first, if it needs any.")
-@click.option("--split", metavar="NAME", help="Which part of the support's source is shown [default: train].")
-@click.option("--shortlist", type=int, default=0, metavar="M", help="Look into the M nearest superclasses only.")
-@click.option("--save", type=_PATH, metavar="DIR", help="Keep the support, embedded, for the next call.")
-@click.option("--top", type=int, default=5, show_default=True, help="How many classes to name.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The seed of what is learnt from --base.")
-@click.option("--data-root", type=_PATH, metavar="DIR",
-              help="Where the data of named sources lies [default: $AUGFORGE_DATA].")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@options.split("Which part of the support's source is shown")
+@click.option("--shortlist", type=click.IntRange(min=0), default=0, metavar="M",
+              help="Look into the M nearest superclasses only.")  # fmt: skip
+@click.option("--save", type=options.PATH, metavar="DIR", help="Keep the support, embedded, for the next call.")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes to name.")
+@options.seed("what is learnt from --base")
+@options.data_root
+@options.as_json
 def predict(**given: Any) -> None:
     """Name the class of each PICTURE, shown SUPPORT: a few examples of every class.
 
@@ -37,8 +35,6 @@ def predict(**given: Any) -> None:
     from augforge import predict as production
     from augforge.types import InputError
 
-    if given["top"] < 1:
-        raise InputError(f"--top {given['top']} was given; expected at least 1")
     if not given["pictures"] and given["save"] is None:
         raise InputError("there is no PICTURE to name and no --save; expected one of them")
     predictor = _saved(given) if production.is_predictor(given["support"]) else _made(given)
@@ -77,30 +73,19 @@ def _made(given: dict[str, Any]) -> Any:
     import torch
 
     from augforge.data.banks import FeatureBank
-    from augforge.parts.catalog import read_assignment
+    from augforge.inputs import Inputs, open_split
     from augforge.parts.saving import open_part
     from augforge.predict import features_of, make_predictor
 
     representation = open_part(given["representation"] or "conv4-glyphs", None, "representation")
-    settings = dict(map(read_assignment, given["assignments"]))
+    settings = options.read_settings(None, given["assignments"])
     classifier = open_part(given["classifier"] or "prototype", settings, "classifier")
     if given["base"] is not None:
-        base = _bank(given["base"], None, given["data_root"])
+        base = open_split(Inputs(given["base"], data_root=given["data_root"]))
         features = FeatureBank(features_of(base, representation), base.y, tuple(base.classes), base.origin)
         classifier.fit(features, torch.Generator().manual_seed(given["seed"]))
-    bank = _bank(given["support"], given["split"], given["data_root"])
+    bank = open_split(Inputs(given["support"], split=given["split"], data_root=given["data_root"]))
     return make_predictor(bank, classifier, representation, given["shortlist"])
-
-
-def _bank(source: str, split: str | None, data_root: Path | None) -> Any:
-    from augforge.data.source import open_source
-    from augforge.types import InputError
-
-    banks = open_source(source, data_root)
-    split = split or (next(iter(banks)) if len(banks) == 1 else "train")
-    if split not in banks:
-        raise InputError(f"--split {split!r}: {source!r} has {', '.join(map(repr, banks))}")
-    return banks[split]
 
 
 def _decoded(paths: tuple[Path, ...]) -> list[Any]:

@@ -19,7 +19,7 @@ from augforge.parts import catalog
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    {"types", "chance"},
+    {"types", "chance", "machine"},
     {"data", "statistics", "imagine"},
     {"parts", "metrics", "training", "networks"},
     {"classifiers", "representations", "episodes"},

@@ -19,12 +19,12 @@ from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
 from augforge.data.features import write_features
 from augforge.episodes.tasks import Task
-from augforge.fit import Fitting, fit_part
+from augforge.fit import FitOptions, fit_part
 from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
 from augforge.generators.nothing import Nothing
+from augforge.inputs import Inputs
 from augforge.pooling import pool
-from augforge.synth.request import Order
 from augforge.types import Examples, InputError
 
 PLAN = Plan(way=5, shots=(1, 3), query=5, trials=40)
@@ -124,8 +124,8 @@ def test_fit_shows_the_validation_classes_of_its_source(toys, tmp_path, monkeypa
     monkeypatch.setattr(part, "chooses", True, raising=False)
     monkeypatch.setattr(part, "fit", lambda self, base, rng, val=None: SEEN.append(val) or real(self, base, rng))
     for i, (source, split) in enumerate([("task", None), ("task", "train"), ("whole", None)]):
-        order = Order(str(tmp_path / f"{source}.safetensors"), name, per_class=0, split=split)
-        fit_part(order, tmp_path / str(i), Fitting(device="cpu"))
+        inputs = Inputs(str(tmp_path / f"{source}.safetensors"), name, split=split, device="cpu")
+        fit_part(inputs, tmp_path / str(i), FitOptions())
     assert SEEN[0].classes == task.val.classes
     assert torch.equal(SEEN[0].x, task.val.x)
     assert SEEN[1:] == [None, None]

@@ -8,7 +8,7 @@ from augforge import chance
 from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
 from augforge.generators.nothing import Nothing
-from augforge.imagine import check_space, enlarge, fill_to, joined, more_of_each, with_share
+from augforge.imagine import check_space, concatenate, enlarge, fill_to, more_of_each, with_share
 from augforge.types import Examples, InputError
 
 Y = torch.tensor([1, 0, 1, 1, 3])
@@ -86,7 +86,7 @@ def test_joining_at_once_is_adding_one_by_one():
         for i, names in enumerate([(), ("parent",), ("weight",), ("parent", "weight")])
     ]
     for some in ([parts[0]], parts[:2], parts[1:], parts, [parts[0].take(torch.zeros(0, dtype=torch.int64)), parts[3]]):
-        once, added = joined(some), functools.reduce(operator.add, some)
+        once, added = concatenate(some), functools.reduce(operator.add, some)
         for column in ("x", "y", "parent", "weight"):
             a, b = getattr(once, column), getattr(added, column)
             assert (a is None) == (b is None)

@@ -28,7 +28,7 @@ from augforge.data.decode import to_pixels
 from augforge.types import Examples, InputError, Synthesizer, capabilities
 
 
-class Pairs(Protocol):
+class LabelledPictures(Protocol):
     """What is augmented: any map-style dataset whose items are (picture, label)."""
 
     def __getitem__(self, row: int, /) -> Any:
@@ -52,10 +52,10 @@ class Keyed(Dataset[Item]):
     """A dataset of (picture, label) as one of (picture, label, key), for `AugmentBatch`.
 
     A picture is a tensor [h, w] or [c, h, w], uint8 or floating in [0, 1]; a uint8 array [h, w] or [h, w, c]; or a
-    Pillow image, of which transparency is laid on white. Each look at an item counts as a visit.
+    Pillow image, of which transparency is laid on white. Each time an item is read counts as a visit.
     """
 
-    def __init__(self, dataset: Pairs, seed: int = 0):
+    def __init__(self, dataset: LabelledPictures, seed: int = 0):
         self.dataset, self.seed = dataset, seed
         self.visits = torch.zeros(len(dataset), dtype=torch.int64).share_memory_()  # [n]
 
@@ -93,7 +93,7 @@ class Augmented(Dataset[tuple[Tensor, Any]]):
     for a batch at a time, and gets it from one call. Raises InputError for any other synthesizer.
     """
 
-    def __init__(self, dataset: Pairs, synthesizer: Synthesizer, seed: int = 0):
+    def __init__(self, dataset: LabelledPictures, synthesizer: Synthesizer, seed: int = 0):
         _check(synthesizer)
         self.synthesizer, self.keyed = synthesizer, Keyed(dataset, seed)
 

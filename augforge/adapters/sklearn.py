@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.adapters.sklearn_arrays import Labels, Strategy, as_given, flat_labels, number_classes, rows_to_make
+from augforge.adapters.sklearn_arrays import Labels, Strategy, flat_labels, in_container, number_classes, rows_to_make
 from augforge.data.banks import FeatureBank
 from augforge.data.source import open_source
-from augforge.imagine import check_space, joined
+from augforge.imagine import check_space, concatenate
 from augforge.parts import saving
 from augforge.parts.learning import learn
 from augforge.parts.saving import fitted_tensors
@@ -121,12 +121,11 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
             name, none = type(self.synthesizer_).__name__, int((made.weight == 0).sum())
             warnings.warn(f"{name} gave {none} of {len(made)} made rows the weight 0; they are left out", stacklevel=2)
             made = made.take(made.weight != 0)
-        whole = Examples(support.x, support.y, torch.full_like(support.y, -1), torch.ones(len(x))) + made
-        assert isinstance(whole.x, Tensor)
-        assert whole.parent is not None
-        assert whole.weight is not None
-        self.parents_, self.sample_weight_ = whole.parent.numpy(), whole.weight.double().numpy()
-        return as_given(whole.x.numpy(), X), as_given(labels.back(whole.y.numpy()), y)
+        real = Examples(support.x, support.y, torch.full_like(support.y, -1), torch.ones(len(x)))
+        whole = concatenate([real, made])
+        self.parents_ = torch.as_tensor(whole.parent).numpy()
+        self.sample_weight_ = torch.as_tensor(whole.weight).double().numpy()
+        return in_container(torch.as_tensor(whole.x).numpy(), X), in_container(labels.back(whole.y.numpy()), y)
 
     def _prepare(self, X: Any, y: Any) -> tuple[np.ndarray, Labels, int]:
         """Rows [n, d], a writable array of floats; labels; and the seed. Sets all that `fit` learns."""
@@ -176,7 +175,7 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
                 for some, own in zip(torch.cat(want).split(_ROWS_AT_ONCE), torch.cat(keys).split(_ROWS_AT_ONCE),
                                      strict=True)
             ]  # fmt: skip
-        return joined(pieces)
+        return concatenate(pieces)
 
     def __sklearn_tags__(self) -> _Tags:
         """What scikit-learn and imbalanced-learn may expect."""

@@ -136,7 +136,7 @@ def _some(counts: dict[Any, int]) -> str:
     return shown if len(counts) <= 10 else f"{shown}, ..."
 
 
-def as_given(array: np.ndarray, given: Any) -> Any:
+def in_container(array: np.ndarray, given: Any) -> Any:
     """An array [m, ...] in the container of `given`: an array, a list, pandas' frame or series, a sparse matrix.
 
     Columns and names stay; columns of floats, and sparse ones, keep their type; rows are numbered anew.

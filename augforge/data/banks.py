@@ -193,7 +193,8 @@ class FeatureBank:
         return _part(self, *_limit(self, classes))
 
 
-AnyBank = FilePictures | ArrayPictures | FeatureBank
+PictureBank = FilePictures | ArrayPictures
+AnyBank = PictureBank | FeatureBank
 B = TypeVar("B", FilePictures, ArrayPictures, FeatureBank)
 
 

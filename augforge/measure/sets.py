@@ -14,11 +14,10 @@ from augforge import chance
 from augforge.data.banks import AnyBank, FeatureBank, take_rows
 from augforge.data.decode import UnreadablePicture
 from augforge.data.source import open_source
+from augforge.inputs import device_of, embed_pictures
 from augforge.measure.quality import Sets
-from augforge.picture_features import embed_pictures
 from augforge.representations.bank import MADE_BY, BankOptions, embed_bank
 from augforge.representations.inception import FidInception, open_inception
-from augforge.synth.request import device_of
 from augforge.types import Examples, InputError
 
 _DEFAULT, _DEFAULT_SHAPE = "conv4-glyphs", (1, 1, 28, 28)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -73,23 +74,38 @@ def _class_groups(bank: Bank, first: Tensor, group: str) -> Tensor:
 
 
 def prepared(x: Tensor | list[Tensor], size: int) -> Tensor:
-    """Pictures as one tensor [n, c, h, w]: square at `size` px where it is not 0, the middle cut out.
+    """Pictures as one tensor [n, c, h, w]: square at `size` px where it is not 0, as `resized` makes them.
 
-    uint8 stays uint8, floats in [0, 1] stay floats. Raises InputError where sizes differ and `size` is 0.
+    uint8 stays uint8 and floats in [0, 1] become float32; the device stays. Raises InputError where sizes differ and
+    `size` is 0.
     """
     if isinstance(x, list):
         if size == 0 and len({tuple(picture.shape) for picture in x}) > 1:
             raise InputError("the pictures differ in size; expected the setting size=PX, which makes them one")
         return torch.cat([prepared(picture[None], size) for picture in x]) if x else torch.zeros(0, 3, size, size)
-    height, width = x.shape[2:]
-    if size == 0 or (height, width) == (size, size) or not len(x):
+    if size == 0 or tuple(x.shape[2:]) == (size, size) or not len(x):
         return x
+    x_cpu = rearrange(x.float() if x.is_floating_point() else x, "n c h w -> n h w c").cpu()
+    small = torch.from_numpy(np.stack([resized(picture, size) for picture in x_cpu.numpy()])).to(x.device)
+    return rearrange(small, "n h w c -> n c h w").contiguous()
+
+
+def resized(picture: np.ndarray, size: int) -> np.ndarray:
+    """A picture [h, w, c], uint8 or float32 in [0, 1], as [size, size, c]: the one resize of this project.
+
+    The short side becomes `size`, and the middle is cut out. Made smaller a pixel is the mean of the area that it
+    covers; made larger it is cubic. `synth --size` and the setting `size` of parts that learn give the same bytes.
+    """
+    height, width, channels = picture.shape
     scale = size / min(height, width)
-    shape = (max(size, round(height * scale)), max(size, round(width * scale)))
-    small = F.interpolate(x.float(), shape, mode="bilinear", antialias=True)
-    top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
-    small = small[:, :, top : top + size, left : left + size]
-    return small if x.is_floating_point() else small.round().clamp(0, 255).to(torch.uint8)
+    if scale != 1:
+        shape = (max(size, round(width * scale)), max(size, round(height * scale)))
+        picture = cv2.resize(picture, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        picture = picture.reshape(shape[1], shape[0], channels)
+        if picture.dtype != np.uint8:
+            picture = picture.clip(0, 1)  # a cubic curve leaves the range; OpenCV clips uint8 itself
+    top, left = (picture.shape[0] - size) // 2, (picture.shape[1] - size) // 2
+    return np.ascontiguousarray(picture[top : top + size, left : left + size])
 
 
 def _levels(x: Tensor) -> Tensor:

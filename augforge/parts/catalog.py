@@ -196,7 +196,7 @@ def _read(name: str, key: str, value: Any, hint: Any) -> Any:
             return _convert(value, wanted)
         except (ValueError, TypeError):
             continue
-    raise InputError(f"{name}: {key}={value!r} was given; expected {_spell(hint)}")
+    raise InputError(f"{name}: {key}={value!r} was given; expected {type_text(hint)}")
 
 
 def _alternatives(hint: Any) -> list[Any]:
@@ -228,7 +228,7 @@ def _convert(value: Any, wanted: Any) -> Any:
     raise ValueError(value)
 
 
-def _spell(hint: Any) -> str:
+def type_text(hint: Any) -> str:
     """A type as a user reads it."""
     words = {"NoneType": "none", "float": "a number", "int": "a whole number", "str": "text", "bool": "true or false",
              "dict": "a JSON object"}  # fmt: skip

@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -184,7 +185,7 @@ def _embed(
     """Features [n, d] float32 on the CPU, each the mean over its views."""
     dtype, parts = _dtype(options, device), []
     kind = torch.device(device).type
-    with torch.no_grad(), torch.autocast(kind, dtype, enabled=dtype == torch.bfloat16):
+    with torch.no_grad(), full_float32(kind), torch.autocast(kind, dtype, enabled=dtype == torch.bfloat16):
         for rows in torch.arange(len(bank.y)).split(_ROWS_AT_ONCE):
             x = bank.examples(rows).x
             if isinstance(x, list):
@@ -194,6 +195,27 @@ def _embed(
                 embedded = [representation.embed(view) for view in _views(x.to(device), rows, options, views)]
             parts.append(torch.stack([e.float() for e in embedded]).mean(0))  # [views, n, d] -> [n, d]
     return torch.cat(parts).cpu()  # copied once: each copy waits for the device
+
+
+@contextmanager
+def full_float32(kind: str) -> Iterator[None]:
+    """float32 on a device of the kind "cuda" has all its 24 bits of precision here; cuDNN's default is TF32, with 11.
+
+    The settings of the process are put back at the end; on other devices nothing happens.
+    """
+    if kind != "cuda":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn  # whose `conv` and `rnn` type checkers do not know
+    backends: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
 
 
 def _views(x: Tensor, rows: Tensor, options: BankOptions, views: Views | None) -> Iterator[Tensor]:

@@ -15,14 +15,15 @@ import torch
 from augforge import __version__, chance
 from augforge.data.banks import FeatureBank
 from augforge.data.features import write_features
-from augforge.imagine import joined
+from augforge.imagine import concatenate
+from augforge.inputs import open_method
 from augforge.parts import catalog, saving
 from augforge.representations.bank import MADE_BY
-from augforge.synth import run_folder as output
-from augforge.synth.manifest import REAL, Row
+from augforge.synth import run_folder
+from augforge.synth.manifest import REAL, ManifestRow
 from augforge.synth.plan import ClassPlan, Plan, Quota, make_plan
 from augforge.synth.prepare import run_record
-from augforge.synth.request import Options, Order, open_part
+from augforge.synth.request import Request, RunOptions
 from augforge.synth.sinks import PARTIAL
 from augforge.types import Examples, InputError, capabilities
 
@@ -30,18 +31,18 @@ FILE = "features.safetensors"
 _ROWS_AT_ONCE = 8192
 
 
-def plan_features(order: Order, bank: FeatureBank, options: Options) -> tuple[Any, Plan, dict[str, Any]]:
+def plan_features(request: Request, bank: FeatureBank) -> tuple[Any, Plan, dict[str, Any]]:
     """The fitted part, the plan of a run on features, and its report: counts, and the bytes that the rows will take."""
-    if order.format != "folder" or order.size is not None:
-        made = "--representation makes" if order.representation else f"{order.source!r} holds"
+    if request.format != "folder" or request.size is not None:
+        made = "--representation makes" if request.inputs.representation else f"{request.inputs.source!r} holds"
         raise InputError(f"{made} features, which go to one {FILE}; --format and --size are for images")
-    if order.reject:
-        raise InputError(f"--reject judges pictures, and {order.source!r} holds features")
-    part = open_part(order, bank, options.data_root)
+    if request.reject:
+        raise InputError(f"--reject is for pictures, and {request.inputs.source!r} holds features")
+    part = open_method(request.inputs, bank)
     of_class = torch.argsort(bank.y, stable=True).split(bank.counts().tolist())
     rows = {name: members.numpy() for name, members in zip(bank.classes, of_class, strict=True)}
-    quota = Quota(order.per_class, order.to, order.counts)
-    plan = make_plan(rows, quota, capabilities(part).support_needed, order.include_real, 1)
+    quota = Quota(request.per_class, request.to, request.counts)
+    plan = make_plan(rows, quota, capabilities(part).support_needed, request.include_real, 1)
     if catalog.describe(part)["name"] == "nothing":
         plan = Plan(tuple(replace(c, make=0) for c in plan.classes), 1)
     size = plan.total * bank.x.shape[1] * bank.x.element_size()
@@ -54,21 +55,21 @@ def plan_features(order: Order, bank: FeatureBank, options: Options) -> tuple[An
     return part, plan, report
 
 
-def synth_features(order: Order, bank: FeatureBank, out: Path, options: Options) -> dict[str, Any]:
+def synth_features(request: Request, bank: FeatureBank, out: Path, options: RunOptions) -> dict[str, Any]:
     """Make the rows and write `features.safetensors`, `manifest.jsonl` and `run.json`; gives the report's columns.
 
     All rows are held in memory and written at once, so a run that was stopped simply starts anew. Raises InputError.
     """
     if options.shard[1] > 1:
         raise InputError("--shards was given; expected none: features are made in one go")
-    part, plan, report = plan_features(order, bank, options)
-    source, record = Path(bank.origin), run_record(order, bank, part, plan)
-    if order.representation is not None:
+    part, plan, report = plan_features(request, bank)
+    source, record = Path(bank.origin), run_record(request, bank, part, plan)
+    if request.inputs.representation is not None:
         record["representation"] = bank.groups[MADE_BY][0]
-    output.claim(out, record, source if source.exists() else None, options)
-    if (out / output.MANIFEST).exists():
+    run_folder.claim(out, record, source if source.exists() else None, options)
+    if (out / run_folder.MANIFEST).exists():
         return report | {"already": plan.total, "made": 0, "real": 0}
-    whole = joined([made_of_class(order, bank, part, c) for c in plan.classes])
+    whole = concatenate([made_of_class(request, bank, part, c) for c in plan.classes])
     parent = torch.full((len(whole),), -1) if whole.parent is None else whole.parent
     if bank.index is not None:  # rows of the source's file, not of the part of it that was opened
         parent = torch.where(parent < 0, parent, bank.index[parent])
@@ -76,10 +77,10 @@ def synth_features(order: Order, bank: FeatureBank, out: Path, options: Options)
     try:
         (out / PARTIAL).mkdir(exist_ok=True)
         write_features(out / FILE, result)
-        lines = (row.to_line() for row in _rows(order, bank, part, plan))
+        lines = (row.to_line() for row in _rows(request, bank, part, plan))
         whole_manifest = out / PARTIAL / f"whole.{os.getpid()}.jsonl"
         whole_manifest.write_bytes(b"".join(lines))
-        output.finish_run(out, whole_manifest)
+        run_folder.finish_run(out, whole_manifest)
     except OSError as error:
         with contextlib.suppress(OSError):
             (out / FILE).unlink(missing_ok=True)
@@ -87,7 +88,7 @@ def synth_features(order: Order, bank: FeatureBank, out: Path, options: Options)
     return report
 
 
-def made_of_class(order: Order, bank: FeatureBank, part: Any, plan: ClassPlan) -> Examples:
+def made_of_class(request: Request, bank: FeatureBank, part: Any, plan: ClassPlan) -> Examples:
     """The rows of one class that go out: real ones where they are included, then made ones; parents are bank rows."""
     rows = torch.from_numpy(plan.rows)
     real = rows[: plan.real]
@@ -95,17 +96,17 @@ def made_of_class(order: Order, bank: FeatureBank, part: Any, plan: ClassPlan) -
     parts = [Examples(bank.x[real], torch.full_like(real, plan.label), torch.full_like(real, -1), weight)]
     for start in range(0, plan.make, _ROWS_AT_ONCE):
         places, indices = plan.items(start, min(start + _ROWS_AT_ONCE, plan.make))
-        parts.append(features_of(order, bank, part, plan, (places, indices)))
-    return joined(parts)
+        parts.append(features_of(request, bank, part, plan, (places, indices)))
+    return concatenate(parts)
 
 
 def features_of(
-    order: Order, bank: FeatureBank, part: Any, plan: ClassPlan, items: tuple[np.ndarray, np.ndarray]
+    request: Request, bank: FeatureBank, part: Any, plan: ClassPlan, items: tuple[np.ndarray, np.ndarray]
 ) -> Examples:
     """Made rows of one class, for parents (places in the plan's rows) and indices, as `ClassPlan.items` gives them."""
     places, indices = items
     rows = torch.from_numpy(plan.rows)
-    keys = chance.row_keys(order.seed, plan.name, torch.from_numpy(indices))
+    keys = chance.row_keys(request.inputs.seed, plan.name, torch.from_numpy(indices))
     if capabilities(part).one_parent:
         support, want = Examples(bank.x[rows], torch.arange(len(rows))), torch.from_numpy(places)
     else:
@@ -116,18 +117,18 @@ def features_of(
     return Examples(made.x, torch.full((len(made),), plan.label), parent, made.weight)
 
 
-def _rows(order: Order, bank: FeatureBank, part: Any, plan: Plan) -> list[Row]:
+def _rows(request: Request, bank: FeatureBank, part: Any, plan: Plan) -> list[ManifestRow]:
     method, settings = catalog.describe(part)["name"], saving.part_digest(part)
-    rows: list[Row] = []
+    rows: list[ManifestRow] = []
     for c in plan.classes:
         parents = [_parent(bank, row) for row in c.rows.tolist()] if c.real or capabilities(part).one_parent else []
         for place in range(c.real):
             facts = (REAL, "", parents[place], place)
-            rows.append(_row(order, c.name, len(rows), facts))
+            rows.append(_row(request, c.name, len(rows), facts))
         places, indices = c.items(0, c.make) if c.make else (np.zeros(0, np.int64),) * 2
         for place, index in zip(places.tolist(), indices.tolist(), strict=True):
             parent = parents[place] if capabilities(part).one_parent else ("", "")
-            rows.append(_row(order, c.name, len(rows), (method, settings, parent, index)))
+            rows.append(_row(request, c.name, len(rows), (method, settings, parent, index)))
     return rows
 
 
@@ -137,6 +138,8 @@ def _parent(bank: FeatureBank, row: int) -> tuple[str, str]:
     return bank.name(row), hashlib.sha256(numbers.data).hexdigest()
 
 
-def _row(order: Order, cls: str, number: int, facts: tuple[str, str, tuple[str, str], int]) -> Row:
+def _row(request: Request, cls: str, number: int, facts: tuple[str, str, tuple[str, str], int]) -> ManifestRow:
     method, settings, (parent, sha256), index = facts
-    return Row(FILE, f"features[{number}]", cls, method, settings, parent, sha256, order.seed, index, __version__)
+    return ManifestRow(
+        FILE, f"features[{number}]", cls, method, settings, parent, sha256, request.inputs.seed, index, __version__
+    )

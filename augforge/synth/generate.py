@@ -12,20 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from augforge import __version__, chance
-from augforge.data.banks import ArrayPictures, FilePictures
+from augforge.data.banks import PictureBank
 from augforge.data.decode import UnreadablePicture
-from augforge.synth.manifest import REAL, Row
+from augforge.networks.pixels import resized
+from augforge.synth.manifest import REAL, ManifestRow
 from augforge.synth.plan import ClassPlan, Plan, Segment
-from augforge.synth.reject import Implausible, Judge, synthesize_plausible, told_failure
+from augforge.synth.reject import Filter, Implausible, failure_text, synthesize_plausible
 from augforge.types import Examples, InputError, Named, QuotaError, capabilities
 
-PictureBank = FilePictures | ArrayPictures
 _BYTES_AT_ONCE = 32 << 20  # pixels of the parents in one call of a method, however large the batch may be
 _ONE_AT_A_TIME = threading.Lock()  # of threads that make units together, one is in the method; others read and write
 _LONGEST_STEM = 180  # bytes of a parent's name that its children keep; a file system takes 255 in all
@@ -35,7 +34,7 @@ _LONGEST_STEM = 180  # bytes of a parent's name that its children keep; a file s
 class Making:
     """All that the rows of a run depend on; `settings` is the digest of the part's settings.
 
-    A made row that one of the `judges` rejects is made again, `tries` times in all.
+    A made row that one of the `filters` rejects is made again, `tries` times in all.
     """
 
     bank: PictureBank
@@ -47,7 +46,7 @@ class Making:
     size: int | None = None
     batch_size: int = 64
     device: str = "cpu"
-    judges: tuple[Judge, ...] = ()
+    filters: tuple[Filter, ...] = ()
     tries: int = 10
 
 
@@ -60,7 +59,7 @@ class Notes:
 
 
 @dataclass(frozen=True)
-class Made:
+class MadePicture:
     """One picture [h, w, c] uint8 that goes out, with its class and where it came from."""
 
     picture: np.ndarray
@@ -70,12 +69,12 @@ class Made:
     stem: str
     row: dict[str, Any]
 
-    def to_row(self, file: str, member: str = "") -> Row:
+    def to_row(self, file: str, member: str = "") -> ManifestRow:
         """The manifest row, once it is known where the picture lies."""
-        return Row(file=file, member=member, cls=self.cls, version=__version__, **self.row)
+        return ManifestRow(file=file, member=member, cls=self.cls, version=__version__, **self.row)
 
 
-def rows_of_unit(making: Making, unit: int, notes: Notes) -> Iterator[Made]:
+def rows_of_unit(making: Making, unit: int, notes: Notes) -> Iterator[MadePicture]:
     """The pictures of a unit, in order; what comes up is added to `notes`.
 
     Raises QuotaError where a method makes too few rows, or one of them is rejected in all tries.
@@ -90,29 +89,19 @@ def load(making: Making, row: int) -> tuple[np.ndarray, str]:
     return (picture if making.size is None else resized(picture, making.size)), sha256
 
 
-def resized(picture: np.ndarray, size: int) -> np.ndarray:
-    """[h, w, c] uint8 as [size, size, c]: the short side becomes `size`, and the middle is cut out."""
-    height, width, channels = picture.shape
-    scale = size / min(height, width)
-    if scale != 1:
-        shape = (max(size, round(width * scale)), max(size, round(height * scale)))
-        picture = cv2.resize(picture, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-        picture = picture.reshape(shape[1], shape[0], channels)
-    top, left = (picture.shape[0] - size) // 2, (picture.shape[1] - size) // 2
-    return np.ascontiguousarray(picture[top : top + size, left : left + size])
-
-
-def _real(making: Making, segment: Segment) -> Iterator[Made]:
+def _real(making: Making, segment: Segment) -> Iterator[MadePicture]:
     plan = segment.plan
     for place in range(segment.start, segment.stop):
         row = int(plan.rows[place])
         picture, sha256 = load(making, row)
         name = making.bank.name(row)
         facts = _facts(REAL, "", (name, sha256), making.seed, place)
-        yield Made(picture, plan.name, plan.label, segment.first + place - segment.start, f"{stem(name)}-r", facts)
+        yield MadePicture(
+            picture, plan.name, plan.label, segment.first + place - segment.start, f"{stem(name)}-r", facts
+        )
 
 
-def _made(making: Making, segment: Segment, notes: Notes) -> Iterator[Made]:
+def _made(making: Making, segment: Segment, notes: Notes) -> Iterator[MadePicture]:
     """Batches of made rows; the parents of a batch stay under a limit of bytes, at least one each."""
     plan = segment.plan
     places, indices = plan.items(segment.start, segment.stop)
@@ -127,13 +116,13 @@ def _made(making: Making, segment: Segment, notes: Notes) -> Iterator[Made]:
         try:
             pictures = synthesized(making, plan, parents, places[start:stop], keys[start:stop])
         except Implausible as error:
-            told = f"row {indices[start + error.row]} of class {plan.name!r} was "
-            raise Implausible(told + told_failure(error.counts, making.tries), error.row, error.counts) from error
+            what = f"row {indices[start + error.row]} of class {plan.name!r} was "
+            raise Implausible(what + failure_text(error.counts, making.tries), error.row, error.counts) from error
         for i, picture in enumerate(pictures, start):
             name, sha256 = parents.facts(int(places[i])) if capabilities(making.part).one_parent else ("", "")
             facts = _facts(making.method, making.settings, (name, sha256), making.seed, int(indices[i]))
             number = segment.first + i
-            yield Made(picture, plan.name, plan.label, number, f"{stem(name) or plan.name}-m", facts)
+            yield MadePicture(picture, plan.name, plan.label, number, f"{stem(name) or plan.name}-m", facts)
         parents.forget_before(int(places[stop - 1]))
         start = stop
 
@@ -151,9 +140,9 @@ def synthesized(
     names = [plan.name] * (len(support) if capabilities(making.part).one_parent else 1)
     part = making.part.named(names) if isinstance(making.part, Named) else making.part
     with _ONE_AT_A_TIME:
-        if making.judges:
-            judges = [judge.for_class(plan.name) for judge in making.judges]
-            made, rejected = synthesize_plausible(part, support, want, keys, judges, making.tries)
+        if making.filters:
+            filters = [one.for_class(plan.name) for one in making.filters]
+            made, rejected = synthesize_plausible(part, support, want, keys, filters, making.tries)
             parents.notes.rejected.update(rejected)
         else:
             made = part.synthesize(support, want, keys)

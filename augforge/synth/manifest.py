@@ -19,7 +19,7 @@ REAL = "real"
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """One example of a run.
 
     `file` is relative to the folder of the manifest, `member` the place inside of it where a file holds many;
@@ -49,16 +49,16 @@ _KEYS = {"cls": "class"}
 _NAMES = {key: name for name, key in _KEYS.items()}
 
 
-def from_line(line: bytes, path: Path, number: int) -> Row:
+def from_line(line: bytes, path: Path, number: int) -> ManifestRow:
     """Read a line back; raises InputError naming the manifest and the line (counted from 1)."""
     try:
         record = json.loads(line)
-        return Row(**{_NAMES.get(k, k): v for k, v in record.items()})
+        return ManifestRow(**{_NAMES.get(k, k): v for k, v in record.items()})
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"line {number} of {str(path)!r} is not a manifest row ({error})") from error
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[ManifestRow]:
     """The rows of a finished manifest, one at a time; raises InputError where it is missing or damaged."""
     try:
         with open(path, "rb") as lines:
@@ -86,6 +86,6 @@ def recover(path: Path, sizes: Sequence[int]) -> int:
     return units
 
 
-def as_dict(row: Row) -> dict[str, Any]:
+def as_dict(row: ManifestRow) -> dict[str, Any]:
     """A row as the JSON object of its line."""
     return {_KEYS.get(k, k): v for k, v in row.__dict__.items()}

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from augforge import __version__
-from augforge.data.banks import FeatureBank
-from augforge.data.source import SOURCE_NAMES
-from augforge.judges import DISCRIMINATOR, open_judges
+from augforge.data.banks import AnyBank, FeatureBank, PictureBank
+from augforge.data.decode import UnreadablePicture
+from augforge.inputs import device_of, open_method, open_representation, open_split
 from augforge.machine import cores, machine, versions
 from augforge.parts import catalog, saving
-from augforge.readable import check_pictures, first_readable
 from augforge.synth.encode import PNG_WRITER
-from augforge.synth.generate import Making, PictureBank, needs_no_support
+from augforge.synth.generate import Making, load, needs_no_support
 from augforge.synth.plan import Plan, Quota, make_plan
-from augforge.synth.reject import Judge
-from augforge.synth.request import Options, Order, device_of, is_folder, open_part, open_split
+from augforge.synth.reject import DISCRIMINATOR, ByClasses, ByDiscriminator, Filter, by_classes, embedded
+from augforge.synth.request import Request, RunOptions, as_record
 from augforge.synth.sinks import UNITS, Sink, check_folder_names
+from augforge.synth.workers import in_order
 from augforge.training.loop import Run
-from augforge.types import InputError, Named, capabilities
+from augforge.types import InputError, Named, Plausible, capabilities
 
+_CHECKED_AT_ONCE, _EMBEDDED_AT_ONCE = 128, 256  # pictures
 _MOST_THREADS = 8  # that read and write around a device, unless --workers says otherwise
 
 
@@ -44,47 +48,101 @@ class Ready:
     workers: int
 
 
-def prepare(order: Order, bank: PictureBank, out: Path, options: Options) -> Ready:
+def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions) -> Ready:
     """Check and plan a run of pictures; raises InputError or LackError, and writes nothing."""
-    quota = Quota(order.per_class, order.to, order.counts)
+    quota = Quota(request.per_class, request.to, request.counts)
     check_folder_names(bank.classes)
-    device = device_of(options.device, best="cpu")
-    part = open_part(order, bank, options.data_root, Run(device))
+    device = device_of(request.inputs.device, best="cpu")
+    part = open_method(request.inputs, bank, Run(device))
     described = catalog.describe(part)
     workers = options.workers or (cores() if device == "cpu" else min(_MOST_THREADS, cores()))
-    making = Making(bank, part, described["name"], saving.part_digest(part), order.seed, Plan((), 1), order.size,
-                    options.batch_size, device)  # fmt: skip
+    making = Making(bank, part, described["name"], saving.part_digest(part), request.inputs.seed, Plan((), 1),
+                    request.size, options.batch_size, device)  # fmt: skip
     processes = workers if device == "cpu" else 1  # none is forked from a process that may hold a device
-    rows, skipped, shapes = _readable_rows(order, making, quota, options.strict, processes)
-    plan = make_plan(rows, quota, capabilities(part).support_needed, order.include_real, UNITS[order.format])
+    rows, skipped, shapes = _readable_rows(request, making, quota, options.strict, processes)
+    plan = make_plan(rows, quota, capabilities(part).support_needed, request.include_real, UNITS[request.format])
     if described["name"] == "nothing":
         plan = Plan(tuple(replace(c, make=0) for c in plan.classes), plan.unit)
     if isinstance(part, Named):
         part.named([c.name for c in plan.classes if c.make])  # it raises InputError for a class that it does not know
-    judges, digests = judges_of(order, making, options.data_root)
-    making = replace(making, plan=plan, judges=judges, tries=order.tries)
-    sink = Sink(out, order.format, order.encoding, order.quality, _npz_shape(order, shapes), plan.total)
+    filters, digests = open_filters(request, making)
+    making = replace(making, plan=plan, filters=filters, tries=request.tries)
+    sink = Sink(out, request.format, request.encoding, request.quality, _npz_shape(request, shapes), plan.total)
     origin = Path(bank.origin)
-    record = run_record(order, bank, part, plan)
+    record = run_record(request, bank, part, plan)
     if digests:
-        record["judges"] = digests
+        record["judges"] = digests  # the key of all versions so far
     return Ready(making, sink, record, skipped, origin if origin.exists() else None, workers)
 
 
-def judges_of(order: Order, making: Making, data_root: Path | None) -> tuple[tuple[Judge, ...], list[str]]:
-    """What rejects rows of a run, and the digests of the representations among it.
+def open_filters(request: Request, making: Making) -> tuple[tuple[Filter, ...], list[str]]:
+    """What rejects rows of a run, as `--reject` names it, and the digests of the representations among it.
 
-    Rows are compared with all classes of the source, so that a class alone is made as among others. Raises InputError.
+    Rows are compared with all classes of the source, so that a class alone is made as among others. Raises InputError
+    for a method without a discriminator, a name that is no representation or one that is not fitted, and a source with
+    nothing to compare.
     """
-    if not order.reject:
+    if not request.reject:
         return (), []
-    bank = open_split(order, data_root) if order.classes else making.bank
-    assert not isinstance(bank, FeatureBank)
-    return open_judges(replace(making, bank=bank), order.reject, order.plausible)
+    whole = open_split(request.inputs) if request.inputs.classes else making.bank
+    bank = making.bank if isinstance(whole, FeatureBank) else whole  # where a part holds pictures, all of it does
+    filters: list[Filter] = []
+    digests: list[str] = []
+    for name in request.reject:
+        if name == DISCRIMINATOR:
+            if not isinstance(making.part, Plausible):
+                raise InputError(
+                    f"--reject {DISCRIMINATOR} was given, and {making.method} has none; expected a method that was "
+                    f"trained against one, or --reject with a representation"
+                )
+            filters.append(ByDiscriminator(request.plausible))
+        else:
+            representation = _fitted_representation(name, bank)
+            filters.append(_filter_by_classes(replace(making, bank=bank), representation))
+            digests.append(saving.part_digest(representation, "representation"))
+    return tuple(filters), digests
+
+
+def _fitted_representation(name: str, bank: PictureBank) -> Any:
+    """A representation by its name or folder, with its weights; raises InputError where it has none."""
+    representation = open_representation(name, bank)
+    if getattr(representation, "net_", representation) is None:
+        raise InputError(
+            f"--reject {name!r} names a representation that is not fitted; expected conv4-glyphs or a folder of `fit`"
+        )
+    return representation
+
+
+def _filter_by_classes(making: Making, representation: Any) -> ByClasses:
+    """The filter by the real pictures of the bank, at the run's size; what cannot be read is left out."""
+    features, good = [torch.zeros(0, 1)], []
+    count = len(making.bank)
+    for rows in np.array_split(np.arange(count), range(_EMBEDDED_AT_ONCE, count, _EMBEDDED_AT_ONCE)):
+        pictures, some = _readable(making, rows)
+        if pictures:
+            x = torch.stack(pictures) if len({tuple(p.shape) for p in pictures}) == 1 else pictures
+            x = x.to(making.device) if isinstance(x, Tensor) else [p.to(making.device) for p in x]
+            features.append(embedded(representation, x))
+            good += some
+    if not good:
+        raise InputError(f"{making.bank.origin!r} has no picture that can be read")
+    return by_classes(representation, torch.cat(features[1:]), making.bank.y[torch.tensor(good)], making.bank.classes)
+
+
+def _readable(making: Making, rows: np.ndarray) -> tuple[list[Tensor], list[int]]:
+    """The pictures [c, h, w] uint8 of those of the rows [m] that can be read, and which rows these are."""
+    pictures, good = [], []
+    for row in rows.tolist():
+        try:
+            pictures.append(torch.from_numpy(load(making, row)[0]).permute(2, 0, 1))
+        except UnreadablePicture:
+            continue
+        good.append(row)
+    return pictures, good
 
 
 def _readable_rows(
-    order: Order, making: Making, quota: Quota, strict: bool, workers: int
+    request: Request, making: Making, quota: Quota, strict: bool, workers: int
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, str]], set[tuple[int, int, int]]]:
     """The rows of each class that a plan may count on, the (name, reason) of others, and the shapes seen.
 
@@ -95,7 +153,7 @@ def _readable_rows(
     skipped, shapes = list(bank.skipped), set[tuple[int, int, int]]()
     rows = {name: bank.rows_of(label).numpy() for label, name in enumerate(bank.classes)}
     quota.check_names(bank.classes)
-    exact = order.to is not None or order.include_real or order.format == "npz"
+    exact = request.to is not None or request.include_real or request.format == "npz"
     says = capabilities(part)
     many = not (says.one_parent or needs_no_support(part)) or says.support_needed > 1
     if exact or strict or many:
@@ -104,16 +162,16 @@ def _readable_rows(
         rows = {name: members[~np.isin(members, list(bad))] for name, members in rows.items()}
     elif says.support_needed:
         wanted = [name for name, members in rows.items() if quota.to_make(name, len(members))]
-        first_readable(making, {name: rows[name] for name in wanted})
+        _check_first(making, {name: rows[name] for name in wanted})
     if strict and skipped:
         more = f", and {len(skipped) - 1} more cannot be used" if len(skipped) > 1 else ""
         raise InputError(f"{skipped[0][0]!r} {skipped[0][1]}{more} (--strict)")
     return rows, skipped, shapes
 
 
-def _npz_shape(order: Order, shapes: set[tuple[int, int, int]]) -> tuple[int, int, int] | None:
+def _npz_shape(request: Request, shapes: set[tuple[int, int, int]]) -> tuple[int, int, int] | None:
     """The one shape [h, w, c] of an `.npz`; grey pictures become colour where both occur. Raises InputError."""
-    if order.format != "npz":
+    if request.format != "npz":
         return None
     sizes = sorted({shape[:2] for shape in shapes})
     if len(sizes) > 1:
@@ -122,28 +180,51 @@ def _npz_shape(order: Order, shapes: set[tuple[int, int, int]]) -> tuple[int, in
     return (*sizes[0], max(shape[2] for shape in shapes)) if sizes else (0, 0, 1)
 
 
-def run_record(order: Order, bank: PictureBank | FeatureBank, part: Any, plan: Plan) -> dict[str, Any]:
+def check_pictures(making: Making, rows: np.ndarray, workers: int) -> tuple[dict[int, str], set[tuple[int, int, int]]]:
+    """Decode the rows [m]: the reason for each that cannot be read, and the shapes [h, w, c] of the others."""
+    bad: dict[int, str] = {}
+    shapes: set[tuple[int, int, int]] = set()
+    pieces = [rows[i : i + _CHECKED_AT_ONCE] for i in range(0, len(rows), _CHECKED_AT_ONCE)]
+    for some_bad, some_shapes in in_order(_check, making, pieces, min(workers, len(pieces))):
+        bad |= some_bad
+        shapes |= some_shapes
+    return bad, shapes
+
+
+def _check_first(making: Making, rows: Mapping[str, np.ndarray]) -> None:
+    """Raise InputError naming the first class that has no picture that can be read at all."""
+    for name, members in rows.items():
+        if not any(_is_readable(making, int(row)) for row in members):
+            raise InputError(f"class {name!r} has no picture that can be read; the method needs at least 1")
+
+
+def _check(making: Making, rows: np.ndarray) -> tuple[dict[int, str], set[tuple[int, int, int]]]:
+    bad, shapes = {}, set()
+    for row in rows.tolist():
+        try:
+            shapes.add(load(making, row)[0].shape)
+        except UnreadablePicture as error:
+            bad[row] = error.reason
+    return bad, shapes
+
+
+def _is_readable(making: Making, row: int) -> bool:
+    try:
+        load(making, row)
+    except UnreadablePicture:
+        return False
+    return True
+
+
+def run_record(request: Request, bank: AnyBank, part: Any, plan: Plan) -> dict[str, Any]:
     """What `run.json` says: all that a later `--resume` or `regen` has to agree with, versions and the machine."""
     names = hashlib.sha256()
     for row in range(len(bank.y)):
         names.update(bank.name(row).encode("utf-8", "surrogateescape") + b"\0")
     names.update(bank.y.numpy().tobytes())
-    asked = asdict(order)
-    source = order.source if order.source in SOURCE_NAMES else _absolute(order.source)
-    method = _absolute(order.method) if is_folder(order.method) else order.method
-    asked |= {"source": source, "method": method, "classes": list(order.classes)}
-    if order.representation is None:
-        del asked["representation"]  # as in the records of runs without one
-    else:
-        asked["representation"] = _placed(order.representation)
-    if order.reject:
-        asked["reject"] = [name if name == DISCRIMINATOR else _placed(name) for name in order.reject]
-    else:
-        for key in ("reject", "tries", "plausible"):
-            del asked[key]
     return {
         "augforge": __version__,
-        "order": asked,
+        "order": as_record(request),
         "method": catalog.describe(part) | {"digest": saving.part_digest(part)},
         "rows": {"count": len(bank.y), "digest": names.hexdigest()[:16]},
         "classes": [{"name": c.name, "real": len(c.rows), "make": c.make} for c in plan.classes],
@@ -151,13 +232,3 @@ def run_record(order: Order, bank: PictureBank | FeatureBank, part: Any, plan: P
         "versions": versions(),
         "machine": machine(),
     }
-
-
-def _placed(representation: str) -> str:
-    """A shipped representation by its name, and a folder as an absolute path."""
-    return representation if representation in catalog.SHIPPED else _absolute(representation)
-
-
-def _absolute(name: str) -> str:
-    """A path as an absolute one, so that a run is understood from any folder; what is no path as it is."""
-    return str(Path(name).resolve()) if Path(name).exists() else name

@@ -14,20 +14,20 @@ import torch
 from augforge import __version__, chance
 from augforge.data.banks import FeatureBank
 from augforge.data.decode import UnreadablePicture
+from augforge.inputs import open_bank, open_method
 from augforge.parts import catalog, saving
 from augforge.parts.catalog import nearest
-from augforge.readable import check_pictures
 from augforge.synth.encode import PNG_WRITER, encode
 from augforge.synth.generate import Making, Notes, Parents, load, needs_no_support, synthesized
-from augforge.synth.manifest import REAL, Row, read_rows
+from augforge.synth.manifest import REAL, ManifestRow, read_rows
 from augforge.synth.plan import ClassPlan, Plan
-from augforge.synth.prepare import judges_of
-from augforge.synth.request import Order, open_bank, open_part
+from augforge.synth.prepare import check_pictures, open_filters
+from augforge.synth.request import Request, from_record
 from augforge.synth.run_folder import read_run
 from augforge.types import InputError
 
 
-def regen(manifest: str | Path, row: str, out: str | Path, data_root: Path | None = None) -> Row:
+def regen(manifest: str | Path, row: str, out: str | Path, data_root: Path | None = None) -> ManifestRow:
     """Make the picture of one manifest row again and write it to `out`, byte for byte as the run wrote it.
 
     `row` is a line number from 1 or a `file` of the manifest. The source and a fitted method must be where
@@ -52,7 +52,7 @@ def regen(manifest: str | Path, row: str, out: str | Path, data_root: Path | Non
     return found
 
 
-def find_row(manifest: Path, row: str) -> Row:
+def find_row(manifest: Path, row: str) -> ManifestRow:
     """The row with a number from 1, or of a file (or `file/member`); raises InputError where there is none."""
     names = []
     for number, found in enumerate(read_rows(manifest), 1):
@@ -65,48 +65,48 @@ def find_row(manifest: Path, row: str) -> Row:
     raise InputError(f"{str(manifest)!r} has no row for {row!r}{nearest(row, names[:10_000])}")
 
 
-def _encoded(row: Row, record: dict[str, Any], data_root: Path | None) -> bytes:
-    order = _order(record)
-    bank = open_bank(order, data_root)
-    if isinstance(bank, FeatureBank) or order.representation is not None:
-        raise InputError(f"the run of {order.source!r} made features; regen makes pictures")
+def _encoded(row: ManifestRow, record: dict[str, Any], data_root: Path | None) -> bytes:
+    request = from_record(record, data_root)
+    bank = open_bank(request.inputs)
+    if isinstance(bank, FeatureBank) or request.inputs.representation is not None:
+        raise InputError(f"the run of {request.inputs.source!r} made features; regen makes pictures")
     if row.cls not in bank.classes:
-        raise InputError(f"the class {row.cls!r} is no longer in {order.source!r}")
-    part = open_part(order, bank, data_root)
+        raise InputError(f"the class {row.cls!r} is no longer in {request.inputs.source!r}")
+    part = open_method(request.inputs, bank)
     settings = saving.part_digest(part)
     if row.method != REAL and (row.settings != settings or row.version != __version__):
         raise InputError(f"the row was made by {row.method} {row.settings} of augforge {row.version}; "
                          f"this is {catalog.describe(part)['name']} {settings} of {__version__}")  # fmt: skip
     label = bank.classes.index(row.cls)
     rows = bank.rows_of(label).numpy()
-    making = Making(bank, part, row.method, settings, row.seed, Plan((), 1), order.size)
+    making = Making(bank, part, row.method, settings, row.seed, Plan((), 1), request.size)
     if row.method != REAL:
-        making = _judged(making, order, record, data_root)
+        making = _with_filters(making, request, record)
     if row.parent:
         rows = rows[[bank.name(int(r)) == row.parent for r in rows]]
     else:  # made of the whole class, without what cannot be read
         rows = rows[~np.isin(rows, list(check_pictures(making, rows, 1)[0]))]
     if not len(rows) and not needs_no_support(part):
-        raise InputError(f"the parent {row.parent or row.cls!r} is no longer in {order.source!r}")
+        raise InputError(f"the parent {row.parent or row.cls!r} is no longer in {request.inputs.source!r}")
     picture = _picture(making, ClassPlan(row.cls, label, rows, 1, 0), row)
-    if order.format == "npz":
+    if request.format == "npz":
         return encode(picture, "png")
-    if order.encoding == "png" and record.get("png_writer") != PNG_WRITER:
+    if request.encoding == "png" and record.get("png_writer") != PNG_WRITER:
         raise InputError(
             f"the run wrote PNG files with {record.get('png_writer')}; this is {PNG_WRITER} (extra `fast`)"
         )
-    return encode(picture, order.encoding, order.quality)
+    return encode(picture, request.encoding, request.quality)
 
 
-def _judged(making: Making, order: Order, record: dict[str, Any], data_root: Path | None) -> Making:
-    """With the judges of the run; raises InputError where one of them is no longer the same."""
-    judges, digests = judges_of(order, making, data_root)
+def _with_filters(making: Making, request: Request, record: dict[str, Any]) -> Making:
+    """With what the run rejected by; raises InputError where one of the filters is no longer the same."""
+    filters, digests = open_filters(request, making)
     if digests != record.get("judges", []):
-        raise InputError(f"what the run rejected by, {', '.join(map(repr, order.reject))}, is no longer the same")
-    return replace(making, judges=judges, tries=order.tries)
+        raise InputError(f"what the run rejected by, {', '.join(map(repr, request.reject))}, is no longer the same")
+    return replace(making, filters=filters, tries=request.tries)
 
 
-def _picture(making: Making, plan: ClassPlan, row: Row) -> np.ndarray:
+def _picture(making: Making, plan: ClassPlan, row: ManifestRow) -> np.ndarray:
     """The picture [h, w, c] of a row whose parents are all that the plan has."""
     try:
         if row.parent:
@@ -119,11 +119,3 @@ def _picture(making: Making, plan: ClassPlan, row: Row) -> np.ndarray:
         return synthesized(making, plan, Parents(making, plan, Notes()), np.zeros(1, np.int64), keys)[0]
     except UnreadablePicture as error:
         raise InputError(f"the parent {row.parent!r} {error.reason}") from error
-
-
-def _order(record: dict[str, Any]) -> Order:
-    try:
-        lists = {name: tuple(record["order"].get(name, ())) for name in ("classes", "reject")}
-        return Order(**record["order"] | lists)
-    except (TypeError, KeyError) as error:
-        raise InputError(f"run.json was written by another version of augforge ({error})") from error

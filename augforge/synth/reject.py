@@ -2,7 +2,7 @@
 
 A discriminator says how many real rows look less real than a made one; or a made row is compared with the classes of
 a source in a representation. Try j of a row is made with the key `chance.fork(key, f"try {j}")` and the same parent,
-so a row that is kept is still a pure function of its method, support, judges and key.
+so a row that is kept is still a pure function of its method, support, filters and key.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from torch import Tensor
 from augforge import chance
 from augforge.types import Examples, InputError, QuotaError, capabilities
 
+DISCRIMINATOR = "discriminator"  # what `--reject` calls the first of the filters below
 IMPLAUSIBLE, NEARER, FAR = "implausible to the discriminator", "nearer to another class", "far from its class"
 _QUANTILE = 0.99  # of the distances of real rows to the rest of their class: as far as a made row may be
-# Rounding changes with the rows that share a batch. So near to a verdict a row is judged alone, which settles it.
+# Rounding changes with the rows that share a batch. So near to a verdict a row is looked at alone, which settles it.
 _CLOSE = {IMPLAUSIBLE: 0.01, NEARER: 1e-3, FAR: 1e-3}
 
 
@@ -34,7 +35,7 @@ class Implausible(QuotaError):
         self.row, self.counts = row, counts or {}
 
 
-class Judge(Protocol):
+class Filter(Protocol):
     """Says of made rows how far they are from being rejected."""
 
     @property
@@ -43,14 +44,14 @@ class Judge(Protocol):
         ...
 
     def margins(self, part: Any, support: Examples, made: Examples) -> Tensor:
-        """How much room rows [n] have before each reason [n, reasons]: below 0 a row is rejected.
+        """How far rows [n] are from being rejected for each reason [n, reasons]; below 0 a row is rejected.
 
         Row i depends on the support and on made row i alone. `part` is what made them.
         """
         ...
 
     def for_class(self, name: str) -> Self:
-        """The same judge for rows that are all of one class of the source, however they are labelled."""
+        """The same filter for rows that are all of one class of the source, however they are labelled."""
         ...
 
 
@@ -72,7 +73,7 @@ class ByDiscriminator:
         return rearrange(share, "n -> n 1").double().cpu() - self.least
 
     def for_class(self, name: str) -> Self:
-        """Itself: it judges by the support."""
+        """Itself: it compares with the support."""
         return self
 
 
@@ -101,8 +102,8 @@ class ByClasses:
         label = made.y.cpu() if self.own is None else torch.full((len(made),), self.own)
         own = away.gather(1, label[:, None])[:, 0]
         other = away.scatter(1, label[:, None], torch.inf).amin(1)
-        room = torch.full_like(own, torch.inf) if self.far is None else self.far - own
-        return torch.stack([other - own, room], 1)
+        margin = torch.full_like(own, torch.inf) if self.far is None else self.far - own
+        return torch.stack([other - own, margin], 1)
 
     def for_class(self, name: str) -> Self:
         """For rows of the class `name`; raises InputError where the source has no row of it."""
@@ -113,7 +114,7 @@ class ByClasses:
 
 
 def by_classes(representation: Any, x: Tensor, y: Tensor, classes: Sequence[str]) -> ByClasses:
-    """The judge by the real rows of a source: their embeddings `x` [n, d] and classes `y` [n].
+    """The filter by the real rows of a source: their embeddings `x` [n, d] and classes `y` [n].
 
     A made row may be as far from its class as the 99th percentile of what real rows are from the mean of the others
     of their class. Raises InputError where there are neither two classes nor two rows of one, as nothing could be
@@ -156,12 +157,12 @@ def distances(x: Tensor, means: Tensor) -> Tensor:
 
 
 def synthesize_plausible(
-    part: Any, support: Examples, want: Tensor, keys: Tensor, judges: Sequence[Judge], tries: int
+    part: Any, support: Examples, want: Tensor, keys: Tensor, filters: Sequence[Filter], tries: int
 ) -> tuple[Examples, dict[str, int]]:
-    """Rows labelled `want` [n] that no judge rejects, and how many tries were rejected for each reason.
+    """Rows labelled `want` [n] that no filter rejects, and how many tries were rejected for each reason.
 
     As `part.synthesize`, where a rejected row is made again, `tries` times in all; row i depends on the support and on
-    keys[i] alone. A try counts once, for the first reason of the first judge that rejects it. Raises Implausible, a
+    keys[i] alone. A try counts once, for the first reason of the first filter that rejects it. Raises Implausible, a
     QuotaError, for the first row that was rejected in all tries, and QuotaError where the part made fewer rows than
     were wanted.
     """
@@ -173,7 +174,7 @@ def synthesize_plausible(
     for attempt in range(tries):
         if attempt:
             made = _with_rows(made, left, _again(part, support, made, left, (keys, attempt)))
-        found = verdicts(part, support, made.take(left.to(made.y.device)), judges)
+        found = verdicts(part, support, made.take(left.to(made.y.device)), filters)
         for row, reason in zip(left.tolist(), found, strict=True):
             if reason is not None:
                 reasons.setdefault(row, Counter())[reason] += 1
@@ -182,38 +183,35 @@ def synthesize_plausible(
             return made, dict(sum(reasons.values(), Counter()))
     row = int(left[0])
     counts = dict(reasons[row])
-    told = f"row {row}, of class {int(want[row])}, was {told_failure(counts, tries)}"
-    raise Implausible(told, row, counts)
+    raise Implausible(f"row {row}, of class {int(want[row])}, was {failure_text(counts, tries)}", row, counts)
 
 
-def verdicts(part: Any, support: Examples, made: Examples, judges: Sequence[Judge]) -> list[str | None]:
-    """Why each made row is rejected; None where it is not. Rows that are close to a verdict are judged alone."""
+def verdicts(part: Any, support: Examples, made: Examples, filters: Sequence[Filter]) -> list[str | None]:
+    """Why each made row is rejected; None where it is not. Rows that are close to a verdict are looked at alone."""
     found: list[str | None] = [None] * len(made)
-    for judge in judges:
+    for one in filters:
         left = [row for row, reason in enumerate(found) if reason is None]
         if not left:
             break
         some = made.take(torch.tensor(left, device=made.y.device))
-        margins = judge.margins(part, support, some)
-        close = torch.tensor([_CLOSE.get(reason, 0.0) for reason in judge.reasons])
+        margins = one.margins(part, support, some)
+        close = torch.tensor([_CLOSE.get(reason, 0.0) for reason in one.reasons])
         for i in (margins.abs() < close).any(1).nonzero()[:, 0].tolist():
             alone = some.take(torch.tensor([i], device=some.y.device))
-            margins[i] = judge.margins(part, support, alone)[0]
+            margins[i] = one.margins(part, support, alone)[0]
         for row, bad in zip(left, (~(margins >= 0)).tolist(), strict=True):  # what is not a number is bad
-            found[row] = next((reason for reason, b in zip(judge.reasons, bad, strict=True) if b), None)
+            found[row] = next((reason for reason, b in zip(one.reasons, bad, strict=True) if b), None)
     return found
 
 
-def told_failure(counts: dict[str, int], tries: int) -> str:
+def failure_text(counts: dict[str, int], tries: int) -> str:
     """The end of the sentence of a row that was rejected in all tries: how often for what, and what to change."""
-    told = told_counts(counts)
     plausible = "a lower --plausible, " if IMPLAUSIBLE in counts else ""
-    return (
-        f"rejected in all {tries} tries ({told}); expected more --tries, {plausible}other real rows or another method"
-    )
+    found = f"rejected in all {tries} tries ({counts_text(counts)})"
+    return f"{found}; expected more --tries, {plausible}other real rows or another method"
 
 
-def told_counts(counts: dict[str, int]) -> str:
+def counts_text(counts: dict[str, int]) -> str:
     """How many tries were rejected for each reason, the commonest first."""
     return ", ".join(f"{count} {reason}" for reason, count in Counter(counts).most_common())
 

@@ -1,66 +1,53 @@
-"""What a run was asked for, and how it is carried out; and the source and the method that an order names, opened."""
+"""What a run of `augforge synth` was asked for, and how it is carried out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from augforge.data.banks import FeatureBank
-from augforge.data.source import open_source
-from augforge.parts import catalog, saving
-from augforge.parts.learning import learn, sees_validation
-from augforge.picture_features import embed_pictures
+from augforge.data.source import SOURCE_NAMES
+from augforge.inputs import Inputs, is_folder
+from augforge.parts import catalog
 from augforge.synth.encode import SUFFIXES, Encoding
-from augforge.synth.generate import PictureBank
+from augforge.synth.reject import DISCRIMINATOR
 from augforge.synth.sinks import UNITS, Format
-from augforge.training.loop import Run
-from augforge.types import InputError, LackError, capabilities
+from augforge.types import InputError
+
+_OF_INPUTS = ("source", "method", "settings", "classes", "split", "seed", "representation")
+_RECORDED = (
+    "source", "method", "settings", "per_class", "to", "counts", "classes", "split", "seed", "format", "encoding",
+    "quality", "size", "include_real", "representation", "reject", "tries", "plausible",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Order:
-    """All that decides the bytes of a run's output, and nothing else.
+class Request:
+    """All that decides the bytes of a run's output: what it works on, and what is made of that.
 
-    `source` is a SOURCE of the command line, `split` which part of it ("train" where it has parts); `method` a
-    catalog name, with `settings`, or a folder that `fit` made; exactly one of `per_class`, `to` and `counts` is
-    given; `classes` limits the run to some. `quality` is that of JPEG and WebP; `size` in pixels makes every
-    picture square first; `include_real` writes the real pictures too. With a `representation`, a name or a folder,
-    pictures are embedded, and features are made.
-
-    `reject` names what rejects made pictures: "discriminator" (that of the method, under the share `plausible` of real
-    pictures that look less real) and representations by name or folder; a row gets `tries` tries.
+    Exactly one of `per_class`, `to` and `counts` is given. Raises InputError for an unknown format or encoding,
+    numbers out of range, and rejection of features.
     """
 
-    source: str
-    method: str = "classical"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    per_class: int | None = None
-    to: int | None = None
-    counts: Mapping[str, int] | None = None
-    classes: tuple[str, ...] = ()
-    split: str | None = None
-    seed: int = 0
-    format: Format = "folder"
-    encoding: Encoding = "png"
-    quality: int = 95
-    size: int | None = None
-    include_real: bool = False
-    representation: str | None = None
-    reject: tuple[str, ...] = ()
-    tries: int = 10
-    plausible: float = 0.05
+    inputs: Inputs
+    per_class: int | None = None  # make so many more of each class
+    to: int | None = None  # bring each class up to so many, real ones counted
+    counts: Mapping[str, int] | None = None  # make so many more of each named class
+    format: Format = "folder"  # what OUT holds
+    encoding: Encoding = "png"  # how pictures are coded
+    quality: int = 95  # of JPEG and WebP, 1 to 100; WebP 100 is lossless
+    size: int | None = None  # every picture is made square first, 1 to 16384 px
+    include_real: bool = False  # the real pictures are written too
+    reject: tuple[str, ...] = ()  # what rejects pictures: "discriminator", and representations by name or folder
+    tries: int = 10  # how often a picture is made before a run gives up, 1 to 10000
+    plausible: float = 0.05  # least share of real pictures that look less real to the discriminator, 0 to 1
 
     def __post_init__(self) -> None:
-        """Raise InputError for an unknown format or encoding, numbers out of range, or rejection of features."""
+        """Check what was given."""
         for name, value, allowed in (("--format", self.format, UNITS), ("--encoding", self.encoding, SUFFIXES)):
             if value not in allowed:
                 raise InputError(f"{name} {value!r} was given; expected one of {', '.join(allowed)}")
-        if not -(2**63) <= self.seed < 2**64:
-            raise InputError(f"--seed {self.seed} was given; expected a number of 64 bits")
         if not 1 <= self.quality <= 100:
             raise InputError(f"--quality {self.quality} was given; expected 1 to 100")
         if self.size is not None and not 1 <= self.size <= 16384:
@@ -72,35 +59,31 @@ class Order:
             raise InputError(f"--tries {self.tries} was given; expected 1 to 10000")
         if not 0 <= self.plausible <= 1:
             raise InputError(f"--plausible {self.plausible} was given; expected a share, 0 to 1")
-        if not self.reject and (self.tries, self.plausible) != (Order.tries, Order.plausible):
+        if not self.reject and (self.tries, self.plausible) != (Request.tries, Request.plausible):
             raise InputError("--tries or --plausible was given without --reject, which they belong to")
         if len(set(self.reject)) < len(self.reject):
             raise InputError(f"--reject names something twice: {', '.join(map(repr, self.reject))}")
-        if self.reject and self.representation is not None:
-            raise InputError("--reject judges pictures, and --representation makes features; expected one of them")
+        if self.reject and self.inputs.representation is not None:
+            raise InputError("--reject is for pictures, and --representation makes features; expected one of them")
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """How a run is carried out; nothing here changes a byte of what it makes.
 
-    `workers` processes (0: one for each core), `batch_size` rows in one call of the method, `shard` (i, n) the
-    part of the work to do; `resume` goes on with a run, `overwrite` replaces it; `strict` makes an unreadable file
-    an error; `progress` is called with (rows done, rows in all).
+    Raises InputError for numbers out of range or options that exclude each other.
     """
 
-    workers: int = 0
-    batch_size: int = 64
-    shard: tuple[int, int] = (0, 1)
-    resume: bool = False
-    overwrite: bool = False
-    strict: bool = False
-    data_root: Path | None = None
-    device: str = "auto"
-    progress: Callable[[int, int], None] | None = None
+    workers: int = 0  # processes; 0: one for each core
+    batch_size: int = 64  # rows in one call of the method
+    shard: tuple[int, int] = (0, 1)  # (i, n): do the i-th of n parts of the work
+    resume: bool = False  # go on with a run
+    overwrite: bool = False  # replace a run
+    strict: bool = False  # a picture that cannot be read is an error
+    progress: Callable[[int, int], None] | None = None  # called with (rows done, rows in all)
 
     def __post_init__(self) -> None:
-        """Raise InputError for numbers out of range or options that exclude each other."""
+        """Check what was given."""
         if self.workers < 0 or self.batch_size < 1:
             raise InputError(f"--workers {self.workers} --batch-size {self.batch_size}: expected at least 0 and 1")
         if not 0 <= self.shard[0] < self.shard[1]:
@@ -112,80 +95,42 @@ class Options:
                              "each other")  # fmt: skip
 
 
-def open_split(order: Order, data_root: Path | None) -> PictureBank | FeatureBank:
-    """The split of the source that the order names, with all its classes; raises InputError."""
-    banks = open_source(order.source, data_root)
-    split = order.split or (next(iter(banks)) if len(banks) == 1 else "train")
-    if split not in banks:
-        raise InputError(f"--split {split!r}: {order.source!r} has {', '.join(map(repr, banks))}")
-    return banks[split]
-
-
-def open_bank(order: Order, data_root: Path | None) -> PictureBank | FeatureBank:
-    """The split and the classes of the source that the order names; raises InputError."""
-    bank = open_split(order, data_root)
-    return bank.only(order.classes) if order.classes else bank
-
-
-def validation_bank(order: Order, data_root: Path | None) -> PictureBank | FeatureBank | None:
-    """The validation classes of the order's source, embedded where it names a representation.
-
-    None where the source has none, or where a split of it was named.
-    """
-    if order.split is not None:
-        return None
-    banks = open_source(order.source, data_root)
-    bank = banks.get("val") if len(banks) > 1 else None
-    return bank if bank is None or order.representation is None else embed_pictures(bank, order.representation)[0]
-
-
-def open_part(
-    order: Order, bank: PictureBank | FeatureBank, data_root: Path | None = None, run: Run | None = None
-) -> Any:
-    """The order's method: loaded from a folder, or made by name and fitted on the bank where that is its way.
-
-    One that chooses by validation classes or trains is shown those of the source, and trains as `run` says. Raises
-    InputError for an unknown name or setting, and where the method does not work on such a source.
-    """
-    if is_folder(order.method):
-        if order.settings:
-            raise InputError(f"--set was given for {order.method!r}, which was fitted with settings of its own")
-        part = saving.load_part(Path(order.method))
-    elif order.method in catalog.SHIPPED:
-        part = saving.open_part(order.method, dict(order.settings))
+def as_record(request: Request) -> dict[str, Any]:
+    """A request as `run.json` keeps it under "order": paths are absolute, so that it is understood from any folder."""
+    values = vars(request.inputs) | vars(request)
+    found = {name: values[name] for name in _RECORDED}
+    source, method = request.inputs.source, request.inputs.method
+    found["source"] = source if source in SOURCE_NAMES else _absolute(source)
+    found["method"] = _absolute(method) if is_folder(method) else method
+    found["classes"] = list(request.inputs.classes)
+    if request.inputs.representation is None:
+        del found["representation"]  # as in the records of runs without one
     else:
-        part = catalog.make(order.method, dict(order.settings))
-        _check_space(order, part, bank)
-        val = validation_bank(order, data_root) if sees_validation(part) else None
-        part = learn(part, bank, torch.Generator().manual_seed(order.seed), val, run)
-    _check_space(order, part, bank)
-    return part
+        found["representation"] = _placed(request.inputs.representation)
+    if request.reject:
+        found["reject"] = [name if name == DISCRIMINATOR else _placed(name) for name in request.reject]
+    else:
+        for key in ("reject", "tries", "plausible"):
+            del found[key]
+    return found
 
 
-def _check_space(order: Order, part: Any, bank: PictureBank | FeatureBank) -> None:
-    """Raise InputError where the method is not for what the source holds, or what was made of it."""
-    space = capabilities(part).space
-    if space in ("any", bank.space):
-        return
-    if order.representation is not None:
-        raise InputError(f"--representation makes features, and {order.method} makes {space}s")
-    hint = "; --representation makes features of them" if bank.space == "image" else ""
-    raise InputError(f"{order.method} makes {space}s, and {order.source!r} holds {bank.space}s{hint}")
+def from_record(record: dict[str, Any], data_root: Path | None = None) -> Request:
+    """The request that `as_record` wrote into the "order" of a `run.json`; raises InputError for another one."""
+    try:
+        asked = dict(record["order"])
+        asked |= {name: tuple(asked.get(name, ())) for name in ("classes", "reject")}
+        inputs = Inputs(**{name: asked.pop(name) for name in _OF_INPUTS if name in asked}, data_root=data_root)
+        return Request(inputs, **asked)
+    except (TypeError, KeyError) as error:
+        raise InputError(f"run.json was written by another version of augforge ({error})") from error
 
 
-def device_of(name: str, best: str | None = None) -> str:
-    """The device of `--device` as torch calls it; LackError where it is not there.
-
-    "auto" is `best`, or CUDA where it works and else the CPU.
-    """
-    there = torch.cuda.is_available()
-    if name == "auto":
-        return best or ("cuda" if there else "cpu")
-    if name == "cpu" or (name.startswith("cuda") and there):
-        return name
-    raise LackError(f"--device {name}: this machine has none; expected auto or cpu")
+def _placed(representation: str) -> str:
+    """A shipped representation by its name, and a folder as an absolute path."""
+    return representation if representation in catalog.SHIPPED else _absolute(representation)
 
 
-def is_folder(method: str) -> bool:
-    """Whether a method is a folder that `fit` made; one that is called like a method is given as "./name"."""
-    return method not in catalog.SYNTHESIZERS and Path(method).is_dir()
+def _absolute(name: str) -> str:
+    """A path as an absolute one; what is no path as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name

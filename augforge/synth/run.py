@@ -11,20 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from augforge.data.banks import FeatureBank
-from augforge.picture_features import Skipped, embed_pictures
-from augforge.synth import run_folder as output
+from augforge.data.banks import AnyBank, FeatureBank, PictureBank
+from augforge.inputs import Skipped, device_of, embed_pictures, open_bank
+from augforge.synth import run_folder
 from augforge.synth.contact_sheet import draw_sheet
 from augforge.synth.features import plan_features, synth_features
-from augforge.synth.generate import Making, Notes, PictureBank, rows_of_unit
+from augforge.synth.generate import Making, Notes, rows_of_unit
 from augforge.synth.prepare import Ready, prepare
 from augforge.synth.reject import Implausible
-from augforge.synth.request import Options, Order, device_of, open_bank
+from augforge.synth.request import Request, RunOptions
 from augforge.synth.sinks import Sink, pack_npz, write_all
 from augforge.synth.workers import in_order, in_order_by_threads
 from augforge.types import InputError
 
-DEFAULTS = Options()
+DEFAULTS = RunOptions()
 _SAMPLED_PLACES = 64  # places of a plan where a dry run makes some pictures, to tell the size
 _SAMPLED_ROWS = 2  # at each
 
@@ -55,33 +55,33 @@ class Report:
         return (self.made + self.real) / self.seconds if self.seconds else 0.0
 
 
-def synth(order: Order, out: str | Path, options: Options = DEFAULTS) -> Report:
-    """Carry out an order into the folder `out`; what it leaves there is described in docs/synth.md.
+def synth(request: Request, out: str | Path, options: RunOptions = DEFAULTS) -> Report:
+    """Carry out a request into the folder `out`; what it leaves there is described in docs/synth.md.
 
     Raises InputError for bad input, LackError for what this machine lacks, QuotaError where a quota was not met. A
-    run that was stopped, in whatever way, goes on with `Options(resume=True)`.
+    run that was stopped, in whatever way, goes on with `RunOptions(resume=True)`.
     """
     start = time.perf_counter()
-    out, (bank, skipped) = Path(out), _open(order, options)
+    out, (bank, skipped) = Path(out), _open(request, options)
     if isinstance(bank, FeatureBank):
-        report = Report(str(out), **synth_features(order, bank, out, options), skipped=skipped)
+        report = Report(str(out), **synth_features(request, bank, out, options), skipped=skipped)
     else:
-        report = _synth_pictures(order, bank, out, options)
+        report = _synth_pictures(request, bank, out, options)
     report.seconds = time.perf_counter() - start
     return report
 
 
-def _synth_pictures(order: Order, bank: PictureBank, out: Path, options: Options) -> Report:
-    ready = prepare(order, bank, out, options)
+def _synth_pictures(request: Request, bank: PictureBank, out: Path, options: RunOptions) -> Report:
+    ready = prepare(request, bank, out, options)
     report = _report(ready, out)
-    output.claim(out, ready.record, ready.folder, options)
-    sheet = output.sheet_path(out, order.format)
-    if not output.finished(out, options.shard):
+    run_folder.claim(out, ready.record, ready.folder, options)
+    sheet = run_folder.sheet_path(out, request.format)
+    if not run_folder.finished(out, options.shard):
         ready.sink.prepare([c.name for c in ready.making.plan.classes if c.make + c.real])
         try:
             _make(ready, options, report)
         except Implausible:
-            draw_sheet(replace(ready.making, judges=()), sheet)  # what the method makes, to see why it is rejected
+            draw_sheet(replace(ready.making, filters=()), sheet)  # what the method makes, to see why it is rejected
             raise
     else:
         report.already = _rows_of_shard(ready, options.shard)
@@ -90,20 +90,20 @@ def _synth_pictures(order: Order, bank: PictureBank, out: Path, options: Options
     return report
 
 
-def dry_run(order: Order, out: str | Path, options: Options = DEFAULTS) -> Report:
+def dry_run(request: Request, out: str | Path, options: RunOptions = DEFAULTS) -> Report:
     """What `synth` would make and how many bytes that takes, estimated from some of the pictures; writes nothing."""
-    out, (bank, skipped) = Path(out), _open(order, options)
+    out, (bank, skipped) = Path(out), _open(request, options)
     if isinstance(bank, FeatureBank):
-        report = Report(str(out), **plan_features(order, bank, options)[2], skipped=skipped)
+        report = Report(str(out), **plan_features(request, bank)[2], skipped=skipped)
         report.dry_run = True
         return report
-    ready = prepare(order, bank, out, options)
+    ready = prepare(request, bank, out, options)
     report = _report(ready, out)
     report.dry_run = True
     plan = ready.making.plan
     report.made, report.real = sum(c.make for c in plan.classes), sum(c.real for c in plan.classes)
     sampled = replace(plan, unit=max(1, -(-plan.total // _SAMPLED_PLACES)))
-    making = replace(ready.making, plan=sampled, batch_size=_SAMPLED_ROWS, judges=())  # sizes are the same unjudged
+    making = replace(ready.making, plan=sampled, batch_size=_SAMPLED_ROWS, filters=())  # sizes are the same
     sizes = []
     for unit in range(sampled.units):
         for made in itertools.islice(rows_of_unit(making, unit, Notes()), _SAMPLED_ROWS):
@@ -112,12 +112,14 @@ def dry_run(order: Order, out: str | Path, options: Options = DEFAULTS) -> Repor
     return report
 
 
-def _open(order: Order, options: Options) -> tuple[PictureBank | FeatureBank, Skipped]:
-    """The bank of an order, its pictures embedded where it names a representation, and which could not be read then."""
-    bank = open_bank(order, options.data_root)
-    if order.representation is None:
+def _open(request: Request, options: RunOptions) -> tuple[AnyBank, Skipped]:
+    """The bank of a request, its pictures embedded where it names a representation, and which of them could not be."""
+    bank = open_bank(request.inputs)
+    if request.inputs.representation is None:
         return bank, []
-    features, skipped = embed_pictures(bank, order.representation, device_of(options.device, best="cpu"))
+    features, skipped = embed_pictures(
+        bank, request.inputs.representation, device_of(request.inputs.device, best="cpu")
+    )
     if options.strict and skipped:
         raise InputError(f"{skipped[0][0]!r} {skipped[0][1]} (--strict)")
     return features, skipped
@@ -128,11 +130,11 @@ def _report(ready: Ready, out: Path) -> Report:
     return Report(str(out), per_class=per_class, skipped=list(ready.skipped))
 
 
-def _make(ready: Ready, options: Options, report: Report) -> None:
+def _make(ready: Ready, options: RunOptions, report: Report) -> None:
     """Make what is left of this shard, unit by unit, and write each unit's lines when its files are in place."""
     plan, shard = ready.making.plan, options.shard
     skipped, rejected = dict(report.skipped), Counter[str]()
-    with output.growing_manifest(ready.sink.out, plan, shard) as (manifest, done):
+    with run_folder.growing_manifest(ready.sink.out, plan, shard) as (manifest, done):
         units = range(shard[0], plan.units, shard[1])
         report.already = sum(plan.rows_in(unit) for unit in units[:done])
         total, rows = sum(map(plan.rows_in, units)), report.already
@@ -168,18 +170,18 @@ def _finish(ready: Ready, out: Path, shard: tuple[int, int]) -> bool:
     """Draw and pack once all rows are there, and finish the run; False while other shards are not done."""
     plan = ready.making.plan
     try:
-        with output.alone(out):
-            if (out / output.MANIFEST).exists():
+        with run_folder.alone(out):
+            if (out / run_folder.MANIFEST).exists():
                 return True
-            whole = output.whole_manifest(out, plan, shard)
+            whole = run_folder.whole_manifest(out, plan, shard)
             if whole is None:
                 return False
             if ready.sink.format == "npz":
                 counts = [c.make + c.real for c in plan.classes]
                 labels = np.repeat(np.arange(len(counts)), counts)
                 pack_npz(ready.sink, plan.units, labels, [c.name for c in plan.classes])
-            draw_sheet(ready.making, output.sheet_path(out, ready.sink.format))
-            output.finish_run(out, whole)
+            draw_sheet(ready.making, run_folder.sheet_path(out, ready.sink.format))
+            run_folder.finish_run(out, whole)
             return True
     except OSError as error:
         raise InputError(f"{str(out)!r} cannot be written ({error.strerror or error})") from error

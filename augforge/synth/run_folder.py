@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import IO, Any
 from augforge.parts.saving import write_json
 from augforge.synth.manifest import recover
 from augforge.synth.plan import Plan
-from augforge.synth.request import Options
+from augforge.synth.request import RunOptions
 from augforge.synth.sinks import PARTIAL, folder_name
 from augforge.types import InputError
 
@@ -31,9 +32,10 @@ _SINK_FILE = {"folder": r"features\.safetensors", "webdataset": r"shard-\d{6,}\.
 _LEFT_OVER = re.compile(r"(run\.json|\.?contact_sheet\.png|features\.safetensors)\.\d+\.part(ial)?")
 _SHEET = re.compile(r"\.?contact_sheet\.png")
 _UNCOMPARED = ("versions", "machine")
+_LOCK_SECONDS = 5.0  # that a lock is waited for
 
 
-def claim(out: Path, record: dict[str, Any], source: Path | None, options: Options) -> None:
+def claim(out: Path, record: dict[str, Any], source: Path | None, options: RunOptions) -> None:
     """Make `out` the folder of this run, or find that it is already; writes `run.json` and nothing else.
 
     Raises InputError where `out` lies inside the source, is no folder, holds something else or another run, or
@@ -92,7 +94,7 @@ def read_run(out: Path) -> dict[str, Any]:
     return record
 
 
-def _check_same(out: Path, record: dict[str, Any], options: Options) -> None:
+def _check_same(out: Path, record: dict[str, Any], options: RunOptions) -> None:
     before = read_run(out)
     begun = (out / MANIFEST, *_manifests(out, options.shard))
     another_shard = options.shard[1] > 1 and not any(path.exists() for path in begun)
@@ -174,10 +176,32 @@ def growing_manifest(out: Path, plan: Plan, shard: tuple[int, int]) -> Iterator[
 
 
 def _lock(manifest: IO[bytes], out: Path) -> None:
+    """Lock a growing manifest and write down who holds it; InputError where another process does for 5 seconds.
+
+    Workers of a run share its lock, and those of a killed run take a moment to die: that is what is waited for.
+    """
+    holder = Path(f"{manifest.name}.holder")
+    end = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError as error:
+            if time.monotonic() >= end:
+                raise InputError(f"--out {str(out)!r} is being written by another augforge{_who(holder)}") from error
+            time.sleep(0.05)
+    holding = {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    with contextlib.suppress(OSError):  # a disk that is full: a run has better sentences for that
+        holder.write_text(json.dumps(holding), encoding="utf-8")
+
+
+def _who(holder: Path) -> str:
+    """The end of a sentence: which process wrote down that it holds a lock, and since when."""
     try:
-        fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise InputError(f"--out {str(out)!r} is being written by another augforge") from error
+        found = json.loads(holder.read_text(encoding="utf-8"))
+        return f": process {found['pid']}, since {found['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def whole_manifest(out: Path, plan: Plan, shard: tuple[int, int]) -> Path | None:

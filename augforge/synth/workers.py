@@ -25,7 +25,7 @@ Job = TypeVar("Job")
 
 _PR_SET_PDEATHSIG = 1  # Linux' prctl: the signal that a process gets when its parent dies
 _AHEAD = 3  # items under way for each worker
-_work: tuple[Callable[..., Any], Any] | None = None  # what this worker process does; set once, by _start
+_work: tuple[Callable[..., Any], Any]  # what this worker process does; set once, by _start
 
 
 def in_order(
@@ -89,6 +89,5 @@ def _start(function: Callable[..., Any], job: Any, parent: int) -> None:
 
 
 def _one(item: Any) -> Any:
-    assert _work is not None
     function, job = _work
     return function(job, item)

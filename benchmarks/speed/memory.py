@@ -23,7 +23,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import cv2
 import torch
 
-from augforge.synth.request import Options, Order
+from augforge.inputs import Inputs
+from augforge.synth.request import Request, RunOptions
 from augforge.synth.run import synth
 
 DATA = Path(os.environ.get("AUGFORGE_DATA", "../shared/data"))
@@ -77,7 +78,8 @@ def main() -> None:
         without_splits(DATA / "cifar-fs.zip", source)
         before, watch = resident(), Watch()
         watch.start()
-        report = synth(Order(str(source), per_class=1800, include_real=True), f"{scratch}/out", Options(workers=2))
+        request = Request(Inputs(str(source)), per_class=1800, include_real=True)
+        report = synth(request, f"{scratch}/out", RunOptions(workers=2))
         watch.going = False
         watch.join()
     row = {

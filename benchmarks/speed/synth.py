@@ -35,7 +35,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from augforge.data.source import open_source
-from augforge.synth.request import Options, Order
+from augforge.inputs import Inputs
+from augforge.synth.request import Request, RunOptions
 from augforge.synth.run import synth
 
 DATA = Path(os.environ.get("AUGFORGE_DATA", "../shared/data"))
@@ -104,10 +105,10 @@ def script(source: Path, out: Path) -> Callable[[], object]:
 def ours(source: Path, out: Path, sink: dict[str, str]) -> Callable[[], object]:
     """Run `synth` into a fresh folder."""
     count = len(list(source.glob("*/*"))) // len(list(source.iterdir())) * COPIES
-    order = Order(str(source), settings=COLOUR, per_class=count, **sink)
+    request = Request(Inputs(str(source), settings=COLOUR), per_class=count, **sink)
 
     def run() -> None:
-        synth(order, tempfile.mkdtemp(dir=out), Options(workers=WORKERS))
+        synth(request, tempfile.mkdtemp(dir=out), RunOptions(workers=WORKERS))
 
     return run
 

@@ -18,11 +18,11 @@ import pytest
         (("--with", "/"), "has no part.json; expected a folder that `augforge fit` made"),
         (("--split", "tset"), "--split 'tset'"),
         (("--split", "train"), "--split 'train'"),
-        (("--size", 0), "--size 0 was given; expected 1 to 16384 pixels"),
-        (("--size", -4), "--size -4 was given"),
-        (("--size", 16385), "--size 16385 was given"),
-        (("--quality", 0), "--quality 0 was given; expected 1 to 100"),
-        (("--quality", 101), "--quality 101 was given; expected 1 to 100"),
+        (("--size", 0), "'--size': 0 is not in the range 1<=x<=16384"),
+        (("--size", -4), "'--size': -4 is not in the range"),
+        (("--size", 16385), "'--size': 16385 is not in the range"),
+        (("--quality", 0), "'--quality': 0 is not in the range 1<=x<=100"),
+        (("--quality", 101), "'--quality': 101 is not in the range 1<=x<=100"),
         (("--shards", "1"), "--shards '1' was given; expected i/N"),
         (("--shards", "1/2/3"), "--shards '1/2/3' was given; expected i/N"),
         (("--shards", "a/b"), "--shards 'a/b' was given; expected i/N"),
@@ -30,8 +30,8 @@ import pytest
         (("--shards", "²/3"), "--shards '²/3' was given; expected i/N"),
         (("--shards", "3/3"), "--shards 3/3 was given; expected i/N with 0 <= i < N"),
         (("--shards", "0/0"), "--shards 0/0 was given"),
-        (("--workers", -1), "--workers -1"),
-        (("--batch-size", 0), "--batch-size 0"),
+        (("--workers", -1), "'--workers': -1 is not in the range x>=0"),
+        (("--batch-size", 0), "'--batch-size': 0 is not in the range x>=1"),
         (("--seed", 2**64), "--seed 18446744073709551616 was given; expected a number of 64 bits"),
         (("--seed", -(2**63) - 1), "expected a number of 64 bits"),
         (("--format", "tar"), "'tar' is not one of 'folder', 'webdataset', 'npz'"),
@@ -93,6 +93,13 @@ def test_a_device_that_is_not_there_is_exit_code_4(augforge, source, tmp_path, d
         pytest.skip("this machine has a CUDA device")
     result = augforge("synth", source, "--out", tmp_path / "out", "--per-class", 1, "--device", device)
     assert result.error(4) == f"--device {device}: this machine has none; expected auto or cpu"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("device", ["cuda:-3", "cudafoo", "cuda:", "cuda:1.5", "cpu:0", "auto2", "cuda:00"])
+def test_a_word_that_is_no_device_is_exit_code_2(augforge, source, tmp_path, device):
+    result = augforge("synth", source, "--out", tmp_path / "out", "--per-class", 1, "--device", device)
+    assert result.error() == f"--device {device!r} was given; expected auto, cpu, cuda or cuda:N"
     assert not (tmp_path / "out").exists()
 
 

@@ -123,8 +123,8 @@ def test_minutes_end_a_training(augforge, arrays, tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "minutes", "said"),
     [
-        ("learner", 0, "--minutes 0.0 was given; expected a number above 0"),
-        ("conv4", -1, "--minutes -1.0 was given"),
+        ("learner", 0, "'--minutes': 0.0 is not in the range x>0"),
+        ("conv4", -1, "'--minutes': -1.0 is not in the range x>0"),
         ("classical", 1, "--minutes was given, and classical does not train"),
         ("hallucinator-glyphs", 1, "--minutes was given, and hallucinator-glyphs does not train"),
         ("logistic", 1, "--minutes was given, and logistic does not train"),

@@ -150,4 +150,7 @@ def test_errors_are_one_sentence(augforge, three, tmp_path):
     assert "expected one of them" in augforge("measure", real, made, *PART, "--inception", real).error()
     single = _arrays(tmp_path / "single.npz", 1, 1)
     assert "1 row of each class" in augforge("measure", single, made, *PART).error()
-    assert "steps=0" in augforge("measure", real, made, *PART, "--judge", "cnn", "--steps", 0).error()
+    assert (
+        "'--steps': 0 is not in the range x>=1"
+        in augforge("measure", real, made, *PART, "--judge", "cnn", "--steps", 0).error()
+    )

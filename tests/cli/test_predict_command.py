@@ -43,7 +43,7 @@ def test_saving_alone_will_do(augforge, source, tmp_path):
     [
         ((), "there is no PICTURE"),
         (("nowhere.png",), "'nowhere.png' cannot be read"),
-        (("nowhere.png", "--top", "0"), "--top 0"),
+        (("nowhere.png", "--top", "0"), "'--top': 0 is not in the range x>=1"),
         (("nowhere.png", "--split", "val"), "--split 'val'"),
         (("nowhere.png", "--classifier", "simpelshot"), "nearest is 'simpleshot'"),
         (("nowhere.png", "--set", "temperature=big"), "expected a number"),

@@ -78,8 +78,8 @@ def test_nothing_makes_nothing(augforge, source, tmp_path, manifest_of):
     [
         ((), "no quota was given; expected exactly one of --per-class N, --to N, --counts FILE"),
         (("--per-class", 1, "--to", 2), "--per-class and --to was given; expected exactly one"),
-        (("--per-class", -1), "--per-class: -1 was given; expected a whole number of at least 0"),
-        (("--to", -1), "--to: -1 was given; expected a whole number of at least 0"),
+        (("--per-class", -1), "'--per-class': -1 is not in the range x>=0"),
+        (("--to", -1), "'--to': -1 is not in the range x>=0"),
         (("--per-class", "many"), "'many' is not a valid integer"),
         (("--per-class", 1, "--class", "dgo"), "no class 'dgo'"),
         (("--per-class", 1, "--class", "cat", "--class", "cat"), "named twice"),

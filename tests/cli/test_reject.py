@@ -11,9 +11,10 @@ from PIL import Image
 
 from augforge import chance
 from augforge.generators.shared.support import choose_parents
+from augforge.inputs import Inputs, open_bank
 from augforge.parts import catalog
 from augforge.synth.prepare import prepare
-from augforge.synth.request import Options, Order
+from augforge.synth.request import Request, RunOptions
 from augforge.synth.run import synth
 from augforge.types import Examples, InputError
 
@@ -220,22 +221,22 @@ def test_a_run_without_judges_is_recorded_as_before(augforge, source, tmp_path):
         (("--reject", "conv4-glyphs"), "conv4 was trained on pictures [1, 28, 28] and got [3, 20, 24]"),
         (("--reject", "conv4-glyphs", "--representation", "conv4-glyphs"), "--representation makes features"),
         (("--reject", "conv4", "--reject", "conv4"), "--reject names something twice"),
-        (("--reject", "conv4", "--tries", 0), "--tries 0 was given"),
-        (("--reject", "conv4", "--plausible", 1.5), "--plausible 1.5 was given; expected a share"),
+        (("--reject", "conv4", "--tries", 0), "'--tries': 0 is not in the range"),
+        (("--reject", "conv4", "--plausible", 1.5), "'--plausible': 1.5 is not in the range 0<=x<=1"),
         (("--tries", 3), "without --reject"),
     ],
 )
-def test_what_cannot_judge_is_one_sentence(augforge, source, tmp_path, given, said):
+def test_what_cannot_reject_is_one_sentence(augforge, source, tmp_path, given, said):
     assert said in augforge("synth", source, "--out", tmp_path / "out", "--per-class", 2, *given).error()
     assert not (tmp_path / "out").exists()
 
 
-def test_features_are_not_judged(augforge, letters, tmp_path):
+def test_features_are_not_rejected(augforge, letters, tmp_path):
     made = ("--with", "copies", "--per-class", 2)
     augforge("synth", letters, "--out", tmp_path / "out", *made, "--representation", "conv4-glyphs")
     bank = tmp_path / "out" / "features.safetensors"
     said = augforge("synth", bank, "--out", tmp_path / "more", *made, "--reject", "conv4-glyphs").error()
-    assert said.startswith("--reject judges pictures, and ")
+    assert said.startswith("--reject is for pictures, and ")
 
 
 def test_a_dry_run_judges_nothing(augforge, source, tmp_path):
@@ -273,7 +274,7 @@ def test_a_class_that_a_method_does_not_know_is_named_before_anything_is_written
 def test_a_class_with_no_picture_to_read_is_made_all_the_same(source, tmp_path):
     for path in (source / "cat").iterdir():
         path.write_bytes(b"torn")
-    report = synth(Order(str(source), "named", per_class=70), tmp_path / "out", Options(workers=1))
+    report = synth(Request(Inputs(str(source), "named"), per_class=70), tmp_path / "out", RunOptions(workers=1))
     assert report.made == 140
 
 
@@ -284,10 +285,9 @@ def test_a_benchmark_has_no_use_for_it(augforge, source, tmp_path):
     )
 
 
-def test_prepare_opens_the_judges_of_the_whole_source(letters, tmp_path):
-    from augforge.synth.request import open_bank
-
-    order = Order(str(letters), "copies", per_class=1, classes=("b",), reject=("conv4-glyphs",))
-    ready = prepare(order, open_bank(order, None), tmp_path / "out", Options(workers=1))
-    assert ready.making.judges[0].classes == ("a", "b", "c")
+def test_prepare_opens_the_filters_of_the_whole_source(letters, tmp_path):
+    inputs = Inputs(str(letters), "copies", classes=("b",))
+    request = Request(inputs, per_class=1, reject=("conv4-glyphs",))
+    ready = prepare(request, open_bank(inputs), tmp_path / "out", RunOptions(workers=1))
+    assert ready.making.filters[0].classes == ("a", "b", "c")
     assert not (tmp_path / "out").exists()

@@ -10,6 +10,7 @@ from augforge.representations.bank import (
     data_digest,
     embed_bank,
     embed_sides,
+    full_float32,
     normalised,
 )
 from augforge.types import InputError
@@ -53,6 +54,16 @@ def test_every_row_is_embedded_once(bank):
     assert torch.equal(made.y, bank.y)
     assert made.names == bank.names
     assert made.groups["face"] == bank.groups["face"]
+
+
+def test_full_float32_holds_inside_alone():
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [backend.fp32_precision for backend in backends]
+    with full_float32("cpu"):
+        assert [backend.fp32_precision for backend in backends] == before
+    with full_float32("cuda"):
+        assert {backend.fp32_precision for backend in backends} == {"ieee"}
+    assert [backend.fp32_precision for backend in backends] == before
 
 
 def test_the_cache_is_read_back_only_for_the_same_weights_options_and_data(bank, tmp_path):

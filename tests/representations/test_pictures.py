@@ -1,9 +1,14 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from augforge.data.banks import ArrayPictures, FeatureBank
+from augforge.inputs import Inputs, open_bank
 from augforge.networks.pixels import load_pixels, prepared
 from augforge.representations.pictures import batch, statistics
+from augforge.synth.request import Request, RunOptions
+from augforge.synth.run import synth
 from augforge.types import InputError
 
 
@@ -43,6 +48,35 @@ def test_pictures_are_made_square():
     floats = prepared(x / 255, 5)
     assert floats.is_floating_point()
     assert torch.allclose(floats * 255, small.float(), atol=0.51)
+
+
+@pytest.mark.parametrize("side", [5, 11, 16, 23, 40])
+def test_a_size_means_the_same_to_synth_and_to_parts_that_learn(side, tmp_path):
+    """A folder made square by `synth --with copies --size` and then read = the folder read with the setting `size`."""
+    rng = np.random.default_rng(side)
+    for i, (height, width) in enumerate([(16, 16), (16, 31), (40, 17), (23, 24), (9, 60), (11, 11)]):
+        (tmp_path / "source" / "abc"[i % 3]).mkdir(parents=True, exist_ok=True)
+        noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "source" / "abc"[i % 3] / f"{i}.png")
+    inputs = Inputs(str(tmp_path / "source"), "copies")
+    synth(Request(inputs, per_class=2, size=side), tmp_path / "square", RunOptions(workers=1))
+    learnt, read = (load_pixels(open_bank(Inputs(str(tmp_path / source))), size, "cpu")
+                    for source, size in (("source", side), ("square", 0)))  # fmt: skip
+    assert learnt.x.shape == (6, side, side, 3)
+    assert torch.equal(learnt.x, read.x)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (9, 30), (40, 17)])
+@pytest.mark.parametrize("side", [5, 12, 28])
+def test_floats_are_resized_as_bytes_are(shape, side):
+    x = torch.from_numpy(np.random.default_rng(side).integers(0, 256, (2, 3, *shape), dtype=np.uint8))
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        floats = prepared((x / 255).to(dtype), side)
+        assert floats.dtype == (dtype if shape == (side, side) else torch.float32)
+        assert 0 <= float(floats.min()) <= float(floats.max()) <= 1
+        coarse = 1.3 if dtype == torch.bfloat16 else 0  # what bfloat16 loses of a grey level
+        assert (floats * 255 - prepared(x, side).float()).abs().max() <= 0.75 + coarse
+    assert torch.equal(prepared(x[1:], side), prepared(x, side)[1:])
 
 
 @pytest.mark.parametrize("augment", ["none", "crop", "colour", "strokes"])

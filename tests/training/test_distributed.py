@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from augforge.fit import Fitting, fit_part
-from augforge.synth.request import Order
+from augforge.fit import FitOptions, fit_part
+from augforge.inputs import Inputs
 from augforge.training import distributed as processes
 from augforge.types import InputError
 
@@ -36,7 +36,7 @@ def test_what_trains_in_one_process_refuses_several(monkeypatch, tmp_path):
     assert processes.device_of_process("cpu") == "cpu"
     assert not processes.is_first()
     with pytest.raises(InputError, match="2 processes were started, and conv4 is fitted in one"):
-        fit_part(Order("glyphs", "conv4", per_class=0), tmp_path / "out", Fitting())
+        fit_part(Inputs("glyphs", "conv4"), tmp_path / "out", FitOptions())
 
 
 def test_torchrun_fits_one_part(tmp_path):

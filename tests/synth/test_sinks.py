@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from augforge.synth.generate import Made, stem
+from augforge.synth.generate import MadePicture, stem
 from augforge.synth.sinks import PARTIAL, Sink, check_folder_names, folder_name, pack_npz, write_all
 from augforge.types import InputError
 
@@ -45,10 +45,10 @@ def test_classes_that_differ_by_case_alone_are_refused():
         check_folder_names(["cat", "dog", "Cat"])
 
 
-def _made(number: int, shape=(4, 5, 3), cls="cat", label=0) -> Made:
+def _made(number: int, shape=(4, 5, 3), cls="cat", label=0) -> MadePicture:
     picture = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
     row = {"method": "m", "settings": "s", "parent": "p", "parent_sha256": "h", "seed": 0, "index": number}
-    return Made(picture, cls, label, number, "p-m", row)
+    return MadePicture(picture, cls, label, number, "p-m", row)
 
 
 def test_a_folder_is_written_whole(tmp_path):

@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 
 from augforge.parts.saving import canonical, digest, write_json
-from augforge.synth.manifest import Row, as_dict, from_line, read_rows, recover
+from augforge.synth.manifest import ManifestRow, as_dict, from_line, read_rows, recover
 from augforge.types import InputError
 
-ROW = Row("a/0.png", "", "a", "classical", "0123456789abcdef", "train/a/x.jpg", "ff" * 32, 7, 3, "0.1.0")
+ROW = ManifestRow("a/0.png", "", "a", "classical", "0123456789abcdef", "train/a/x.jpg", "ff" * 32, 7, 3, "0.1.0")
 NAMES = ["x", "two\nlines\r", "tab\t", '"quoted" \\', "naïve-猫-🐈", "undecodable-\udcff", "\u2028", "\x00", ""]
 
 

@@ -9,14 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
+from augforge.inputs import Inputs
 from augforge.parts import catalog
 from augforge.synth.manifest import read_rows
 from augforge.synth.regen import regen
-from augforge.synth.request import Options, Order
+from augforge.synth.request import Request, RunOptions
 from augforge.synth.run import dry_run, synth
 from augforge.types import Examples, InputError, QuotaError
 
-ONE = Options(workers=1)
+ONE = RunOptions(workers=1)
 
 
 @dataclass
@@ -74,8 +75,8 @@ def _pictures(out: Path) -> dict[str, bytes]:
 
 def test_a_report_says_what_was_done(source, tmp_path):
     seen = []
-    options = Options(workers=1, progress=lambda done, total: seen.append((done, total)))
-    report = synth(Order(str(source), per_class=70, include_real=True), tmp_path / "out", options)
+    options = RunOptions(workers=1, progress=lambda done, total: seen.append((done, total)))
+    report = synth(Request(Inputs(str(source)), per_class=70, include_real=True), tmp_path / "out", options)
     assert (report.made, report.real, report.already, report.finished) == (140, 7, 0, True)
     assert report.size == sum(map(len, _pictures(tmp_path / "out").values()))
     assert report.images_per_second == pytest.approx(147 / report.seconds)
@@ -84,15 +85,15 @@ def test_a_report_says_what_was_done(source, tmp_path):
 
 def test_a_run_moves_no_global_random_state(source, tmp_path):
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    synth(Order(str(source), per_class=3), tmp_path / "out", ONE)
+    synth(Request(Inputs(str(source)), per_class=3), tmp_path / "out", ONE)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
 
 
 def test_a_method_of_many_parents(source, methods, tmp_path):
-    order = Order(str(source), "mean", per_class=70)
-    synth(order, tmp_path / "a", ONE)
-    synth(order, tmp_path / "b", Options(workers=2, batch_size=7))
+    request = Request(Inputs(str(source), "mean"), per_class=70)
+    synth(request, tmp_path / "a", ONE)
+    synth(request, tmp_path / "b", RunOptions(workers=2, batch_size=7))
     assert _pictures(tmp_path / "a") == _pictures(tmp_path / "b")
     rows = list(read_rows(tmp_path / "a" / "manifest.jsonl"))
     assert {(row.parent, row.parent_sha256) for row in rows} == {("", "")}
@@ -103,9 +104,9 @@ def test_a_method_of_many_parents(source, methods, tmp_path):
 
 
 def test_a_method_of_many_parents_leaves_unreadable_ones_out(source, methods, tmp_path):
-    synth(Order(str(source), "mean", per_class=3), tmp_path / "without", ONE)
+    synth(Request(Inputs(str(source), "mean"), per_class=3), tmp_path / "without", ONE)
     (source / "cat" / "torn.png").write_bytes(b"torn")
-    report = synth(Order(str(source), "mean", per_class=3), tmp_path / "with", ONE)
+    report = synth(Request(Inputs(str(source), "mean"), per_class=3), tmp_path / "with", ONE)
     assert report.skipped[0][0] == "cat/torn.png"
     assert _pictures(tmp_path / "with") == _pictures(tmp_path / "without")
     regen(tmp_path / "with" / "manifest.jsonl", "1", tmp_path / "again.png")
@@ -116,18 +117,18 @@ def test_a_class_with_fewer_pictures_than_a_method_needs_is_named(source, method
     for name in ("1.png", "2.png"):
         (source / "dog" / name).write_bytes(b"torn")
     with pytest.raises(InputError, match="class 'dog' has 1 readable pictures; the method needs at least 2"):
-        synth(Order(str(source), "mean", per_class=3), tmp_path / "out", ONE)
+        synth(Request(Inputs(str(source), "mean"), per_class=3), tmp_path / "out", ONE)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_method_that_makes_too_few_is_a_quota_error(source, methods, tmp_path, workers):
     with pytest.raises(QuotaError, match="lazy made 63 of the 64 rows wanted of class 'cat'") as caught:
-        synth(Order(str(source), "lazy", per_class=70), tmp_path / "out", Options(workers=workers))
+        synth(Request(Inputs(str(source), "lazy"), per_class=70), tmp_path / "out", RunOptions(workers=workers))
     assert caught.value.exit_code == 3
 
 
 def test_a_dry_run_of_a_method_of_many_parents(source, methods, tmp_path):
-    report = dry_run(Order(str(source), "mean", per_class=30), tmp_path / "out", ONE)
+    report = dry_run(Request(Inputs(str(source), "mean"), per_class=30), tmp_path / "out", ONE)
     assert (report.made, report.dry_run) == (60, True)
     assert not (tmp_path / "out").exists()

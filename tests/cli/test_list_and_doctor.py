@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 
 import augforge as package
-from augforge.parts.catalog import SHIPPED, SYNTHESIZERS
+from augforge.parts.catalog import SHIPPED, SYNTHESIZERS, TABLES
 
 _HEAVY = {"torch", "numpy", "cv2", "PIL", "matplotlib", "safetensors", "albumentations", "torchvision", "tqdm"}
 
@@ -51,6 +53,69 @@ def test_list_names_every_method_with_a_line_about_it(augforge):
     assert {"glyphs", "omniglot", "cifar-fs"} <= set(found["sources"])
     told = augforge("list").out
     assert all(f"  {name} " in told for name in SYNTHESIZERS)
+
+
+@dataclass
+class Inherited:
+    low: float = 0.5  # least share of rows, 0 to 1
+    kind: Literal["a", "b"] = "a"
+
+
+@dataclass
+class Commented(Inherited):
+    """Does nothing."""
+
+    rate: float = 3e-4  # learning rate of Adam, > 0
+    # a line that belongs to no field
+    steps: int = 600  # of training; at least 1 (more for many classes)
+    spread: tuple[float, float] = (0.0, 1.0)  # fmt: skip
+    flip: bool = False
+    text: str | None = None  # a file
+
+    learnt_: int | None = field(default=None, init=False)
+
+
+@pytest.fixture
+def commented(monkeypatch):
+    monkeypatch.setitem(SYNTHESIZERS, "commented", f"{Commented.__module__}:{Commented.__qualname__}")
+
+
+def test_list_of_a_name_gives_its_settings_with_their_comments(augforge, commented):
+    found = augforge("list", "commented", "--json").json()
+    assert (found["name"], found["kind"], found["about"]) == ("commented", "synthesizer", "Does nothing.")
+    settings = {setting.pop("name"): setting for setting in found["settings"]}
+    assert list(settings) == ["low", "kind", "rate", "steps", "spread", "flip", "text"]
+    assert settings["rate"] == {
+        "type": "a number", "default": 3e-4, "range": "> 0", "comment": "learning rate of Adam, > 0",
+    }  # fmt: skip
+    assert settings["low"]["range"] == "0 to 1"
+    assert settings["steps"]["range"] == "at least 1"
+    assert settings["kind"]["type"] == "a, b"
+    assert (settings["spread"]["default"], settings["spread"]["comment"]) == ([0.0, 1.0], "")
+    shown = augforge("list", "commented").out.splitlines()
+    assert shown[0] == "commented (synthesizer): Does nothing."
+    assert "  rate=0.0003     a number; learning rate of Adam, > 0" in shown
+    assert "  spread=0.0,1.0  2 numbers with commas" in shown
+    assert "  text=none       text; a file" in shown
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, table in TABLES.items() for name in table])
+def test_every_part_can_be_listed(augforge, kind, name):
+    found = augforge("list", name, "--json").json()
+    assert (found["kind"], found["fitted"]) == (kind, False)
+    assert found["about"]
+    assert augforge("list", name).out.startswith(f"{name} ({kind}): ")
+
+
+def test_a_shipped_part_is_listed_with_what_it_was_fitted_with(augforge):
+    found = augforge("list", "conv4-glyphs", "--json").json()
+    assert found["fitted"]
+    assert {setting["name"]: setting["default"] for setting in found["settings"]}["method"] == "episodic"
+    assert "what it was fitted with" in augforge("list", "conv4-glyphs").out
+
+
+def test_a_name_that_is_not_there_is_one_sentence(augforge):
+    assert augforge("list", "nois").error() == "there is no method 'nois'; the nearest is 'noise'"
 
 
 def test_doctor(augforge, monkeypatch, tmp_path):

@@ -1,0 +1,187 @@
+"""What `fit`, `predict` and `synth` are given - a source, a method, a representation, a device - checked and opened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from augforge.data.banks import AnyBank, FeatureBank, PictureBank, take_rows
+from augforge.data.decode import UnreadablePicture
+from augforge.data.source import open_source
+from augforge.parts import catalog, saving
+from augforge.parts.learning import learn, sees_validation
+from augforge.representations.bank import BankOptions, embed_bank
+from augforge.training.loop import Run
+from augforge.types import InputError, LackError, capabilities
+
+Skipped = list[tuple[str, str]]
+_OPTIONS = BankOptions(precision="float32")  # files of features should not depend on what a processor is fast at
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a command works on, as the options of the command line name it, and where it runs.
+
+    Raises InputError for a seed of more than 64 bits.
+    """
+
+    source: str  # a folder, archive, .npz or feature bank, or a name of `augforge list`
+    method: str = "classical"  # a name of the catalog, or a folder that `fit` made
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of a method that is a name
+    classes: tuple[str, ...] = ()  # the only classes to use; none: all of the source
+    split: str | None = None  # which part of the source; None: "train" where it has parts
+    seed: int = 0  # of all chance, 64 bits
+    representation: str | None = None  # a name or a folder: pictures are embedded by it, and features are used
+    device: str = "auto"  # auto, cpu, cuda or cuda:N; it changes no byte on a CPU
+    data_root: Path | None = None  # where named sources lie; None: $AUGFORGE_DATA
+
+    def __post_init__(self) -> None:
+        """Check the seed."""
+        if not -(2**63) <= self.seed < 2**64:
+            raise InputError(f"--seed {self.seed} was given; expected a number of 64 bits")
+
+
+def open_split(inputs: Inputs) -> AnyBank:
+    """The split of the source that is named, with all its classes; raises InputError."""
+    banks = open_source(inputs.source, inputs.data_root)
+    split = inputs.split or (next(iter(banks)) if len(banks) == 1 else "train")
+    if split not in banks:
+        raise InputError(f"--split {split!r}: {inputs.source!r} has {', '.join(map(repr, banks))}")
+    return banks[split]
+
+
+def open_bank(inputs: Inputs) -> AnyBank:
+    """The split and the classes of the source that are named; raises InputError."""
+    bank = open_split(inputs)
+    return bank.only(inputs.classes) if inputs.classes else bank
+
+
+def validation_bank(inputs: Inputs, device: str = "cpu") -> AnyBank | None:
+    """The validation classes of the source, embedded on `device` and left there where a representation is named.
+
+    None where the source has none, or where a split of it was named.
+    """
+    if inputs.split is not None:
+        return None
+    banks = open_source(inputs.source, inputs.data_root)
+    bank = banks.get("val") if len(banks) > 1 else None
+    if bank is not None and inputs.representation is not None:
+        bank = embed_pictures(bank, inputs.representation, device)[0]
+    return None if bank is None else on_device(bank, device)
+
+
+def on_device(bank: AnyBank, device: str) -> AnyBank:
+    """A bank to learn from, its features and labels moved to a device; pictures stay files until they are asked for."""
+    if device == "cpu" or not isinstance(bank, FeatureBank):
+        return bank
+    weight = None if bank.weight is None else bank.weight.to(device)
+    return replace(bank, x=bank.x.to(device), y=bank.y.to(device), weight=weight)
+
+
+def open_method(inputs: Inputs, bank: AnyBank, run: Run | None = None) -> Any:
+    """The method: loaded from a folder, or made by name and fitted on the bank where that is its way.
+
+    One that chooses by validation classes or trains is shown those of the source, and trains as `run` says. Raises
+    InputError for an unknown name or setting, and where the method does not work on such a source.
+    """
+    if is_folder(inputs.method):
+        if inputs.settings:
+            raise InputError(f"--set was given for {inputs.method!r}, which was fitted with settings of its own")
+        part = saving.load_part(Path(inputs.method))
+    elif inputs.method in catalog.SHIPPED:
+        part = saving.open_part(inputs.method, dict(inputs.settings))
+    else:
+        part = catalog.make(inputs.method, dict(inputs.settings))
+        _check_space(inputs, part, bank)
+        device = str(bank.x.device) if isinstance(bank, FeatureBank) else "cpu"
+        val = validation_bank(inputs, device) if sees_validation(part) else None
+        part = learn(part, bank, torch.Generator().manual_seed(inputs.seed), val, run)
+    _check_space(inputs, part, bank)
+    return part
+
+
+def _check_space(inputs: Inputs, part: Any, bank: AnyBank) -> None:
+    """Raise InputError where the method is not for what the source holds, or what was made of it."""
+    space = capabilities(part).space
+    if space in ("any", bank.space):
+        return
+    if inputs.representation is not None:
+        raise InputError(f"--representation makes features, and {inputs.method} makes {space}s")
+    hint = "; --representation makes features of them" if bank.space == "image" else ""
+    raise InputError(f"{inputs.method} makes {space}s, and {inputs.source!r} holds {bank.space}s{hint}")
+
+
+def device_of(name: str, best: str | None = None) -> str:
+    """The device of `--device` as torch calls it: "auto" is `best`, or CUDA where it works and else the CPU.
+
+    Raises InputError for a word that is no device's, as cuda:-3, and LackError for a device that is not there.
+    """
+    found = re.fullmatch(r"auto|cpu|cuda(?::(0|[1-9]\d*))?", name)
+    if found is None and name.startswith(("cuda", "cpu", "auto")):
+        raise InputError(f"--device {name!r} was given; expected auto, cpu, cuda or cuda:N")
+    if name == "cpu":
+        return name
+    if name == "auto" and best is not None:
+        return best
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda" if count else "cpu"
+    if found is None or not count:
+        raise LackError(f"--device {name}: this machine has none; expected auto or cpu")
+    if int(found[1] or 0) >= count:
+        raise LackError(f"--device {name}: this machine has cuda:0 to cuda:{count - 1}")
+    return name
+
+
+def is_folder(method: str) -> bool:
+    """Whether a method is a folder that `fit` made; one that is called like a method is given as "./name"."""
+    return method not in catalog.SYNTHESIZERS and Path(method).is_dir()
+
+
+def open_representation(name: str, bank: AnyBank) -> Any:
+    """A representation by name or folder; one of torchvision reads its weights, and nothing is learnt of the bank."""
+    representation = saving.open_part(name, None, "representation")
+    if name.startswith("torchvision:"):
+        representation.fit(bank, torch.Generator())
+    return representation
+
+
+def embed_pictures(bank: AnyBank, name: str, device: str = "cpu") -> tuple[FeatureBank, Skipped]:
+    """The pictures of a bank as features float32 on the CPU, and the (name, reason) of those that cannot be read.
+
+    `name` is a representation: a folder that `fit` made, a shipped one, or torchvision's; rows keep their names and
+    their places in the source. Raises InputError for a bank that holds features already, a representation that is not
+    fitted or does not take these pictures, and a class without a picture that can be read.
+    """
+    if isinstance(bank, FeatureBank):
+        raise InputError(f"--representation {name!r} was given; {bank.origin!r} holds features already")
+    representation = open_representation(name, bank)
+    skipped = list(bank.skipped)
+    try:
+        features = embed_bank(representation, bank, _OPTIONS, device=device)
+    except UnreadablePicture:
+        bank, unreadable = _without_unreadable(bank)
+        skipped += unreadable
+        features = embed_bank(representation, bank, _OPTIONS, device=device)
+    return replace(features, index=bank.index), skipped
+
+
+def _without_unreadable(bank: PictureBank) -> tuple[PictureBank, Skipped]:
+    """The rows that can be read, and the (name, reason) of the others; InputError for a class that has none left."""
+    bad: dict[int, tuple[str, str]] = {}
+    for row in range(len(bank)):
+        try:
+            bank.load(row)
+        except UnreadablePicture as error:
+            bad[row] = (error.name, error.reason)
+    good = torch.tensor([row for row in range(len(bank)) if row not in bad], dtype=torch.int64)
+    counts = torch.bincount(bank.y[good], minlength=len(bank.classes))
+    if not bool((counts > 0).all()):
+        lost = bank.classes[int((counts == 0).nonzero()[0])]
+        raise InputError(f"class {lost!r} has no picture that can be read; the method needs at least 1")
+    return take_rows(bank, good), list(bad.values())  # type: ignore[type-var]

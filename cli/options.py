@@ -1,0 +1,112 @@
+"""What several commands share: their options, written once, and how a command shows how far it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+_SECONDS = 30.0  # between two lines where there is no terminal
+
+Option = Callable[[Any], Any]
+
+config = click.option("--config", type=PATH, metavar="FILE", help="Settings of the method as a JSON object.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+data_root = click.option(
+    "--data-root", type=PATH, metavar="DIR", help="Where the data of named sources lies [default: $AUGFORGE_DATA]."
+)
+
+
+def seed(what: str = "all chance") -> Option:
+    """`--seed` of something."""
+    return click.option("--seed", type=int, default=0, show_default=True, help=f"The seed of {what}.")
+
+
+def device(what: str, default: str = "auto") -> Option:
+    """`--device`, where something happens."""
+    return click.option(
+        "--device", default=default, show_default=True, help=f"Where {what}: auto, cpu, cuda or cuda:N."
+    )
+
+
+def split(what: str) -> Option:
+    """`--split`, the part of a source that something happens to."""
+    return click.option("--split", metavar="NAME", help=f"{what} [default: train].")
+
+
+def assignments(what: str) -> Option:
+    """`--set` for the settings of something."""
+    return click.option(
+        "--set", "assignments", multiple=True, metavar="K=V", help=f"A setting of {what}; may be given again."
+    )
+
+
+def read_settings(path: Path | None, given: tuple[str, ...]) -> dict[str, Any]:
+    """The settings of `--config`, and over them those of `--set`; raises InputError."""
+    from augforge.parts.catalog import read_assignment
+
+    settings = {} if path is None else json_object(path, "--config")
+    return settings | dict(map(read_assignment, given))
+
+
+def json_object(path: Path, option: str) -> dict[str, Any]:
+    """What the file of an option holds; raises InputError where that is no JSON object."""
+    from augforge.types import InputError
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{option} {str(path)!r} cannot be read as JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{option} {str(path)!r} holds a {type(found).__name__}; expected a JSON object")
+    return found
+
+
+class Progress:
+    """How far a command is, on stderr: a bar on a terminal, and elsewhere a plain line every 30 seconds.
+
+    `unit` is what is counted. Used in a `with`; the first line comes after 30 seconds, so short commands say nothing.
+    """
+
+    def __init__(self, unit: str, seconds: float = _SECONDS) -> None:
+        self.unit, self.seconds = unit, seconds
+        self.begun = self.spoken = time.monotonic()
+        self.bar: Any = None
+
+    def update(self, done: int, total: int, what: str = "") -> None:
+        """Show that `done` of `total` are finished, and `what` is under way; a smaller number begins anew."""
+        if self.bar is None or self.bar.total != total or done < self.bar.n:
+            from tqdm import tqdm  # heavy for a command that only answers
+
+            self.close()
+            self.bar = tqdm(total=total, initial=done, unit=f" {self.unit}", file=sys.stderr, disable=None)
+            self.bar.total, self.bar.n = total, done  # which a bar that is not shown does not know
+        if not self.bar.disable:
+            self.bar.set_postfix_str(what, refresh=False)
+            self.bar.update(done - self.bar.n)
+            return
+        self.bar.n = done
+        now = time.monotonic()
+        if now - self.spoken >= self.seconds:
+            self.spoken = now
+            after = f", {what}" if what else ""
+            click.echo(f"{done}/{total} {self.unit}{after}, {now - self.begun:.0f} s", err=True)
+
+    def close(self) -> None:
+        """Leave the bar as it is and go on below it."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def __enter__(self) -> Progress:
+        """Itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
+        self.close()
