@@ -196,6 +196,7 @@ class Capabilities:
     chooses: bool = False  # `fit(base, rng, val)` takes validation classes
     trains: bool = False  # `fit(base, rng, val, run)` takes validation classes and how to train
     shares: bool = False  # several processes can train it together
+    counts_weights: bool = True  # to a classifier a row of weight 2 is two rows
     alarms: Sequence[str] = ()  # what went wrong while it was trained
 
 

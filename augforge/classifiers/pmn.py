@@ -53,6 +53,11 @@ class PrototypeMatching:
         """Raise InputError for settings out of range."""
         check_context(self)
 
+    @property
+    def counts_weights(self) -> bool:
+        """With `full_context` the LSTM reads each row once, whatever its weight."""
+        return not self.full_context
+
     def build(self, facts: dict[str, int]) -> None:
         """Make the context embedding empty, for rows of facts["features"] numbers."""
         build_context(self, facts)

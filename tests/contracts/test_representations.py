@@ -1,0 +1,23 @@
+"""What every representation of the catalog promises. A new entry is tested without a line here."""
+
+import functools
+
+import pytest
+
+from augforge.parts import catalog, contracts
+
+BRIEF = {"epochs": 1, "batch_size": 48}
+
+
+@functools.cache
+def _cases(name):
+    """The cases of an entry by their names; each is fitted once for all laws."""
+    part = catalog.make(name, BRIEF, "representation")
+    return {str(case): case for case in contracts.cases(part, "representation")}
+
+
+@pytest.mark.parametrize("name", catalog.REPRESENTATIONS)
+@pytest.mark.parametrize("rows", ["3-uint8-16", "3-float32-16"])
+@pytest.mark.parametrize("law", contracts.LAWS["representation"])
+def test_it_keeps_the_law(law, rows, name):
+    contracts.LAWS["representation"][law](_cases(name)[rows])
