@@ -118,11 +118,29 @@ def make(name: str, settings: dict[str, Any] | None = None, kind: str = "synthes
 
 def known_name(part: Any, kind: str) -> str | None:
     """The name of a part in the catalog or among the entry points; None for a class that goes by its module."""
+    found = _catalog_name(part, kind)
+    if found is not None:
+        return found
+    where = _place_of(type(part))
+    return next((name for name, place in plugins.installed(kind).items() if place == where), None)
+
+
+def entry_of(part: Any) -> tuple[str, str] | None:
+    """The kind and the name of a part, of whatever kind it is; None for a class that goes by its module."""
+    for look in (_catalog_name, known_name):  # entry points last, as it takes time to read them
+        for kind in TABLES:
+            name = look(part, kind)
+            if name is not None:
+                return kind, name
+    return None
+
+
+def _catalog_name(part: Any, kind: str) -> str | None:
     where = _place_of(type(part))
     names = [name for name, place in TABLES[kind].items() if place == where]
     names += [prefix + part.name for prefix, place in PREFIXES.get(kind, {}).items() if place == where]
     if not names:
-        return next((name for name, place in plugins.installed(kind).items() if place == where), None)
+        return None
     # Names that share a class differ in their presets.
     return max(names, key=lambda name: sum(getattr(part, k) == v for k, v in PRESETS.get(name, {}).items()))
 
