@@ -1,4 +1,4 @@
-"""A step of training the image-conditional GAN, against the same step in plain float32, on one thread.
+"""Steps of training the image-conditional GAN, against the same steps in plain float32, on one thread.
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/speed/image_gan.py [--json] [--rounds 9]
 
@@ -21,12 +21,17 @@ from paired import paired, show
 
 from augforge.data.glyphs import open_glyphs
 from augforge.generators.image_gan import ImageGan
-from augforge.generators.image_gan.objective import PairGame
-from augforge.generators.shared.gan.objective import Rules
-from augforge.generators.shared.gan.trainer import Contest
+from augforge.generators.image_gan.objective import PairObjective
+from augforge.generators.shared.gan.discriminators import PairDiscriminator
+from augforge.generators.shared.gan.networks import PictureGenerator
+from augforge.generators.shared.gan.objective import GanSettings
+from augforge.generators.shared.gan.trainer import train_gan
+from augforge.networks.layers import built
 from augforge.networks.pixels import load_pixels
 from augforge.training import loop as training
 from augforge.training.loop import Run
+
+_STEPS = 20
 
 
 @contextmanager
@@ -42,17 +47,22 @@ def plainly() -> Iterator[None]:
 
 
 def stepper(layout: torch.memory_format, batch: int) -> Callable[[], object]:
-    """A function that takes a step of training on the built-in letters."""
+    """A function that takes 20 steps of training on the built-in letters."""
     banks = open_glyphs()
     part = ImageGan(batch=batch)
-    maker, judge = part._build({"channels": 1, "side": 28}, torch.Generator().manual_seed(0))
-    for net in (maker, judge):
+    rng = torch.Generator().manual_seed(0)
+    generator = built(lambda: PictureGenerator(1, 28, part.width, part.noise, part.code, part.reach), rng)
+    discriminator = built(lambda: PairDiscriminator(1, 28, part.judge_width), rng)
+    assert isinstance(generator, PictureGenerator)
+    assert isinstance(discriminator, PairDiscriminator)
+    for net in (generator, discriminator):
         net.to(memory_format=layout).requires_grad_(True).train()
     data, held_out = load_pixels(banks["train"], 0, "cpu"), load_pixels(banks["val"], 0, "cpu")
     policy = tuple(part.augment.split(","))
-    game = PairGame(maker, judge, data, held_out, batch // 2, (1,), False, "turns", policy, part.noise, part.mismatched)
-    contest = Contest(game, Rules(1000, part.rate, part.judge_rate, part.average), Run(), "speed", {}, 0)
-    return contest._step
+    objective = PairObjective(generator, discriminator, data, held_out, batch // 2, (1,), False, "turns", policy,
+                              part.noise, part.mismatched)  # fmt: skip
+    settings = GanSettings(_STEPS, part.rate, part.judge_rate, part.average, evaluations=0)
+    return lambda: train_gan(objective, settings, Run(), "speed", {}, 0)
 
 
 def main() -> None:
@@ -71,7 +81,7 @@ def main() -> None:
                 step()
 
         peer_name = "plain float32, channels first"
-        rows.append({"case": f"training step, batch {batch}", "peer": peer_name, **paired(ours, peer, options.rounds)})
+        rows.append({"case": f"training steps, batch {batch}", "peer": peer_name, **paired(ours, peer, options.rounds)})
     show(rows, options.json)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -17,21 +17,33 @@ from augforge import chance
 from augforge.classifiers.base_statistics import check_positive, check_range
 from augforge.data.banks import ArrayPictures
 from augforge.generators.conditional_gan.networks import (
-    ClassJudge,
-    ClassMaker,
-    Judge,
-    Maker,
-    SupportJudge,
-    SupportMaker,
+    Discriminator,
+    Generator,
+    LabelDiscriminator,
+    LabelGenerator,
+    SupportDiscriminator,
+    SupportGenerator,
 )
-from augforge.generators.shared.gan.pictures import as_given, in_tiles, latents, net_pictures, share_below
+from augforge.generators.shared.gan.batches import only_classes
+from augforge.generators.shared.gan.diff_augment import POLICIES, policy_of
+from augforge.generators.shared.gan.objective import GanSettings, checked_settings, to_rest_, to_train_
+from augforge.generators.shared.gan.pictures import (
+    in_tiles,
+    latents,
+    like_support,
+    net_facts,
+    net_pictures,
+    score_quantiles,
+    share_below,
+)
 from augforge.generators.shared.support import whole_numbers
 from augforge.networks.layers import built
+from augforge.networks.pixels import Pixels, load_pixels
+from augforge.training.loop import Run
 from augforge.types import Bank, Examples, InputError, Space
 
-if TYPE_CHECKING:
-    from augforge.training.loop import Run
-
+_BETWEEN_EVALUATIONS = 50  # steps at least
+_MOST_EVALUATIONS = 10
 _WHO = "conditional-gan"
 
 
@@ -39,30 +51,19 @@ _WHO = "conditional-gan"
 class ConditionalGan:
     """A class-conditional GAN: pictures of the classes it was trained on, or by support (after Miyato & Koyama 2018).
 
-    `condition` says what tells the class. "class": a learnt code of each class that was trained on; novel ones have to
-    be adapted to. "support": the prototype of a support, the mean of an encoder's vectors of its pictures, which learns
-    with G from base classes and makes pictures of novel classes at once; `shots` (numbers with commas) are shown in
-    training, in turn by chance. The discriminator's score has a part for all pictures and one by class, the product
-    with a projected code; real pictures of another class count with the made ones (Reed et al., ICML 2016). Classes are
-    drawn with equal chance whatever their sizes, and so are rows within a class.
+    With condition="class" each class that was trained on has a learnt code; novel ones have to be adapted to. With
+    "support" the code is a prototype, the mean of an encoder's vectors of support pictures: the encoder learns with G
+    from base classes, and pictures of novel classes can be made at once. The discriminator's score has a part for all
+    pictures and one by class, the product with a projected code; real pictures of another class count with generated
+    ones (Reed et al., ICML 2016). Classes are drawn with equal chance whatever their sizes, and rows within a class.
 
-    `size` in px makes pictures square (0: as they are, all alike, of an even side); `width` and `judge_width` are the
-    channels of the largest maps, `noise` and `code` the lengths of z and of the class code. Each of `steps` steps sees
-    `batch` made and real pictures ("support": two of each class); in the first share `warmup` of them the condition
-    fades in (after Shahbazi et al., "Collapse by conditioning", ICLR 2022). `rate` and `judge_rate` are Adam's,
-    `average` the decay of the weights' moving average. `augment` names what of DiffAugment the discriminator sees
-    through ("none": nothing). `symmetry` mirrors pictures or turns them eight ways: with "class" each by itself, with
-    "support" all of a class alike, which makes other classes. `r1` and `lecam` are weights of those regularisers,
-    `accumulate` the parts a batch is worked off in. Every tenth of the training (but not within 50 steps) is looked at
-    on a tenth of each class's pictures held out, or on classes held out; after `patience` looks without a better one it
-    ends (0: never).
-
-    At synthesis latents are cut off at `truncation` (0: not), in standard deviations; at 1e-30 there is no noise left,
-    and all that is made of a class is the same picture.
+    Every tenth of the training, but not within 50 steps, is evaluated on a tenth of each class's pictures held out, or
+    with supports on classes held out.
 
     Differs from the paper: FiLM by noise and class instead of conditional batch normalisation, no batch normalisation
     at all, one discriminator step for each of the generator's, pictures of other classes as false ones, DiffAugment,
-    a moving average, conditions by support.
+    a moving average, conditions by support, which fade in (after Shahbazi et al., "Collapse by conditioning", ICLR
+    2022).
     """
 
     space: ClassVar[Space] = "image"
@@ -71,28 +72,28 @@ class ConditionalGan:
     trains: ClassVar[bool] = True
     shares: ClassVar[bool] = True
 
-    size: int = 0
-    condition: Literal["class", "support"] = "class"
-    shots: str = "1,2,5"
-    width: int = 64
-    judge_width: int = 32
-    noise: int = 32
-    code: int = 64
-    steps: int = 20000
-    batch: int = 64
-    warmup: float = 0.1
-    rate: float = 2e-4
-    judge_rate: float = 4e-4
-    average: float = 0.999
-    augment: str = "colour,translation,cutout"
-    symmetry: Literal["none", "mirror", "turns"] = "none"
-    r1: float = 0.0
-    lecam: float = 0.0
-    accumulate: int = 1
-    patience: int = 0
-    truncation: float = 0.0
-    generator_: Maker | None = field(default=None, init=False, repr=False)
-    judge_: Judge | None = field(default=None, init=False, repr=False)
+    size: int = 0  # side in px that pictures are made square at (0: as they are, all alike, of an even side)
+    condition: Literal["class", "support"] = "class"  # what says which class: a learnt code, or support pictures
+    shots: str = "1,2,5"  # sizes of the supports that training shows, in turn by chance
+    width: int = 64  # channels of the generator's largest maps
+    judge_width: int = 32  # channels of the discriminator's largest maps
+    noise: int = 32  # length of z
+    code: int = 64  # length of the class code
+    steps: int = 20000  # of each network
+    batch: int = 64  # generated pictures in a step, and real ones beside them; even by support: two of each class
+    warmup: float = 0.1  # share of the steps in which the condition fades in, 0 to 1
+    rate: float = 2e-4  # learning rate of the generator's Adam, > 0
+    judge_rate: float = 4e-4  # learning rate of the discriminator's Adam, > 0
+    average: float = 0.999  # decay of the moving average of the generator's weights, 0 to 0.99999
+    augment: str = "colour,translation,cutout"  # what of DiffAugment the discriminator sees through ("none": nothing)
+    symmetry: Literal["none", "mirror", "turns"] = "none"  # by class of each picture; by support of a class: others
+    r1: float = 0.0  # weight of the gradient penalty R1, >= 0
+    lecam: float = 0.0  # weight of the LeCam regulariser, >= 0
+    accumulate: int = 1  # parts that a batch is worked off in
+    patience: int = 0  # evaluations without a better one after which the best one's weights are kept (0: the last)
+    truncation: float = 0.0  # cut of z at synthesis, in standard deviations (0: none; 1e-30: no noise)
+    generator_: Generator | None = field(default=None, init=False, repr=False)
+    judge_: Discriminator | None = field(default=None, init=False, repr=False)
     names_: Tensor | None = field(default=None, init=False, repr=False)
     quantiles_: Tensor | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] | None = field(default=None, init=False, repr=False)
@@ -123,33 +124,76 @@ class ConditionalGan:
         """Make the networks without numbers, for facts["channels"], facts["side"] and, by class, facts["classes"]."""
         self._build(facts, None)
 
-    def _build(self, facts: dict[str, int], rng: torch.Generator | None) -> tuple[Maker, Judge]:
+    def _build(self, facts: dict[str, int], rng: torch.Generator | None) -> tuple[Generator, Discriminator]:
         self.facts_ = dict(facts)
         shape, sizes = (facts["channels"], facts["side"]), (self.width, self.noise, self.code)
         if self.condition == "class":
             classes = facts["classes"]
-            maker = built(lambda: ClassMaker(shape, *sizes, classes), rng)
-            judge = built(lambda: ClassJudge(shape, self.judge_width, classes), rng)
+            generator = built(lambda: LabelGenerator(shape, *sizes, classes), rng)
+            discriminator = built(lambda: LabelDiscriminator(shape, self.judge_width, classes), rng)
         else:
-            maker = built(lambda: SupportMaker(shape, *sizes), rng)
-            judge = built(lambda: SupportJudge(shape, self.judge_width), rng)
-        assert isinstance(maker, Maker)
-        assert isinstance(judge, Judge)
-        self.generator_, self.judge_ = maker.eval().requires_grad_(False), judge.eval().requires_grad_(False)
-        return maker, judge
+            generator = built(lambda: SupportGenerator(shape, *sizes), rng)
+            discriminator = built(lambda: SupportDiscriminator(shape, self.judge_width), rng)
+        assert isinstance(generator, Generator)
+        assert isinstance(discriminator, Discriminator)
+        self.generator_ = generator.eval().requires_grad_(False)
+        self.judge_ = discriminator.eval().requires_grad_(False)
+        return generator, discriminator
 
     def fit(self, base: Bank, rng: torch.Generator, val: Bank | None = None, run: Run | None = None) -> Self:
-        """Train on the pictures of `base`; with supports look at the classes of `val`, or at a tenth of the base's.
+        """Train on the pictures of `base`; with supports evaluate on the classes of `val`, or a tenth of the base's.
 
-        By class `val` has no say: it has other classes. Raises InputError for features, pictures of several sizes or an
-        odd side with no `size`, a class without pictures, or by support no class of two, losses that stay not finite,
-        and a run whose folder holds other settings.
+        By class `val` is not used: it has other classes. Raises InputError for features, pictures of several sizes or
+        an odd side with no `size`, a class without pictures, or by support no class of two, losses that stay not
+        finite, and a run whose folder holds other settings.
         """
-        from augforge.generators.conditional_gan.training import train_conditional_gan
+        # Imported here, so that sampling needs no training code
+        from augforge.generators.conditional_gan.objective import ConditionalObjective, split_by_class, split_by_support
+        from augforge.generators.shared.gan.trainer import train_gan
 
-        train_conditional_gan(self, base, rng, val, run)
+        run = Run() if run is None else run
+        data = self._usable(load_pixels(base, self.size, run.device), base.classes)
+        generator, discriminator = self._build(self._facts_of(data), rng)
+        seed = int(chance.draw_keys(1, rng))
+        if self.condition == "class":
+            data, held_out = split_by_class(data, seed)
+        else:
+            chosen = None if val is None else load_pixels(val, self.size, run.device)
+            data, held_out = split_by_support(data, chosen, seed)
+        to_train_(run.device, generator, discriminator)
+        objective = ConditionalObjective(
+            generator, discriminator, discriminator, data, held_out, self.batch, self._shots(), self.symmetry,
+            policy_of(self.augment), self.noise, self.warmup, standardises=self.condition == "support",
+        )  # fmt: skip
+        objective.standardise_(generator, discriminator)
+        evaluations = max(1, min(_MOST_EVALUATIONS, self.steps // _BETWEEN_EVALUATIONS))
+        settings = GanSettings(self.steps, self.rate, self.judge_rate, self.average, self.r1, self.lecam,
+                               self.accumulate, evaluations, self.patience)  # fmt: skip
+        self.alarms = train_gan(objective, settings, run, _WHO, checked_settings(self), seed)
+        self.quantiles_ = score_quantiles(objective.real_scores())
+        to_rest_(generator, discriminator)
         self.places = None
         return self
+
+    def _usable(self, data: Pixels, classes: Sequence[str]) -> Pixels:
+        """What of the data can be learnt from; InputError where that is too little."""
+        if self.condition == "class":
+            empty = (data.counts == 0).nonzero()[:, 0].tolist()
+            if empty:
+                raise InputError(f"class {classes[empty[0]]!r} has no picture; expected one of every class")
+            self.names_ = torch.tensor([chance.name_key(name) for name in classes])
+            return data
+        if int(data.counts.max()) < 2:
+            raise InputError(f"{_WHO} learns a support from classes of two pictures or more; every class here has one")
+        return only_classes(data, (data.counts > 1).nonzero()[:, 0])
+
+    def _facts_of(self, data: Pixels) -> dict[str, int]:
+        facts = net_facts(data, _WHO)
+        return facts | {"classes": data.classes} if self.condition == "class" else facts
+
+    def _shots(self) -> tuple[int, ...]:
+        """The sizes of supports, none by class."""
+        return () if self.condition == "class" else whole_numbers(self, "shots")
 
     def named(self, names: Sequence[str]) -> Self:
         """A copy whose labels are positions in `names`; by support, this itself. InputError for an unknown class."""
@@ -170,7 +214,7 @@ class ConditionalGan:
         """Pictures [n, c, side, side] of the classes `want` [n], of no parent, each by its class and key alone.
 
         By class, a label is a position in the names of `named`, else the number of a class that was trained on, and
-        the support says no more than what type the pictures are to have. By support, a row depends on all support
+        the support only says what type the pictures are to have. By support, a row depends on all support
         pictures of its class. Raises InputError before `fit`, for features, for pictures of another shape than those
         trained on, for a class that was not trained on, and by support for one that has no support row.
         """
@@ -182,10 +226,10 @@ class ConditionalGan:
             code = self._codes(net, x, support.y, used)
         z = latents(keys, self.noise, self.truncation, x.device)
         made = in_tiles(net, z, code[place])
-        return Examples(as_given(made, support), want, torch.full_like(want, -1))
+        return Examples(like_support(made, support), want, torch.full_like(want, -1))
 
-    def _codes(self, net: Maker | Judge, x: Tensor, y: Tensor, classes: Tensor) -> Tensor:
-        """What a network knows [k, d] of some classes [k]; InputError for one that it knows nothing of."""
+    def _codes(self, net: Generator | Discriminator, x: Tensor, y: Tensor, classes: Tensor) -> Tensor:
+        """A network's codes [k, d] of some classes [k]; InputError for one without a code or a support row."""
         if self.condition == "class":
             return net.codes(self._numbers(classes))
         codes = []
@@ -208,17 +252,19 @@ class ConditionalGan:
     def plausibility(self, support: Examples, made: Examples) -> Tensor:
         """What share [n] of real pictures that were held out the discriminator finds less plausible than each row.
 
-        Both are judged as pictures of their class, which by support `support` shows. Raises what `synthesize` does.
+        Both are scored as pictures of their class, which by support `support` shows. Raises what `synthesize` does.
         """
         x = net_pictures(support, self.size, self.facts_, _WHO)
         rows = net_pictures(Examples(made.x, made.y), 0, self.facts_, _WHO).to(x.device)
         assert self.judge_ is not None
         assert self.quantiles_ is not None
-        judge = self.judge_.to(x.device)
+        discriminator = self.judge_.to(x.device)
         used, place = torch.unique(made.y.to(x.device), return_inverse=True)
         with torch.no_grad():
-            code = self._codes(judge, x, support.y, used)
-        return share_below(in_tiles(lambda a, b: judge.alone(a[:, None], b)[:, 0], rows, code[place]), self.quantiles_)
+            code = self._codes(discriminator, x, support.y, used)
+        return share_below(
+            in_tiles(lambda a, b: discriminator.alone(a[:, None], b)[:, 0], rows, code[place]), self.quantiles_
+        )
 
     def between(self, support: Examples, first: int, second: int, steps: int, key: int = 0) -> Tensor:
         """Pictures [steps, c, side, side] on the way from one class to another: their codes are mixed in equal steps.
@@ -232,7 +278,7 @@ class ConditionalGan:
         with torch.no_grad():
             ends = self._codes(net, x, support.y, torch.tensor([first, second], device=x.device))
         code = torch.lerp(ends[:1], ends[1:], torch.linspace(0, 1, steps, device=x.device)[:, None])
-        made = as_given(in_tiles(net, z, code), support)
+        made = like_support(in_tiles(net, z, code), support)
         return torch.stack(made) if isinstance(made, list) else made
 
     def adapt(
@@ -251,8 +297,6 @@ class ConditionalGan:
         plausibility compares with are then the support pictures. Raises what `synthesize` does, and InputError for
         other labels, no rows, or another number of names.
         """
-        from augforge.generators.conditional_gan.training import adapt_conditional_gan
-
         x = net_pictures(support, self.size, self.facts_, _WHO)
         labels, y = torch.unique(support.y.cpu(), return_inverse=True)
         k = len(labels)
@@ -264,6 +308,42 @@ class ConditionalGan:
         pixels = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1)  # [m, side, side, c]
         novel = ArrayPictures(y, tuple(names or map(str, range(k))), pixels.cpu().numpy(), "support")
         adapted = copy.copy(self)
-        adapt_conditional_gan(adapted, novel, rng, steps, rate, str(x.device))
-        adapted.places = None
+        adapted._train_on(novel, rng, steps, rate, str(x.device))
         return adapted
+
+    def _train_on(self, novel: ArrayPictures, rng: torch.Generator, steps: int, rate: float, device: str) -> None:
+        """Train on to make novel classes, with networks of its own (Mo, Cho & Shin 2020)."""
+        from augforge.generators.conditional_gan.objective import ConditionalObjective
+        from augforge.generators.shared.gan.trainer import train_gan
+
+        before = (self.generator_, self.judge_)
+        data = load_pixels(novel, 0, device)
+        generator, discriminator = self._build(self._facts_of(data), rng)
+        for net, old in zip((generator, discriminator), before, strict=True):
+            assert old is not None
+            # Codes of other classes are no start for new ones: those keep the start that `rng` gave them.
+            kept = {key: value for key, value in old.state_dict().items() if not self._is_of_classes(key)}
+            net.load_state_dict(net.state_dict() | kept)
+        shots = self._shots()
+        if self.condition == "class":
+            self.names_ = torch.tensor([chance.name_key(name) for name in novel.classes])
+        else:
+            most = int(data.counts.min())
+            shots = tuple(n for n in shots if n < most) or (1,)
+        to_train_(device, generator, discriminator)
+        discriminator.requires_grad_(False)
+        last = discriminator.last_layers().requires_grad_(True)
+        policy = policy_of(self.augment) or POLICIES
+        objective = ConditionalObjective(generator, last, discriminator, data, data, self.batch, shots, self.symmetry,
+                                         policy, self.noise)  # fmt: skip
+        settings = GanSettings(steps, rate, rate * self.judge_rate / self.rate, self.average, self.r1, self.lecam,
+                               self.accumulate, evaluations=0)  # fmt: skip
+        seed = int(chance.draw_keys(1, rng))
+        self.alarms = train_gan(objective, settings, Run(device), f"{_WHO} adapted", {}, seed)
+        self.quantiles_ = score_quantiles(objective.real_scores())
+        to_rest_(generator, discriminator)
+        self.places = None
+
+    def _is_of_classes(self, name: str) -> bool:
+        """Whether a saved tensor belongs to single classes."""
+        return self.condition == "class" and ("table." in name or "project." in name)

@@ -1,7 +1,7 @@
 """The networks of `conditional_gan`: a generator with a code of each class, or of a support, and its discriminator.
 
 Both kinds of generator have `codes`, which reads a condition - class numbers or support pictures - and `forward`, which
-makes pictures of noise and codes; both kinds of discriminator have `codes` of their own, and judge pictures by them.
+makes pictures of noise and codes; both kinds of discriminator have `codes` of their own, and score pictures by them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from augforge.generators.shared.gan.discriminators import Apart, ProjectionJudge, Spectral, Trunk
+from augforge.generators.shared.gan.discriminators import DistanceScore, ProjectionDiscriminator, Spectral, Trunk
 from augforge.generators.shared.gan.networks import ClassGenerator, Encoder
 
 
@@ -30,7 +30,7 @@ class Table(nn.Module):
         return F.embedding(y, self.weight)
 
 
-class ClassMaker(nn.Module):
+class LabelGenerator(nn.Module):
     """G(z, y): noise [n, noise] and classes to pictures [n, channels, side, side] in [0, 1]."""
 
     def __init__(self, shape: tuple[int, int], width: int, noise: int, code: int, classes: int) -> None:
@@ -45,12 +45,12 @@ class ClassMaker(nn.Module):
 
     def forward(self, z: Tensor, code: Tensor) -> Tensor:
         """Pictures of noise [n, noise] and codes [n, code]."""
-        made: Tensor = self.generator(z, code)
-        return made
+        pictures: Tensor = self.generator(z, code)
+        return pictures
 
 
-class Settled(nn.Module):
-    """Vectors [n, d] at a mean of 0 and a variance of 1, by statistics that are set apart from the learning.
+class CodeStatistics(nn.Module):
+    """Vectors [n, d] brought to a mean of 0 and a variance of 1, by statistics that no gradient changes.
 
     Without it, codes of supports end up the same for all: training first pushes them all one way. It is what batch
     normalisation does when it is not training, so that no row depends on another one.
@@ -69,7 +69,7 @@ class Settled(nn.Module):
         self.mean.zero_()
         self.deviation.fill_(1)
 
-    def settle_(self, x: Tensor, share: float) -> None:
+    def follow_(self, x: Tensor, share: float) -> None:
         """Move the statistics by a share of the way to those of vectors [n, d]; by all of it with 1."""
         self.mean.lerp_(x.mean(0), share)
         self.deviation.lerp_(x.std(0, correction=0).clamp(min=1e-4), share)
@@ -79,7 +79,7 @@ class Settled(nn.Module):
         return (x - self.mean) / self.deviation
 
 
-class SupportMaker(nn.Module):
+class SupportGenerator(nn.Module):
     """G(z, S): noise [n, noise] and support pictures of a class to pictures [n, channels, side, side] in [0, 1].
 
     The code of a class is its prototype (Snell, Swersky & Zemel, NeurIPS 2017): the mean of its pictures' vectors.
@@ -90,33 +90,34 @@ class SupportMaker(nn.Module):
         self.generator = ClassGenerator(*shape, width, noise, code)
         self.encoder = Encoder(*shape, width)
         self.code = nn.Linear(self.generator.deepest, code)
-        self.settled = Settled(code)
+        self.settled = CodeStatistics(code)
 
     def codes(self, support: Tensor) -> Tensor:
         """Codes [p, code] of supports [p, shots, c, side, side]."""
-        return self.settled(self._told(_flat(support))).unflatten(0, support.shape[:2]).mean(1)
+        return self.settled(self._vectors(_flat(support))).unflatten(0, support.shape[:2]).mean(1)
 
-    def settle_(self, x: Tensor, share: float) -> None:
+    def follow_(self, x: Tensor, share: float) -> None:
         """Let the codes of pictures [n, c, side, side] be of mean 0 and variance 1, or move towards that."""
-        self.settled.settle_(self._told(x), share)
+        self.settled.follow_(self._vectors(x), share)
 
-    def _told(self, x: Tensor) -> Tensor:
-        """What the encoder tells [n, code] of pictures."""
+    def _vectors(self, x: Tensor) -> Tensor:
+        """The vectors [n, code] of pictures."""
         return self.code(F.relu(self.encoder(x)[-1]).mean((2, 3))).float()
 
     def forward(self, z: Tensor, code: Tensor) -> Tensor:
         """Pictures of noise [n, noise] and codes [n, code]."""
-        made: Tensor = self.generator(z, code)
-        return made
+        pictures: Tensor = self.generator(z, code)
+        return pictures
 
 
-class ClassJudge(nn.Module):
+class LabelDiscriminator(nn.Module):
     """D(x, y): scores of pictures [p, k, c, side, side] as ones of their classes, by projection."""
 
     def __init__(self, shape: tuple[int, int], width: int, classes: int) -> None:
         super().__init__()
         self.classes = classes
-        self.judge = ProjectionJudge(*shape, width, classes)
+        # `judge` in the names of saved tensors
+        self.judge = ProjectionDiscriminator(*shape, width, classes)
 
     def codes(self, y: Tensor) -> Tensor:
         """Codes [p, classes] of classes [p], 0 but in a class's own place, so that the projection is its embedding.
@@ -140,11 +141,11 @@ class ClassJudge(nn.Module):
         return nn.ModuleList([self.judge.trunk.blocks[-1], self.judge.score, self.judge.project])
 
 
-class SupportJudge(nn.Module):
+class SupportDiscriminator(nn.Module):
     """D(x, S): scores of pictures [p, k, c, side, side] as others of their supports' classes, by projection.
 
-    Its own trunk sees the support too; the mean of their vectors is projected. To each score is added what the
-    distances of the k pictures' vectors tell (`gan_discriminators.Apart`).
+    Its own trunk sees the support too; the mean of their vectors is projected. To each score is added one of the
+    distances of the k pictures' vectors (`discriminators.DistanceScore`).
     """
 
     def __init__(self, shape: tuple[int, int], width: int) -> None:
@@ -152,17 +153,17 @@ class SupportJudge(nn.Module):
         self.trunk = Trunk(*shape, width)
         out = self.trunk.out
         self.score = Spectral(out, 1)
-        self.settled = Settled(out)
+        self.settled = CodeStatistics(out)
         self.project = Spectral(out, out, bias=False)
-        self.apart = Apart(out)
+        self.apart = DistanceScore(out)
 
     def codes(self, support: Tensor) -> Tensor:
         """Codes [p, width] of supports [p, shots, c, side, side]."""
         return self.settled(self.trunk(_flat(support))).unflatten(0, support.shape[:2]).mean(1)
 
-    def settle_(self, x: Tensor, share: float) -> None:
+    def follow_(self, x: Tensor, share: float) -> None:
         """Let the codes of pictures [n, c, side, side] be of mean 0 and variance 1, or move towards that."""
-        self.settled.settle_(self.trunk(x), share)
+        self.settled.follow_(self.trunk(x), share)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Scores [p, k] of the pictures of each code [p, width], together."""
@@ -181,8 +182,8 @@ class SupportJudge(nn.Module):
         return nn.ModuleList([self.trunk.blocks[-1], self.score, self.project, self.apart])
 
 
-Maker = ClassMaker | SupportMaker
-Judge = ClassJudge | SupportJudge
+Generator = LabelGenerator | SupportGenerator
+Discriminator = LabelDiscriminator | SupportDiscriminator
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -6,21 +6,31 @@ Antoniou, Storkey & Edwards, "Data augmentation generative adversarial networks"
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
+from augforge import chance
 from augforge.classifiers.base_statistics import check_positive, check_range
-from augforge.generators.shared.gan.discriminators import PairJudge
+from augforge.generators.shared.gan.diff_augment import policy_of
+from augforge.generators.shared.gan.discriminators import PairDiscriminator
 from augforge.generators.shared.gan.networks import PictureGenerator
-from augforge.generators.shared.gan.pictures import as_given, in_tiles, latents, net_pictures, share_below
+from augforge.generators.shared.gan.objective import GanSettings, checked_settings, to_rest_, to_train_
+from augforge.generators.shared.gan.pictures import (
+    in_tiles,
+    latents,
+    like_support,
+    net_facts,
+    net_pictures,
+    score_quantiles,
+    share_below,
+)
 from augforge.generators.shared.support import choose_parents, whole_numbers
 from augforge.networks.layers import built
+from augforge.networks.pixels import load_pixels
+from augforge.training.loop import Run
 from augforge.types import Bank, Examples, InputError, Space
-
-if TYPE_CHECKING:
-    from augforge.training.loop import Run
 
 _WHO = "image-gan"
 
@@ -29,29 +39,17 @@ _WHO = "image-gan"
 class ImageGan:
     """G(x, z): one real picture x of a class and noise z ~ N(0, I) to another picture of that class (DAGAN).
 
-    Trained on base classes, it makes pictures of a novel class at once. G bends its parent along a flow and paints over
-    it (`gan_networks.PictureGenerator`); the discriminator sees a parent with another picture of its class, real or
-    made, and how far two of them are apart (`gan_discriminators.PairJudge`). `pool` says what G knows of the class:
-    "parent" that picture alone, "mean" and "attention" all support pictures, of which `shots` (numbers with commas)
-    are shown in training, in turn by chance.
+    Trained on base classes, it makes pictures of a novel class at once. G warps its parent along a flow and paints over
+    it (`shared.gan.networks.PictureGenerator`). The discriminator sees a parent with another picture of its class, real
+    or generated, and how far apart two of them are (`shared.gan.discriminators.PairDiscriminator`).
 
-    `size` in px makes pictures square (0: as they are, all alike, of an even side); `width` and `judge_width` are the
-    channels of the largest maps, `noise` and `code` the lengths of z and of the class code, `reach` how far the flow
-    goes, in halves of the side. Each of `steps` steps sees `batch` made and real pictures, two of each parent, from
-    classes drawn with equal chance; `rate` and `judge_rate` are Adam's, `average` the decay of the weights' moving
-    average. `augment` names what of DiffAugment the discriminator sees through ("none": nothing). `symmetry` makes
-    other classes by turning ("turns": eight ways) or mirroring all pictures of a parent alike. With `mismatched` half
-    of what the discriminator learns to turn down are real pictures of another class (GAN-CLS: Reed et al., ICML 2016,
-    algorithm 1); without it G drew strokes that every made picture of a class had and no real one. `r1` and `lecam` are
-    weights of those regularisers, `accumulate` the parts a batch is worked off in. Every tenth of the training is
-    looked at on held-out classes; after `patience` looks without a better one it ends with the weights of the best (0:
-    it does not, and the last weights are kept).
-
-    At synthesis latents are cut off at `truncation` (0: not), in standard deviations; at 1e-30 there is no noise left,
-    and all that is made of a parent is the same picture.
+    In each step batch/2 parents are drawn, from classes with equal chance, and two pictures are generated of each.
+    Every tenth of the training is evaluated on held-out classes.
 
     Differs from the paper: hinge loss and spectral normalisation instead of WGAN-GP, residual blocks with FiLM instead
-    of dense ones with batch normalisation, z enters every block, the flow, DiffAugment, several support pictures.
+    of dense ones with batch normalisation, z enters every block, the flow, DiffAugment, several support pictures, real
+    pictures of another class as false ones (GAN-CLS: Reed et al., ICML 2016, algorithm 1; without them G drew strokes
+    that every generated picture of a class had and no real one).
     """
 
     space: ClassVar[Space] = "image"
@@ -61,29 +59,31 @@ class ImageGan:
     shares: ClassVar[bool] = True
     one_class: ClassVar[bool] = True
 
-    size: int = 0
-    pool: Literal["parent", "mean", "attention"] = "parent"
-    shots: str = "1,2,5"
-    width: int = 64
-    judge_width: int = 32
-    noise: int = 32
-    code: int = 64
-    reach: float = 0.25
-    steps: int = 20000
-    batch: int = 64
-    rate: float = 2e-4
-    judge_rate: float = 2e-4
-    average: float = 0.999
-    augment: str = "colour,translation,cutout"
-    symmetry: Literal["none", "mirror", "turns"] = "none"
-    mismatched: bool = True
-    r1: float = 0.0
-    lecam: float = 0.0
-    accumulate: int = 1
-    patience: int = 0
-    truncation: float = 0.0
+    size: int = 0  # side in px that pictures are made square at (0: as they are, all alike, of an even side)
+    pool: Literal["parent", "mean", "attention"] = (
+        "parent"  # what G knows of a class: that picture, or all support ones
+    )
+    shots: str = "1,2,5"  # how many support pictures training shows, in turn by chance (with a `pool` of several)
+    width: int = 64  # channels of the generator's largest maps
+    judge_width: int = 32  # channels of the discriminator's largest maps
+    noise: int = 32  # length of z
+    code: int = 64  # length of the class code
+    reach: float = 0.25  # how far the flow goes, in halves of the side, > 0
+    steps: int = 20000  # of each network
+    batch: int = 64  # generated pictures in a step, and real ones beside them; even
+    rate: float = 2e-4  # learning rate of the generator's Adam, > 0
+    judge_rate: float = 2e-4  # learning rate of the discriminator's Adam, > 0
+    average: float = 0.999  # decay of the moving average of the generator's weights, 0 to 0.99999
+    augment: str = "colour,translation,cutout"  # what of DiffAugment the discriminator sees through ("none": nothing)
+    symmetry: Literal["none", "mirror", "turns"] = "none"  # other classes by mirroring, or turning eight ways
+    mismatched: bool = True  # whether real pictures of another class count with generated ones
+    r1: float = 0.0  # weight of the gradient penalty R1, >= 0
+    lecam: float = 0.0  # weight of the LeCam regulariser, >= 0
+    accumulate: int = 1  # parts that a batch is worked off in
+    patience: int = 0  # evaluations without a better one after which the best one's weights are kept (0: the last)
+    truncation: float = 0.0  # cut of z at synthesis, in standard deviations (0: none; 1e-30: no noise)
     generator_: PictureGenerator | None = field(default=None, init=False, repr=False)
-    judge_: PairJudge | None = field(default=None, init=False, repr=False)
+    judge_: PairDiscriminator | None = field(default=None, init=False, repr=False)
     quantiles_: Tensor | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] | None = field(default=None, init=False, repr=False)
 
@@ -112,25 +112,43 @@ class ImageGan:
         """Make the networks without numbers, for pictures of facts["channels"] and facts["side"]."""
         self._build(facts, None)
 
-    def _build(self, facts: dict[str, int], rng: torch.Generator | None) -> tuple[PictureGenerator, PairJudge]:
+    def _build(self, facts: dict[str, int], rng: torch.Generator | None) -> tuple[PictureGenerator, PairDiscriminator]:
         self.facts_ = dict(facts)
         shape = (facts["channels"], facts["side"])
-        maker = built(lambda: PictureGenerator(*shape, self.width, self.noise, self.code, self.reach), rng)
-        judge = built(lambda: PairJudge(*shape, self.judge_width), rng)
-        assert isinstance(maker, PictureGenerator)
-        assert isinstance(judge, PairJudge)
-        self.generator_, self.judge_ = maker.eval().requires_grad_(False), judge.eval().requires_grad_(False)
-        return maker, judge
+        generator = built(lambda: PictureGenerator(*shape, self.width, self.noise, self.code, self.reach), rng)
+        discriminator = built(lambda: PairDiscriminator(*shape, self.judge_width), rng)
+        assert isinstance(generator, PictureGenerator)
+        assert isinstance(discriminator, PairDiscriminator)
+        self.generator_ = generator.eval().requires_grad_(False)
+        self.judge_ = discriminator.eval().requires_grad_(False)
+        return generator, discriminator
 
     def fit(self, base: Bank, rng: torch.Generator, val: Bank | None = None, run: Run | None = None) -> Self:
-        """Train on the pictures of `base`, and look at the classes of `val`; without it at a tenth of the base classes.
+        """Train on the pictures of `base`; evaluate on the classes of `val`, or without it on a tenth of the base's.
 
         Raises InputError for features, classes of one picture, pictures of several sizes or an odd side with no `size`,
         losses that stay not finite, and a run whose folder holds other settings.
         """
-        from augforge.generators.image_gan_training import train_image_gan
+        # Imported here, so that sampling needs no training code
+        from augforge.generators.image_gan.objective import PER_PARENT, PairObjective, held_out_classes
+        from augforge.generators.shared.gan.trainer import train_gan
 
-        train_image_gan(self, base, rng, val, run)
+        run = Run() if run is None else run
+        data = load_pixels(base, self.size, run.device)
+        generator, discriminator = self._build(net_facts(data, _WHO), rng)
+        seed = int(chance.draw_keys(1, rng))
+        data, held_out = held_out_classes(data, None if val is None else load_pixels(val, self.size, run.device), seed)
+        to_train_(run.device, generator, discriminator)
+        shots = (1,) if self.one_parent else whole_numbers(self, "shots")
+        objective = PairObjective(
+            generator, discriminator, data, held_out, self.batch // PER_PARENT, shots, self.pool == "attention",
+            self.symmetry, policy_of(self.augment), self.noise, self.mismatched,
+        )  # fmt: skip
+        settings = GanSettings(self.steps, self.rate, self.judge_rate, self.average, self.r1, self.lecam,
+                               self.accumulate, patience=self.patience)  # fmt: skip
+        self.alarms = train_gan(objective, settings, run, _WHO, checked_settings(self), seed)
+        self.quantiles_ = score_quantiles(objective.real_scores())
+        to_rest_(generator, discriminator)
         return self
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
@@ -153,7 +171,7 @@ class ImageGan:
             lambda z, code, picture, *levels: net.decode(picture, list(levels), code, z),
             z, code[place], x[used][place], *(level[place] for level in own),
         )  # fmt: skip
-        return Examples(as_given(made, support), want, parent)
+        return Examples(like_support(made, support), want, parent)
 
     def _maps(self, net: PictureGenerator, x: Tensor, rows: Tensor) -> tuple[list[Tensor], Tensor]:
         """The maps of the rows [k] of x, and where each row of x lies among them [m] (-1: nowhere)."""
@@ -189,9 +207,11 @@ class ImageGan:
         assert self.judge_ is not None
         assert self.quantiles_ is not None
         assert made.parent is not None
-        judge = self.judge_.to(x.device)
+        discriminator = self.judge_.to(x.device)
         parents = x[made.parent.to(x.device)]
-        return share_below(in_tiles(lambda a, b: judge.alone(a, b[:, None])[:, 0], parents, rows), self.quantiles_)
+        return share_below(
+            in_tiles(lambda a, b: discriminator.alone(a, b[:, None])[:, 0], parents, rows), self.quantiles_
+        )
 
     def between(self, first: Tensor, second: Tensor, steps: int, key: int = 0) -> Tensor:
         """Pictures [steps, c, side, side] on the way from what is made of one picture [c, side, side] to another.
@@ -208,6 +228,6 @@ class ImageGan:
             maps = [torch.lerp(level[:1], level[1:], part) for level in net.encode(x)]
             code = net.codes(maps[-1], maps[-1][:, None], self.pool == "attention")
             ends = [net.decode(x[i : i + 1].expand(steps, -1, -1, -1), maps, code, z) for i in range(2)]
-            made = as_given(torch.lerp(ends[0], ends[1], part), Examples(first[None], torch.tensor([0])))
+            made = like_support(torch.lerp(ends[0], ends[1], part), Examples(first[None], torch.tensor([0])))
         assert isinstance(made, Tensor)
         return made

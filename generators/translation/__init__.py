@@ -8,22 +8,33 @@ networks", ICCV 2017 (CycleGAN).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from augforge import chance
 from augforge.classifiers.base_statistics import check_positive, check_range
-from augforge.generators.shared.gan.discriminators import PatchJudge
+from augforge.generators.shared.gan.diff_augment import policy_of
+from augforge.generators.shared.gan.discriminators import PatchDiscriminator
 from augforge.generators.shared.gan.networks import Translator
-from augforge.generators.shared.gan.pictures import as_given, in_tiles, latents, net_pictures, share_below
+from augforge.generators.shared.gan.objective import GanSettings, checked_settings, to_rest_, to_train_
+from augforge.generators.shared.gan.pictures import (
+    in_tiles,
+    latents,
+    like_support,
+    net_facts,
+    net_pictures,
+    score_quantiles,
+    share_below,
+)
 from augforge.generators.shared.support import choose_parents
+from augforge.generators.translation.domains import DomainSettings, load_domains, split_domains
 from augforge.networks.layers import built
+from augforge.training.loop import Run
 from augforge.types import Bank, Examples, InputError, Space
 
-if TYPE_CHECKING:
-    from augforge.training.loop import Run
-
+_HELD_OUT = 0.1  # of the groups, where no validation bank is given
 _WHO = "translation"
 
 
@@ -34,29 +45,19 @@ class Translation:
     A made row is one support picture, taken to be of the source domain, translated into the target domain; its class
     is kept, and noise z ~ N(0, I) may vary it. Learnt on base classes, the translation is there for novel ones at once.
 
-    `domain` names a column of the bank's groups, and `source` and `target` two values of it. With `mode` "paired" rows
-    of one class in both domains are pairs; `pair` names a column that tells more: rows of one class whose entries there
-    are alike. Where a pair has several rows on a side, one is drawn. With domain="" the bank has two classes, which are
-    the domains (by default in their order): the n-th picture of the one goes with the n-th of the other, or those whose
-    entries of `pair` are alike. "unpaired" needs no counterparts, learns both ways, and `direction` "backward" makes
-    source pictures of target ones.
+    Paired, rows of one class in both domains go together, and those whose entries of `pair` are alike, where that is
+    given; where a pair has several rows on a side, one is drawn. With domain="" the bank has two classes, which are the
+    domains: the n-th picture of one goes with the n-th of the other, or those whose entries of `pair` are alike. The
+    generator's loss is that of the patch discriminator, which sees input and output together, and the error.
 
-    Paired, the generator's loss is the patch discriminator's, which sees input and output together, and `distance`
-    times the mean absolute error; unpaired it is both discriminators', `cycle` times the error after a way there and
-    back, and `identity` times the change of pictures that are of the wanted domain already.
+    Unpaired, no counterparts are needed and both ways are learnt. The loss is that of both discriminators, the error
+    after a way there and back, and the change of pictures that are of the wanted domain already.
 
-    `size` in px makes pictures square (0: as they are, all alike, of an even side); `width` and `judge_width` are the
-    channels of the largest maps, `noise` the length of z. Each of `steps` steps sees `batch` pairs, drawn with equal
-    chance (unpaired: classes are); `rate` and `judge_rate` are Adam's, `average` the decay of the weights' moving
-    average. `augment` names what of DiffAugment the discriminator sees through ("none": nothing; where the domains
-    differ in brightness or colour, leave "colour" out, which hides that); `r1` and `lecam` are weights of those
-    regularisers, `accumulate` the parts a batch is worked off in. Every tenth of the training is looked at on held-out
-    classes (pairs, where classes are domains); after `patience` looks without a better one it ends (0: never). At
-    synthesis latents are cut off at `truncation` (0: not), in standard deviations.
+    Every tenth of the training is evaluated on held-out classes, or on pairs where classes are domains.
 
     Differs from the papers: residual blocks without normalisation, whose output is added to the picture; z by FiLM
     instead of dropout; hinge loss and spectral normalisation instead of the cross-entropy and least-squares losses; the
-    errors are those of pictures in 0..1, not -1..1, so they weigh half as much; no history of 50 made pictures (a
+    errors are those of pictures in 0..1, not -1..1, so they weigh half as much; no history of 50 generated pictures (a
     step's batch is a function of seed and step); Adam's first beta is 0; DiffAugment.
     """
 
@@ -67,30 +68,32 @@ class Translation:
     trains: ClassVar[bool] = True
     shares: ClassVar[bool] = True
 
-    mode: Literal["paired", "unpaired"] = "paired"
-    direction: Literal["forward", "backward"] = "forward"
-    domain: str = ""
-    source: str = ""
-    target: str = ""
-    pair: str = ""
-    size: int = 0
-    width: int = 64
-    judge_width: int = 32
-    noise: int = 16
-    distance: float = 100.0
-    cycle: float = 10.0
-    identity: float = 5.0
-    steps: int = 20000
-    batch: int = 32
-    rate: float = 2e-4
-    judge_rate: float = 2e-4
-    average: float = 0.999
-    augment: str = "colour,translation,cutout"
-    r1: float = 0.0
-    lecam: float = 0.0
-    accumulate: int = 1
-    patience: int = 0
-    truncation: float = 0.0
+    mode: Literal["paired", "unpaired"] = "paired"  # pix2pix, or CycleGAN
+    direction: Literal["forward", "backward"] = "forward"  # unpaired, "backward" makes source pictures of target ones
+    domain: str = ""  # column of the bank's groups whose values are the domains ("": its two classes are)
+    source: str = ""  # value of that column, or class (default: the first class)
+    target: str = ""  # value of that column, or class (default: the second class)
+    pair: str = ""  # column that says more about which rows are a pair
+    size: int = 0  # side in px that pictures are made square at (0: as they are, all alike, of an even side)
+    width: int = 64  # channels of the generator's largest maps
+    judge_width: int = 32  # channels of the discriminator's largest maps
+    noise: int = 16  # length of z
+    distance: float = 100.0  # paired: weight of the mean absolute error, >= 0
+    cycle: float = 10.0  # unpaired: weight of the error after a way there and back, >= 0
+    identity: float = 5.0  # unpaired: weight of the change of pictures of the wanted domain, >= 0
+    steps: int = 20000  # of each network
+    batch: int = 32  # pairs in a step, drawn with equal chance (unpaired: pictures of each domain, by class)
+    rate: float = 2e-4  # learning rate of the generator's Adam, > 0
+    judge_rate: float = 2e-4  # learning rate of the discriminator's Adam, > 0
+    average: float = 0.999  # decay of the moving average of the generator's weights, 0 to 0.99999
+    augment: str = (
+        "colour,translation,cutout"  # of DiffAugment ("none": nothing; no "colour" where domains differ by it)
+    )
+    r1: float = 0.0  # weight of the gradient penalty R1, >= 0
+    lecam: float = 0.0  # weight of the LeCam regulariser, >= 0
+    accumulate: int = 1  # parts that a batch is worked off in
+    patience: int = 0  # evaluations without a better one after which the best one's weights are kept (0: the last)
+    truncation: float = 0.0  # cut of z at synthesis, in standard deviations (0: none; 1e-30: no noise)
     generator_: nn.ModuleList | None = field(default=None, init=False, repr=False)
     judge_: nn.ModuleList | None = field(default=None, init=False, repr=False)
     quantiles_: Tensor | None = field(default=None, init=False, repr=False)
@@ -124,27 +127,52 @@ class Translation:
         self.facts_ = dict(facts)
         channels, side = facts["channels"], facts["side"]
         ways, seen = (1, 2 * channels) if self.mode == "paired" else (2, channels)
-        maker = built(
+        generator = built(
             lambda: nn.ModuleList(Translator(channels, side, self.width, self.noise) for _ in range(ways)), rng
         )
-        judge = built(lambda: nn.ModuleList(PatchJudge(seen, self.judge_width) for _ in range(ways)), rng)
-        assert isinstance(maker, nn.ModuleList)
-        assert isinstance(judge, nn.ModuleList)
-        self.generator_, self.judge_ = maker.eval().requires_grad_(False), judge.eval().requires_grad_(False)
-        return maker, judge
+        discriminator = built(
+            lambda: nn.ModuleList(PatchDiscriminator(seen, self.judge_width) for _ in range(ways)), rng
+        )
+        assert isinstance(generator, nn.ModuleList)
+        assert isinstance(discriminator, nn.ModuleList)
+        self.generator_ = generator.eval().requires_grad_(False)
+        self.judge_ = discriminator.eval().requires_grad_(False)
+        return generator, discriminator
 
     def fit(self, base: Bank, rng: torch.Generator, val: Bank | None = None, run: Run | None = None) -> Self:
-        """Train on the pictures of `base`, and look at those of `val`; without it at a tenth of the base classes.
+        """Train on the pictures of `base`, and evaluate on those of `val`; without it on a tenth of the base classes.
 
-        Where the two classes are the domains, a tenth of the pairs is looked at instead.
+        Where the two classes are the domains, a tenth of the pairs is held out instead.
 
         Raises InputError for features, a bank without the two domains or with fewer than two pairs (or pictures of a
         domain), classes as domains whose pictures cannot be paired, pictures of several sizes or an odd side with no
         `size`, losses that stay not finite, and a run whose folder holds other settings.
         """
-        from augforge.generators.translation_training import train_translation
+        # Imported here, so that sampling needs no training code
+        from augforge.generators.shared.gan.trainer import train_gan
+        from augforge.generators.translation.objective import CycleObjective, PairedObjective
 
-        train_translation(self, base, rng, val, run)
+        run = Run() if run is None else run
+        which = DomainSettings(self.mode == "paired", self.domain, self.source, self.target, self.pair, self.size)
+        data = load_domains(base, which, run.device)
+        generator, discriminator = self._build(net_facts(data.source, _WHO), rng)
+        seed = int(chance.draw_keys(1, rng))
+        if val is None:
+            data, held_out = split_domains(data, _HELD_OUT, seed)
+        else:
+            held_out = load_domains(val, which, run.device)
+        to_train_(run.device, generator, discriminator)
+        policy, weights = policy_of(self.augment), (self.cycle, self.identity)
+        objective = (
+            PairedObjective(generator, discriminator, data, held_out, self.batch, self.distance, policy, self.noise)
+            if self.mode == "paired"
+            else CycleObjective(generator, discriminator, data, held_out, self.batch, *weights, policy, self.noise)
+        )
+        settings = GanSettings(self.steps, self.rate, self.judge_rate, self.average, self.r1, self.lecam,
+                               self.accumulate, patience=self.patience)  # fmt: skip
+        self.alarms = train_gan(objective, settings, run, _WHO, checked_settings(self, "direction"), seed)
+        self.quantiles_ = torch.stack([score_quantiles(scores) for scores in objective.real_scores()])
+        to_rest_(generator, discriminator)
         return self
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
@@ -158,7 +186,7 @@ class Translation:
         net = self.generator_[self._way].to(x.device)
         parent = choose_parents(support.y, want, keys)
         z = latents(keys, self.noise, self.truncation, x.device)
-        return Examples(as_given(in_tiles(net, x[parent.to(x.device)], z), support), want, parent)
+        return Examples(like_support(in_tiles(net, x[parent.to(x.device)], z), support), want, parent)
 
     def plausibility(self, support: Examples, made: Examples) -> Tensor:
         """What share [n] of real pictures of held-out classes the discriminator finds less plausible than each row.
@@ -171,10 +199,10 @@ class Translation:
         assert self.judge_ is not None
         assert self.quantiles_ is not None
         assert made.parent is not None
-        judge = self.judge_[self._way].to(x.device)
+        discriminator = self.judge_[self._way].to(x.device)
         if self.mode == "paired":
             rows = torch.cat([x[made.parent.to(x.device)], rows], 1)  # [n, 2c, side, side]
-        return share_below(in_tiles(lambda part: judge(part).mean((1, 2)), rows), self.quantiles_[self._way])
+        return share_below(in_tiles(lambda part: discriminator(part).mean((1, 2)), rows), self.quantiles_[self._way])
 
     @property
     def _way(self) -> int:

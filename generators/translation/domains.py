@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,11 +12,20 @@ from augforge import chance
 from augforge.networks.pixels import Pixels, class_table, load_pixels
 from augforge.types import Bank, InputError
 
-if TYPE_CHECKING:
-    from augforge.generators.translation import Translation
-
 _FEWEST = 5  # groups of which none is held out
 Key = tuple[Hashable, ...]
+
+
+@dataclass(frozen=True)
+class DomainSettings:
+    """Which rows of a bank are of which domain, and what goes with what."""
+
+    paired: bool
+    domain: str  # column whose values are the domains ("": the two classes are)
+    source: str  # value of the column, or class
+    target: str
+    pair: str  # column that says more about which rows go together
+    size: int  # side of the pictures in px (0: as they are)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,44 +41,44 @@ class Domains:
     named: bool
 
 
-def load_domains(bank: Bank, part: Translation, device: str | torch.device) -> Domains:
-    """The domains of a bank on a device, by the settings of a part; raises what `Translation.fit` says."""
-    values, source, target = _values(bank, part)
+def load_domains(bank: Bank, settings: DomainSettings, device: str | torch.device) -> Domains:
+    """The domains of a bank on a device; raises what `Translation.fit` says."""
+    values, source, target = _values(bank, settings)
     sides = [[row for row, value in enumerate(values) if value == name] for name in (source, target)]
-    keys = _keys(bank, part, sides)
-    if part.mode == "paired":
-        if not part.domain and not part.pair and len(sides[0]) != len(sides[1]):
+    keys = _keys(bank, settings, sides)
+    if settings.paired:
+        if not settings.domain and not settings.pair and len(sides[0]) != len(sides[1]):
             raise InputError(f"{source!r} has {len(sides[0])} pictures and {target!r} has {len(sides[1])}, which "
                              "cannot be paired by their order; expected as many of each, or mode=unpaired")  # fmt: skip
         both = set(keys[0]) & set(keys[1])
         units = [list(dict.fromkeys(key for key in keys[0] if key in both))] * 2
     else:
-        units = [list(dict.fromkeys(part_keys)) for part_keys in keys]
+        units = [list(dict.fromkeys(side)) for side in keys]
     found, what = len(units[0]), "pairs"
-    if part.mode == "unpaired":
+    if not settings.paired:
         found, what = min(map(len, keys)), "pictures of one of them"
     if found < 2:
         raise InputError(f"translation from {source!r} to {target!r} found {found} {what} in "
                          f"{getattr(bank, 'origin', 'the bank')!r}; expected 2 or more")  # fmt: skip
-    data = load_pixels(bank, part.size, device)
-    loaded = [_side(data, *columns, bool(part.domain)) for columns in zip(sides, keys, units, strict=True)]
-    return Domains(loaded[0], loaded[1], bool(part.domain))
+    data = load_pixels(bank, settings.size, device)
+    loaded = [_side(data, *columns, bool(settings.domain)) for columns in zip(sides, keys, units, strict=True)]
+    return Domains(loaded[0], loaded[1], bool(settings.domain))
 
 
-def _values(bank: Bank, part: Translation) -> tuple[list[str], str, str]:
+def _values(bank: Bank, settings: DomainSettings) -> tuple[list[str], str, str]:
     """The domain [n] of every row, and the names of source and target; InputError where there are no such."""
-    if part.domain:
-        values = _column(bank, "domain", part.domain)
+    if settings.domain:
+        values = _column(bank, "domain", settings.domain)
         known = sorted(set(values))
-        names = (part.source, part.target)
+        names = (settings.source, settings.target)
     else:
         known = list(bank.classes)
         values = [known[label] for label in bank.y.tolist()]
         if len(known) != 2:
             raise InputError("translation with domain='' needs a bank of two classes, which are the domains, and this "
                              f"has {len(known)}; expected domain=COLUMN, source=VALUE and target=VALUE")  # fmt: skip
-        first = part.source or known[part.target == known[0]]
-        names = (first, part.target or known[first == known[0]])
+        first = settings.source or known[settings.target == known[0]]
+        names = (first, settings.target or known[first == known[0]])
     for setting, name in zip(("source", "target"), names, strict=True):
         if name not in known or names[0] == names[1]:
             raise InputError(f"{setting}={name!r} was given; expected two different ones of {', '.join(known[:20])}")
@@ -86,11 +94,11 @@ def _column(bank: Bank, setting: str, name: str) -> list[str]:
     return [str(value) for value in (column.tolist() if isinstance(column, Tensor) else column)]
 
 
-def _keys(bank: Bank, part: Translation, sides: list[list[int]]) -> list[list[Key]]:
+def _keys(bank: Bank, settings: DomainSettings, sides: list[list[int]]) -> list[list[Key]]:
     """What tells the unit of each row of each side: its class, where classes are not domains, and what pairs it."""
-    labels = [(label,) if part.domain else () for label in bank.y.tolist()]
-    if part.pair:
-        column = _column(bank, "pair", part.pair)
+    labels = [(label,) if settings.domain else () for label in bank.y.tolist()]
+    if settings.pair:
+        column = _column(bank, "pair", settings.pair)
         return [[(*labels[row], column[row]) for row in rows] for rows in sides]
     return [[labels[row] or (place,) for place, row in enumerate(rows)] for rows in sides]
 

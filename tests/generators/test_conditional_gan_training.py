@@ -1,7 +1,8 @@
-"""The training of the conditional GAN: its game, what it holds out, going on, and adapting to novel classes."""
+"""The training of the conditional GAN: its objective, what is held out, going on, and adapting to novel classes."""
 
 import functools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ import torch
 from augforge import chance
 from augforge.data.banks import ArrayPictures
 from augforge.generators.conditional_gan import ConditionalGan
-from augforge.generators.conditional_gan import objective as conditional_gan_game
-from augforge.generators.conditional_gan.networks import ClassJudge, ClassMaker, SupportJudge, SupportMaker
-from augforge.generators.conditional_gan.training import split_rows
+from augforge.generators.conditional_gan.networks import (
+    LabelDiscriminator,
+    LabelGenerator,
+    SupportDiscriminator,
+    SupportGenerator,
+)
+from augforge.generators.conditional_gan.objective import ConditionalObjective, split_rows
 from augforge.networks.layers import built
 from augforge.networks.pixels import load_pixels
 from augforge.parts.saving import load_part, part_digest, save_part
@@ -53,36 +58,37 @@ def test_batches_in_parts_and_symmetries_train(condition, symmetry):
     assert part.fit(_bank(), _rng()).quantiles_.isfinite().all()
 
 
-def _game(counts, **changes):
+def _objective(counts, **changes):
     bank, shape = _bank(counts), (1, 16)
     data = load_pixels(bank, 0, "cpu")
-    settings = {"drawn": 4000, "shots": (), "symmetry": "none", "policy": (), "noise": 4} | changes
+    settings = {"batch": 4000, "shots": (), "symmetry": "none", "policy": (), "noise": 4} | changes
     if settings["shots"]:
-        maker, judge = (
-            built(lambda: SupportMaker(shape, 4, 4, 4), _rng()),
-            built(lambda: SupportJudge(shape, 4), _rng()),
+        generator, discriminator = (
+            built(lambda: SupportGenerator(shape, 4, 4, 4), _rng()),
+            built(lambda: SupportDiscriminator(shape, 4), _rng()),
         )
     else:
-        maker = built(lambda: ClassMaker(shape, 4, 4, 4, len(counts)), _rng())
-        judge = built(lambda: ClassJudge(shape, 4, len(counts)), _rng())
-    return conditional_gan_game.ConditionalGame(maker, judge, judge, data, data, **settings), bank
+        generator = built(lambda: LabelGenerator(shape, 4, 4, 4, len(counts)), _rng())
+        discriminator = built(lambda: LabelDiscriminator(shape, 4, len(counts)), _rng())
+    return ConditionalObjective(generator, discriminator, discriminator, data, data, **settings), bank
 
 
 @pytest.mark.parametrize("shots", [(), (2,)], ids=["class", "support"])
-def test_parts_of_a_batch_are_judged_as_the_whole_is(shots):
-    game, _ = _game((8, 8, 8), drawn=8, shots=shots, policy=("colour", "translation", "cutout"), told=lambda: 0.7)
-    whole = game.draw(_rng(1))
+def test_parts_of_a_batch_are_scored_as_the_whole_is(shots):
+    settings = {"batch": 16 if shots else 8, "shots": shots, "policy": ("colour", "translation", "cutout")}
+    objective, _ = _objective((8, 8, 8), **settings, warmup=1.0)
+    whole = objective.draw(_rng(1), 0.7)
     parts = [{key: value[i : i + 4] for key, value in whole.items()} for i in (0, 4)]
     with torch.no_grad():
-        together = game.scores(whole, game.make(game.maker, whole))
-        cut = [game.scores(part, game.make(game.maker, part)) for part in parts]
+        together = objective.scores(whole, objective.generate(whole))
+        cut = [objective.scores(part, objective.generate(part)) for part in parts]
     for scores, pieces in zip(together, zip(*cut, strict=True), strict=True):
         assert torch.allclose(scores, torch.cat(pieces), atol=1e-4)
 
 
 def test_by_support_real_pictures_of_other_classes_count_with_those_made():
-    game, bank = _game((8, 8, 8), drawn=64, shots=(2,))
-    part = game.draw(_rng(1))
+    objective, bank = _objective((8, 8, 8), batch=128, shots=(2,))
+    part = objective.draw(_rng(1), 0.5)
     whole = bank.examples(torch.arange(24)).x.float() / 255
 
     def labels(x):
@@ -95,26 +101,26 @@ def test_by_support_real_pictures_of_other_classes_count_with_those_made():
     assert (other != own).all()
     assert len(torch.unique(torch.stack([own, other], 1), dim=0)) == 6
     with torch.no_grad():
-        made = game.make(game.maker, part)
-        fake = game.scores(part, made)[1]
-        assert torch.equal(fake[:, 2:], game.critic.alone(part["other"], game.critic.codes(part["condition"])))
-        hidden = game.scores(part | {"told": torch.zeros(64, 1)}, made)[1]
+        made = objective.generate(part)
+        fake = objective.scores(part, made)[1]
+        assert torch.equal(fake[:, 2:], objective.whole.alone(part["other"], objective.whole.codes(part["condition"])))
+        hidden = objective.scores(part | {"shown": torch.zeros(64, 1)}, made)[1]
     assert fake.shape == (64, 3)
-    assert (hidden[:, 2] == -1).all()  # says nothing in the hinge loss
-    assert "other" not in _game((8,), drawn=4, shots=(1,))[0].draw(_rng())
+    assert (hidden[:, 2] == -1).all()  # adds nothing to the hinge loss
+    assert "other" not in _objective((8,), batch=8, shots=(1,))[0].draw(_rng(), 0.5)
 
 
 def test_codes_of_supports_lie_round_the_middle_of_the_pictures():
     x = torch.rand(32, 1, 16, 16, generator=_rng(2)) * torch.rand(32, 1, 1, 1, generator=_rng(3))
-    for new in (lambda: SupportMaker((1, 16), 8, 4, 8), lambda: SupportJudge((1, 16), 8)):
+    for new in (lambda: SupportGenerator((1, 16), 8, 4, 8), lambda: SupportDiscriminator((1, 16), 8)):
         net = built(new, _rng())
         with torch.no_grad():
             before = net.codes(x[:, None])
-            net.settle_(x, 1.0)
+            net.follow_(x, 1.0)
             code = net.codes(x[:, None])
             assert code.mean(0).abs().max() < 1e-4
             assert (code.var(0, correction=0) - 1).abs().max() < 1e-3
-            net.settle_(x / 2, 0.1)
+            net.follow_(x / 2, 0.1)
             assert 0 < (net.codes(x[:, None]) - code).abs().max() < (before - code).abs().max()
 
 
@@ -129,8 +135,8 @@ def test_training_keeps_codes_of_supports_in_the_middle():
 
 
 def test_classes_are_drawn_with_equal_chance_whatever_their_sizes():
-    game, bank = _game((40, 2, 10))
-    part = game.draw(_rng(1))
+    objective, bank = _objective((40, 2, 10))
+    part = objective.draw(_rng(1), 0.5)
     counts = torch.bincount(part["condition"], minlength=3)
     assert (counts / 4000 - 1 / 3).abs().max() < 0.03
     whole = bank.examples(torch.arange(52)).x.float() / 255
@@ -142,17 +148,17 @@ def test_classes_are_drawn_with_equal_chance_whatever_their_sizes():
 
 
 def test_the_condition_fades_in():
-    game, _ = _game((8, 8), drawn=4, told=lambda: 0.0)
-    part = game.draw(_rng())
+    objective, _ = _objective((8, 8), batch=4, warmup=0.5)
+    part = objective.draw(_rng(), 0.0)
     other = part | {"condition": 1 - part["condition"]}
     with torch.no_grad():
-        made = game.make(game.maker, part)
-        assert torch.equal(game.make(game.maker, other)[0], made[0])
-        assert torch.equal(game.scores(other, made)[1], game.scores(part, made)[1])
-        game.told = lambda: 1.0
-        part, other = (each | {"told": torch.ones(4, 1)} for each in (part, other))
-        assert not torch.equal(game.make(game.maker, other)[0], game.make(game.maker, part)[0])
-        assert not torch.equal(game.scores(other, made)[1], game.scores(part, made)[1])
+        made = objective.generate(part)
+        assert torch.equal(objective.generate(other)[0], made[0])
+        assert torch.equal(objective.scores(other, made)[1], objective.scores(part, made)[1])
+        part = objective.draw(_rng(), 0.5)
+        other = part | {"condition": 1 - part["condition"]}
+        assert not torch.equal(objective.generate(other)[0], objective.generate(part)[0])
+        assert not torch.equal(objective.scores(other, made)[1], objective.scores(part, made)[1])
 
 
 def test_a_tenth_of_each_class_is_held_out():
@@ -172,38 +178,33 @@ def test_a_tenth_of_each_class_is_held_out():
     assert not torch.equal(split_rows(data, 0.1, 8)[1].x, held_out.x)
 
 
-def test_a_look_says_how_pictures_lie_within_classes():
-    game, _ = _game((8, 8, 8), drawn=4)
+def test_an_evaluation_says_how_pictures_lie_within_classes():
+    objective, _ = _objective((8, 8, 8), batch=4)
     with torch.no_grad():
-        found = game.examine(game.maker)
+        found = objective.evaluate()
     assert found.score == -found.facts["kernel_distance_within"]
     assert {"diversity", "kernel_distance"} <= found.facts.keys()
     assert any(alarm.startswith("collapse") for alarm in found.alarms)  # so it begins: grey for every noise
-    assert game.sheet(game.maker).shape == (3, 8, 1, 16, 16)
+    assert objective.sheet().shape == (3, 8, 1, 16, 16)
 
 
 @BOTH
-def test_a_run_that_is_killed_goes_on_to_the_same_weights(condition, tmp_path, monkeypatch):
-    settings = SMALL | {"steps": 6, "warmup": 0.8, "condition": condition, "shots": "1,2"}
+def test_a_run_that_is_killed_goes_on_to_the_same_weights(condition, tmp_path):
+    settings = SMALL | {"steps": 60, "warmup": 0.8, "condition": condition, "shots": "1,2"}
     whole = ConditionalGan(**settings).fit(_bank(), _rng())
-    draw, drawn = conditional_gan_game.ConditionalGame.draw, []
 
-    def killed(self, generator):
-        drawn.append(1)
-        if len(drawn) == 4:
+    def kill(stage, fraction, loss):
+        if fraction > 0:
             raise KeyboardInterrupt
-        return draw(self, generator)
 
-    monkeypatch.setattr(conditional_gan_game.ConditionalGame, "draw", killed)
-    run = Run(folder=tmp_path, checkpoint_every=0)
+    run = Run(folder=tmp_path, checkpoint_every=-1)
     with pytest.raises(KeyboardInterrupt):
-        ConditionalGan(**settings).fit(_bank(), _rng(), run=run)
-    monkeypatch.undo()
+        ConditionalGan(**settings).fit(_bank(), _rng(), run=replace(run, progress=kill))
     resumed = ConditionalGan(**settings).fit(_bank(), _rng(), run=run)
     assert part_digest(resumed) == part_digest(whole)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert "kernel_distance_within" in lines[-1] or "alarm" in lines[-1]
-    assert (tmp_path / "step-000006.png").exists()
+    assert (tmp_path / "step-000060.png").exists()
 
 
 @BOTH

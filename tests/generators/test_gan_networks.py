@@ -1,11 +1,16 @@
 import pytest
 import torch
 
-from augforge.generators.conditional_gan.networks import ClassJudge, ClassMaker, SupportJudge, SupportMaker
+from augforge.generators.conditional_gan.networks import (
+    LabelDiscriminator,
+    LabelGenerator,
+    SupportDiscriminator,
+    SupportGenerator,
+)
 from augforge.generators.shared.gan.discriminators import (
-    PairJudge,
-    PatchJudge,
-    ProjectionJudge,
+    PairDiscriminator,
+    PatchDiscriminator,
+    ProjectionDiscriminator,
     Spectral,
     advance,
 )
@@ -53,23 +58,23 @@ def test_generators_make_pictures_of_every_size(channels, side):
 def test_conditional_networks_take_every_size(channels, side):
     shape, y = (channels, side), torch.tensor([0, 2])
     x, z = _pictures(4, channels, side).unflatten(0, (2, 2)), _noise(2)
-    by_class = (lambda: ClassMaker(shape, 4, 5, 6, 3), lambda: ClassJudge(shape, 4, 3), y)
-    by_support = (lambda: SupportMaker(shape, 4, 5, 6), lambda: SupportJudge(shape, 4), x)
-    for new_maker, new_judge, condition in (by_class, by_support):
-        maker, judge = built(new_maker, _rng()), built(new_judge, _rng())
+    by_class = (lambda: LabelGenerator(shape, 4, 5, 6, 3), lambda: LabelDiscriminator(shape, 4, 3), y)
+    by_support = (lambda: SupportGenerator(shape, 4, 5, 6), lambda: SupportDiscriminator(shape, 4), x)
+    for new_generator, new_discriminator, condition in (by_class, by_support):
+        generator, discriminator = built(new_generator, _rng()), built(new_discriminator, _rng())
         with torch.no_grad():
-            assert maker(z, maker.codes(condition)).shape == (2, channels, side, side)
-            assert judge(x, judge.codes(condition)).shape == (2, 2)
-            assert judge.alone(x, judge.codes(condition)).shape == (2, 2)
+            assert generator(z, generator.codes(condition)).shape == (2, channels, side, side)
+            assert discriminator(x, discriminator.codes(condition)).shape == (2, 2)
+            assert discriminator.alone(x, discriminator.codes(condition)).shape == (2, 2)
 
 
 @every_shape
 def test_discriminators_take_every_size(channels, side):
     x = _pictures(2, channels, side)
     with torch.no_grad():
-        assert built(lambda: ProjectionJudge(channels, side, 4, 6), _rng())(x, torch.zeros(2, 6)).shape == (2,)
-        assert built(lambda: PairJudge(channels, side, 4), _rng())(x, x[:, None]).shape == (2, 1)
-        assert built(lambda: PatchJudge(channels, 4), _rng())(x).shape[0] == 2
+        assert built(lambda: ProjectionDiscriminator(channels, side, 4, 6), _rng())(x, torch.zeros(2, 6)).shape == (2,)
+        assert built(lambda: PairDiscriminator(channels, side, 4), _rng())(x, x[:, None]).shape == (2, 1)
+        assert built(lambda: PatchDiscriminator(channels, 4), _rng())(x).shape[0] == 2
 
 
 @pytest.mark.parametrize("layer", [(40, 24), (8, 12, 3), (8, 12, 4)], ids=["linear", "3x3", "4x4"])
@@ -93,7 +98,7 @@ def test_a_spectral_linear_layer_lengthens_nothing():
 
 
 def test_the_power_iteration_goes_on_in_advance_alone():
-    net = built(lambda: ProjectionJudge(1, 16, 4, 6), _rng()).train()
+    net = built(lambda: ProjectionDiscriminator(1, 16, 4, 6), _rng()).train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     for _ in range(3):
         net(_pictures(2, 1, 16), torch.zeros(2, 6)).sum().backward()
@@ -107,12 +112,12 @@ def test_no_row_depends_on_another_one():
     x, z, code = _pictures(4, 3, 16), _noise(4), torch.randn(4, 6, generator=_rng(3))
     by_class = built(lambda: ClassGenerator(3, 16, 4, 5, 6), _rng()).train()
     by_picture = built(lambda: PictureGenerator(3, 16, 4, 5, 6), _rng()).train()
-    judge = built(lambda: ProjectionJudge(3, 16, 4, 6), _rng()).train()
+    discriminator = built(lambda: ProjectionDiscriminator(3, 16, 4, 6), _rng()).train()
     with torch.no_grad():
         for whole, alone in (
             (by_class(z, code), lambda i: by_class(z[i], code[i])),
             (by_picture(x, z), lambda i: by_picture(x[i], z[i])),
-            (judge(x, code), lambda i: judge(x[i], code[i])),
+            (discriminator(x, code), lambda i: discriminator(x[i], code[i])),
         ):
             parts = torch.cat([alone(slice(i, i + 1)) for i in range(4)])
             assert torch.allclose(whole, parts, atol=1e-5)
@@ -139,23 +144,23 @@ def test_noise_and_code_change_what_is_made():
 
 
 def test_a_prototype_is_the_mean_over_the_shots_whatever_their_order():
-    maker = built(lambda: SupportMaker((1, 16), 4, 5, 6), _rng())
-    judge = built(lambda: SupportJudge((1, 16), 4), _rng())
+    generator = built(lambda: SupportGenerator((1, 16), 4, 5, 6), _rng())
+    discriminator = built(lambda: SupportDiscriminator((1, 16), 4), _rng())
     x = _pictures(6, 1, 16).unflatten(0, (2, 3))
     with torch.no_grad():
-        for net in (maker, judge):
+        for net in (generator, discriminator):
             each = torch.stack([net.codes(x[:, i : i + 1]) for i in range(3)])
             assert torch.allclose(net.codes(x), each.mean(0), atol=1e-5)
             assert torch.allclose(net.codes(x.flip(1)), net.codes(x), atol=1e-5)
 
 
-def test_pictures_that_are_all_alike_are_told_from_others():
-    judge = built(lambda: SupportJudge((1, 16), 4), _rng())
+def test_pictures_that_are_all_alike_are_scored_apart_from_others():
+    discriminator = built(lambda: SupportDiscriminator((1, 16), 4), _rng())
     x = _pictures(4, 1, 16).unflatten(0, (2, 2))
     alike = x[:, :1].expand(-1, 2, -1, -1, -1)
     with torch.no_grad():
-        code = judge.codes(x)
-        added = [judge(pictures, code) - judge.alone(pictures, code) for pictures in (x, alike)]
+        code = discriminator.codes(x)
+        added = [discriminator(pictures, code) - discriminator.alone(pictures, code) for pictures in (x, alike)]
     assert (added[0] - added[1]).abs().min() > 1e-6  # what the distances add
     assert torch.allclose(added[1], added[1][:1].expand(2, -1), atol=1e-6)  # where there are none: the same for all
 

@@ -1,10 +1,11 @@
-"""The contest of two networks, on a game of points on a ring that takes milliseconds."""
+"""Training of two networks against each other, on points on a ring, which takes milliseconds; and evaluations."""
 
 import json
 import math
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -12,19 +13,17 @@ import torch
 from torch import nn
 
 from augforge.generators.shared.gan.discriminators import Spectral
-from augforge.generators.shared.gan.objective import Findings, Rules, hinge, lecam, squared_gradient
-from augforge.generators.shared.gan.trainer import Contest
-from augforge.generators.shared.gan.validation import findings, write_sheet
+from augforge.generators.shared.gan.objective import GanSettings, hinge, lecam, squared_gradient
+from augforge.generators.shared.gan.trainer import train_gan
+from augforge.generators.shared.gan.validation import evaluate_pictures, write_sheet
 from augforge.networks.layers import built
-from augforge.training import loop as training
-from augforge.training.loop import Run
+from augforge.training.loop import Evaluation, Run
 from augforge.types import InputError
 
-RULES = Rules(steps=24, lr=1e-2, judge_lr=1e-2, average=0.9, judgements=3)
-SETTINGS = {"game": "ring"}
+SETTINGS = GanSettings(steps=24, generator_rate=1e-2, discriminator_rate=1e-2, average=0.9, evaluations=3)
 
 
-class Judge(nn.Module):
+class Discriminator(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(Spectral(2, 16), nn.LeakyReLU(0.2), Spectral(16, 1))
@@ -35,67 +34,81 @@ class Judge(nn.Module):
 
 @dataclass
 class Ring:
-    maker: nn.Module
-    judge: nn.Module
-    broken: tuple[int, ...] = ()
-    stops: int = -1
+    """An objective that notes the generator's weights at each evaluation."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    broken: tuple[int, ...] = ()  # the draws whose scores are NaN
+    stops: int = -1  # the draw at which the process is killed
     rows: int = 16
-    steps: int = 0
-    looks: int = 0
     score: float | None = None
+    draws: int = 0
+    seen: list[torch.Tensor] = field(default_factory=list)
+    scored: list[float] = field(default_factory=list)
 
-    def draw(self, generator):
-        if self.steps == self.stops:
+    def draw(self, rng, fraction):
+        if self.draws == self.stops:
             raise KeyboardInterrupt
-        self.steps += 1
-        angle = torch.rand(self.rows, generator=generator) * 2 * math.pi
+        self.draws += 1
+        angle = torch.rand(self.rows, generator=rng) * 2 * math.pi
         real = torch.stack([angle.cos(), angle.sin()], 1)
-        return {"real": real, "z": torch.randn(self.rows, 4, generator=generator)}
+        return {"real": real, "z": torch.randn(self.rows, 4, generator=rng)}
 
-    def make(self, maker, part):
-        return (maker(part["z"]),)
+    def generate(self, batch):
+        return (self.generator(batch["z"]),)
 
-    def scores(self, part, made):
-        broken = torch.nan if self.steps - 1 in self.broken else 0.0
-        return self.judge(part["real"]) + broken, self.judge(made[0])
+    def scores(self, batch, generated):
+        broken = torch.nan if self.draws - 1 in self.broken else 0.0
+        return self.discriminator(batch["real"]) + broken, self.discriminator(generated[0])
 
-    def fool(self, part, made):
-        return -self.judge(made[0]).mean()
+    def generator_loss(self, batch, generated):
+        return -self.discriminator(generated[0]).mean()
 
-    def steepness(self, part):
-        x = part["real"].requires_grad_()
-        return squared_gradient(self.judge(x), x)
+    def gradient_penalty(self, batch):
+        x = batch["real"].requires_grad_()
+        return squared_gradient(self.discriminator(x), x)
 
-    def examine(self, maker):
-        self.looks += 1
-        score = float(maker.state_dict()["0.weight"].sum()) if self.score is None else self.score
-        return Findings(score, {"looks": self.looks}, ["a look"] if self.looks == 1 else [])
+    def evaluate(self):
+        self.seen.append(_weights(self.generator))
+        self.scored.append(float(self.seen[-1].sum()) if self.score is None else self.score)
+        return Evaluation(self.scored[-1], {"rows": self.rows}, ["seen"] if len(self.seen) == 1 else [])
 
-    def sheet(self, maker):
+    def sheet(self):
         return torch.zeros(2, 3, 1, 4, 4)
 
 
-def _game(**changes):
+def _ring(**changes):
     rng = torch.Generator().manual_seed(1)
-    maker = built(lambda: nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)), rng)
-    return Ring(maker, built(Judge, rng), **changes)
+    generator = built(lambda: nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)), rng)
+    return Ring(generator, built(Discriminator, rng), **changes)
 
 
-def _contest(game, run=None, rules=RULES):
-    return Contest(game, rules, run or Run(), "ring", SETTINGS, seed=3)
+def _train(ring, run=None, settings=SETTINGS, points="ring"):
+    """The generator's weights after training, and the alarms."""
+    alarms = train_gan(ring, settings, run or Run(), "ring", {"points": points}, seed=3)
+    assert not ring.generator.training
+    return _weights(ring.generator), alarms
 
 
 def _weights(net):
-    return torch.cat([value.flatten() for value in net.state_dict().values()])
+    return torch.cat([value.flatten() for value in net.state_dict().values()]).clone()
+
+
+def _lines(folder, key):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if key in line]
+
+
+@contextmanager
+def _float32():
+    """Without bfloat16, in which parts of a batch differ from the whole by more than rounding."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        yield
 
 
 def _losses(folder):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [(line["step"], line["judge_loss"], line["maker_loss"]) for line in lines if "judge_loss" in line]
-
-
-def _float32(monkeypatch):
-    monkeypatch.setattr(training, "is_bfloat16_fast", lambda device: False)
+    return [(line["step"], line["judge_loss"], line["maker_loss"]) for line in _lines(folder, "judge_loss")]
 
 
 def test_losses_against_their_formulas():
@@ -108,38 +121,35 @@ def test_losses_against_their_formulas():
 
 
 @pytest.mark.parametrize("patience", [0, 3])
-def test_the_last_weights_are_kept_or_those_of_the_best_look(patience):
-    game = _game()
-    contest = _contest(game, rules=replace(RULES, patience=patience))
-    made = contest.play()
-    assert contest.done == RULES.steps
-    assert game.looks == RULES.judgements
-    assert contest.alarms == ["a look"]
-    assert not made.training
-    kept = contest.best if patience else contest.average.state()
-    assert torch.equal(_weights(made), torch.cat([value.flatten() for value in kept.values()]))
-    assert contest.best_score == pytest.approx(float(contest.best["0.weight"].sum()))
+def test_the_last_weights_are_kept_or_those_of_the_best_evaluation(patience):
+    ring = _ring()
+    weights, alarms = _train(ring, settings=replace(SETTINGS, patience=patience))
+    assert ring.draws == SETTINGS.steps
+    assert len(ring.seen) == SETTINGS.evaluations
+    assert alarms == ["seen"]
+    best = max(range(3), key=ring.scored.__getitem__)
+    assert torch.equal(weights, ring.seen[best if patience else -1])
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path):
-    whole = _contest(_game(), Run(folder=tmp_path / "whole", checkpoint_every=0)).play()
+    whole, _ = _train(_ring(), Run(folder=tmp_path / "whole", checkpoint_every=-1))
     with pytest.raises(KeyboardInterrupt):
-        _contest(_game(stops=13), Run(folder=tmp_path / "cut", checkpoint_every=0)).play()
-    contest = _contest(_game(), Run(folder=tmp_path / "cut", checkpoint_every=0))
-    assert contest.done == 13
-    assert torch.equal(_weights(contest.play()), _weights(whole))
+        _train(_ring(stops=13), Run(folder=tmp_path / "cut", checkpoint_every=-1))
+    rest = _ring()
+    assert torch.equal(_train(rest, Run(folder=tmp_path / "cut", checkpoint_every=-1))[0], whole)
+    assert rest.draws == SETTINGS.steps - 13
     assert _losses(tmp_path / "cut") == _losses(tmp_path / "whole")
-    with pytest.raises(InputError, match="was begun with game='ring'"):
-        Contest(_game(), RULES, Run(folder=tmp_path / "cut"), "ring", {"game": "disc"}, seed=3)
+    with pytest.raises(InputError, match="was begun with points='ring', and now points='disc' is asked for"):
+        _train(_ring(), Run(folder=tmp_path / "cut"), points="disc")
 
 
-def test_a_batch_in_parts_is_the_whole_batch(monkeypatch):
-    _float32(monkeypatch)
-    whole = _contest(_game()).play()
-    parts = _contest(_game(), rules=replace(RULES, accumulate=4)).play()
-    assert torch.allclose(_weights(whole), _weights(parts), atol=1e-5)
+def test_a_batch_in_parts_is_the_whole_batch():
+    with _float32():
+        whole, _ = _train(_ring())
+        parts, _ = _train(_ring(), settings=replace(SETTINGS, accumulate=4))
+    assert torch.allclose(whole, parts, atol=1e-5)
     with pytest.raises(InputError, match="a batch of 16 was to be cut into 3 parts"):
-        _contest(_game(), rules=replace(RULES, accumulate=3)).play()
+        _train(_ring(), settings=replace(SETTINGS, accumulate=3))
 
 
 PROCESS = """
@@ -149,60 +159,70 @@ import torch
 import torch.distributed as dist
 sys.path.insert(0, sys.argv[1])
 import test_gan_training as tests
-from augforge.training import loop as training
-training.is_bfloat16_fast = lambda device: False
+from dataclasses import replace
 rank, folder = int(sys.argv[2]), Path(sys.argv[3])
 dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-made = tests._contest(tests._game(), tests.Run(folder=folder / "two")).play()
-torch.save(tests._weights(made), folder / f"{rank}.pt")
+with tests._float32():
+    weights, _ = tests._train(tests._ring(), tests.Run(folder=folder / "two"))
+    # Only the second process finds its scores better and better: the first one's say when to end
+    ring = tests._ring(score=1.0 if rank == 0 else None)
+    tests._train(ring, settings=replace(tests.SETTINGS, evaluations=12, patience=2))
+torch.save((weights, torch.tensor(ring.draws)), folder / f"{rank}.pt")
 dist.destroy_process_group()
 """
 
 
-def test_two_processes_do_what_one_does_with_the_whole_batch(tmp_path, monkeypatch):
-    _float32(monkeypatch)
-    one = _contest(_game(), Run(folder=tmp_path / "one")).play()
-    here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", PROCESS, here]
+def test_two_processes_do_what_one_does_with_the_whole_batch(tmp_path):
+    with _float32():
+        one, _ = _train(_ring(), Run(folder=tmp_path / "one"))
+    command = [sys.executable, "-c", PROCESS, str(Path(__file__).parent)]
     both = [subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE) for rank in range(2)]
     for process in both:
         errors = process.communicate(timeout=120)[1]
         assert process.returncode == 0, errors.decode()
     for rank in range(2):
-        assert torch.allclose(_weights(one), torch.load(tmp_path / f"{rank}.pt", weights_only=True), atol=1e-5)
+        weights, draws = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert torch.allclose(one, weights, atol=1e-5)
+        assert int(draws) == 6  # one evaluation that counts, two that are no better, every second step
     for first, second in zip(_losses(tmp_path / "one"), _losses(tmp_path / "two"), strict=True):
         assert second == pytest.approx(first, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{"r1": 1.0}, {"lecam": 0.3}])
 def test_regularisers_change_what_is_learnt_and_stay_finite(changes):
-    plain = _contest(_game()).play()
-    other = _contest(_game(), rules=replace(RULES, **changes)).play()
-    assert torch.isfinite(_weights(other)).all()
-    assert not torch.equal(_weights(plain), _weights(other))
+    plain, _ = _train(_ring())
+    other, _ = _train(_ring(), settings=replace(SETTINGS, **changes))
+    assert torch.isfinite(other).all()
+    assert not torch.equal(plain, other)
 
 
-def test_losses_that_are_not_finite_lead_back(tmp_path):
-    contest = _contest(_game(broken=(7, 9)), Run(folder=tmp_path))
-    made = contest.play()
-    assert torch.isfinite(_weights(made)).all()
-    assert contest.done == RULES.steps
-    assert contest.retries == 2
-    assert sum("went back to step 0" in alarm for alarm in contest.alarms) == 2
-    assert '"alarm": "losses [NaN' in (tmp_path / "log.jsonl").read_text().replace("nan", "NaN")
-    with pytest.raises(InputError, match="expected a smaller lr"):
-        _contest(_game(broken=tuple(range(100)))).play()
+@pytest.mark.parametrize("every", [1, 50])
+@pytest.mark.parametrize("broken", [(7, 9), (60,), (99,), (170,), (239,)], ids=str)
+def test_losses_that_are_not_finite_lead_back(tmp_path, broken, every):
+    """Also where losses are checked every 50 steps only, as on a device."""
+    ring, run = _ring(broken=broken), Run(folder=tmp_path, check_every=every)
+    weights, alarms = _train(ring, run, replace(SETTINGS, steps=240))
+    assert torch.isfinite(weights).all()
+    assert all(torch.isfinite(seen).all() for seen in ring.seen)
+    back = [alarm for alarm in alarms if "went back to step" in alarm]
+    assert 1 <= len(back) <= len(broken)
+    assert [line["alarm"] for line in _lines(tmp_path, "alarm")] == alarms
+
+
+def test_losses_that_stay_not_finite_are_an_error():
+    with pytest.raises(InputError, match="the losses of ring were not finite 6 times; expected a smaller lr"):
+        _train(_ring(broken=tuple(range(100))))
 
 
 def test_patience_ends_a_run_that_gets_no_better():
-    contest = _contest(_game(score=1.0), rules=replace(RULES, judgements=12, patience=2))
-    contest.play()
-    assert contest.done == 6  # one look that counts, two that are no better, every second step
+    ring = _ring(score=1.0)
+    _train(ring, settings=replace(SETTINGS, evaluations=12, patience=2))
+    assert ring.draws == 6  # one evaluation that counts, two that are no better, every second step
 
 
 def test_it_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
-    _contest(_game()).play()
+    _train(_ring())
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -214,12 +234,12 @@ def _found(made, train=None, scores=(1.0, 0.9, -1.0)):
     y = torch.arange(8)
     train = _pictures(256, 2) if train is None else train
     three = tuple(torch.full((4,), score) for score in scores)
-    return findings(
+    return evaluate_pictures(
         (made, y.repeat_interleave(len(made) // 8)), (_pictures(64, 3), y.repeat_interleave(8)), train, three
     )
 
 
-def test_a_look_at_good_pictures_finds_nothing_wrong():
+def test_an_evaluation_of_good_pictures_finds_nothing_wrong():
     found = _found(_pictures(32, 4))
     assert found.alarms == []
     assert found.facts["diversity"] == pytest.approx(1, abs=0.2)
@@ -233,7 +253,7 @@ def test_a_discriminator_that_tells_nothing_apart_has_no_gap():
 
 
 @pytest.mark.parametrize("kind", ["collapse", "memorisation", "discriminator overfitting"])
-def test_a_look_sounds_the_alarm(kind):
+def test_an_evaluation_raises_alarms(kind):
     train = _pictures(256, 2)
     if kind == "collapse":
         found = _found(_pictures(8, 4).repeat_interleave(4, 0))

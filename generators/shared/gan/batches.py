@@ -12,13 +12,13 @@ from augforge import chance
 from augforge.networks.pixels import Pixels
 
 Symmetry = Literal["none", "mirror", "turns"]
-_LOOKED = 1024
+_COMPARED = 1024  # training pictures that an evaluation compares with
 
 
-def rows_of_classes(data: Pixels, classes: Tensor, each: int, generator: torch.Generator) -> Tensor:
+def rows_of_classes(data: Pixels, classes: Tensor, each: int, rng: torch.Generator) -> Tensor:
     """Rows [p, each] of classes [p], none twice where a class has enough; a smaller class begins again."""
     most = data.table.shape[1]
-    order = torch.rand(len(classes), most, generator=generator, device=classes.device)
+    order = torch.rand(len(classes), most, generator=rng, device=classes.device)
     order = order - (torch.arange(most, device=classes.device) >= data.counts[classes][:, None]).float()
     ranked = order.argsort(1, descending=True)  # [p, most], the rows that are there first
     place = torch.arange(each, device=classes.device)[None, :] % data.counts[classes][:, None]
@@ -36,8 +36,18 @@ def spread(n: int, most: int, device: torch.device) -> Tensor:
 
 
 def some_pictures(data: Pixels) -> Tensor:
-    """Up to 1,024 pictures [n, c, h, w] of all there are, with which a look compares."""
-    return pictures(data, spread(len(data.y), _LOOKED, data.x.device)[:, None])[:, 0]
+    """Up to 1,024 pictures [n, c, h, w], evenly spread over all there are, for an evaluation to compare with."""
+    return pictures(data, spread(len(data.y), _COMPARED, data.x.device)[:, None])[:, 0]
+
+
+def draw_shots(shots: tuple[int, ...], rng: torch.Generator) -> int:
+    """One of `shots`, by chance.
+
+    It is drawn on the CPU by the seed of `rng`: a number drawn on another device would have to be waited for.
+    """
+    if rng.device.type != "cpu":
+        rng = torch.Generator().manual_seed(rng.initial_seed())
+    return shots[int(torch.randint(len(shots), (1,), generator=rng))]
 
 
 def symmetric(x: Tensor, symmetry: Symmetry, u: Tensor) -> Tensor:

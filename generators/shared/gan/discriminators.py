@@ -1,9 +1,10 @@
-"""Networks that tell real pictures from made ones: residual blocks with spectral normalisation. Training needs them.
+"""Discriminators, which tell real pictures from generated ones: residual blocks with spectral normalisation.
 
 Miyato, Kataoka, Koyama & Yoshida, "Spectral normalization for generative adversarial networks", ICLR 2018, algorithm
 1; Miyato & Koyama, "cGANs with projection discriminator", ICLR 2018, equation 3. The power iteration goes on once for
-each step of training (`advance`), not in each call, so that a batch may be cut into parts. Maps shrink inside of the
-first convolution of a block (4 x 4, stride 2), not behind the second: at 28 px that is a quarter of the work.
+each step of training (`advance`), not in each call, so that a batch may be cut into parts; on a GPU that is five small
+kernels for each layer, which a CUDA graph could gather. Maps shrink inside of the first convolution of a block (4 x 4,
+stride 2), not behind the second: at 28 px that is a quarter of the work.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def advance(net: nn.Module) -> None:
             module.advance()
 
 
-class JudgeBlock(nn.Module):
+class SpectralBlock(nn.Module):
     """Residual block of a discriminator: [n, in, h, w] -> [n, out, h/2, w/2] (or h, w)."""
 
     def __init__(self, inward: int, outward: int, down: bool, first: bool = False) -> None:
@@ -96,8 +97,8 @@ class Trunk(nn.Module):
         levels = len(sides_of(side))
         widths = widths_of(width, levels)
         inward = (channels, *widths[:-1])
-        blocks = [JudgeBlock(a, b, True, i == 0) for i, (a, b) in enumerate(itertools.pairwise(inward))]
-        blocks.append(JudgeBlock(inward[-1], widths[-1], False, first=levels == 1))
+        blocks = [SpectralBlock(a, b, True, i == 0) for i, (a, b) in enumerate(itertools.pairwise(inward))]
+        blocks.append(SpectralBlock(inward[-1], widths[-1], False, first=levels == 1))
         self.blocks = nn.ModuleList(blocks)
         self.out = widths[-1]
 
@@ -110,11 +111,11 @@ class Trunk(nn.Module):
         return rearrange(F.leaky_relu(x, 0.2), "n c h w -> n h w c").float().sum((1, 2))
 
 
-class Apart(nn.ModuleList):
-    """What the distances of a parent's pictures tell: vectors [p, k, width] -> [p, 1], to be added to their scores.
+class DistanceScore(nn.ModuleList):
+    """A score of the distances between a parent's pictures: vectors [p, k, width] -> [p, 1], added to each one's score.
 
-    A judge of single pictures has nothing against a generator that makes one and the same picture again and again, so
-    it is shown how far several are apart (after Lin et al., "PacGAN", NeurIPS 2018).
+    A discriminator of single pictures accepts a generator that makes one and the same picture again and again, so it
+    is shown how far apart several are (after Lin et al., "PacGAN", NeurIPS 2018).
     """
 
     def __init__(self, width: int) -> None:
@@ -123,22 +124,22 @@ class Apart(nn.ModuleList):
     def forward(self, h: Tensor) -> Tensor:
         """The mean distance of each number, 0 where all are alike, through two layers."""
         gaps = (h - h.roll(1, 1)).abs().mean(1)  # [p, width]
-        told: Tensor = self[1](F.leaky_relu(self[0](gaps), 0.2))
-        return told
+        score: Tensor = self[1](F.leaky_relu(self[0](gaps), 0.2))
+        return score
 
 
-class PairJudge(nn.Module):
+class PairDiscriminator(nn.Module):
     """D(parent, x): scores [p, k] of whether pictures x [p, k, c, side, side] are others of their parent's class.
 
     Parent and picture are seen one on top of the other, as 2c channels (Antoniou et al. 2017, section 3). To the score
-    of each of the k pictures is added what the distances of their vectors tell (`Apart`).
+    of each of the k pictures is added one of the distances of their vectors (`DistanceScore`).
     """
 
     def __init__(self, channels: int, side: int, width: int) -> None:
         super().__init__()
         self.trunk = Trunk(2 * channels, side, width)
         self.score = Spectral(self.trunk.out, 1)
-        self.apart = Apart(self.trunk.out)
+        self.apart = DistanceScore(self.trunk.out)
 
     def forward(self, parent: Tensor, x: Tensor) -> Tensor:
         """Scores of the pictures of each parent [p, c, side, side] or [p, k, c, side, side], together."""
@@ -156,7 +157,7 @@ class PairJudge(nn.Module):
         return self.trunk(both.contiguous(memory_format=torch.channels_last)).unflatten(0, x.shape[:2])
 
 
-class ProjectionJudge(nn.Module):
+class ProjectionDiscriminator(nn.Module):
     """D(x, y): scores [n] of pictures with class codes [n, code]: psi(h) + code V h, with h the trunk's vector."""
 
     def __init__(self, channels: int, side: int, width: int, code: int) -> None:
@@ -171,7 +172,7 @@ class ProjectionJudge(nn.Module):
         return self.score(h)[:, 0] + (self.project(code) * h).sum(1)
 
 
-class PatchJudge(nn.Module):
+class PatchDiscriminator(nn.Module):
     """Scores [n, h', w'] of patches of pictures [n, channels, h, w], each seen by itself (Isola et al., CVPR 2017).
 
     Three halvings: a score sees 64 pixels or so of a side.
@@ -181,7 +182,7 @@ class PatchJudge(nn.Module):
         super().__init__()
         widths = (channels, width, 2 * width, 4 * width)
         pairs = enumerate(itertools.pairwise(widths))
-        self.blocks = nn.ModuleList([JudgeBlock(a, b, True, i == 0) for i, (a, b) in pairs])
+        self.blocks = nn.ModuleList([SpectralBlock(a, b, True, i == 0) for i, (a, b) in pairs])
         self.score = Spectral(widths[-1], 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class Film(nn.Module):
         return torch.addcmul(shift, x, 1 + scale)
 
 
-class Half(nn.Conv2d):
+class HalfVarianceConv(nn.Conv2d):
     """One of two convolutions whose outputs are added up: each starts with half of the variance, their sum with all.
 
     A kernel of 2 or 4 halves the sides.
@@ -76,8 +76,8 @@ class UpBlock(nn.Module):
         super().__init__()
         self.up = up
         self.films = nn.ModuleList([Film(inward, code), Film(outward, code)])
-        self.convs = nn.ModuleList([nn.Conv2d(inward, outward, 3, 1, 1), Half(outward, outward, 3)])
-        self.skip = Half(inward, outward, 1)
+        self.convs = nn.ModuleList([nn.Conv2d(inward, outward, 3, 1, 1), HalfVarianceConv(outward, outward, 3)])
+        self.skip = HalfVarianceConv(inward, outward, 1)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Twice FiLM, leaky ReLU and a convolution, beside one convolution of 1 x 1."""
@@ -94,8 +94,8 @@ class DownBlock(nn.Module):
 
     def __init__(self, inward: int, outward: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([nn.Conv2d(inward, outward, 4, 2, 1), Half(outward, outward, 3)])
-        self.skip = Half(inward, outward, 2)
+        self.convs = nn.ModuleList([nn.Conv2d(inward, outward, 4, 2, 1), HalfVarianceConv(outward, outward, 3)])
+        self.skip = HalfVarianceConv(inward, outward, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Twice a leaky ReLU and a convolution, beside one convolution of 2 x 2."""
@@ -144,7 +144,7 @@ class ClassGenerator(nn.Module):
         return torch.sigmoid(F.pixel_shuffle(self.last(F.leaky_relu(x, 0.2)).float(), _PATCH))
 
 
-class _Heads(nn.Conv2d):
+class _SmallConv(nn.Conv2d):
     """A convolution that begins near nothing."""
 
     def start_(self, rng: torch.Generator) -> None:
@@ -175,8 +175,8 @@ class PictureGenerator(nn.Module):
         pairs = zip(widths[:0:-1], widths[-2::-1], strict=True)
         self.blocks = nn.ModuleList([UpBlock(a, b, both, True) for a, b in pairs])
         self.joints = nn.ModuleList([nn.Conv2d(w, w, 1) for w in widths[-2::-1]])
-        self.flow = _Heads(widths[0], 2, 3, 1, 1)
-        self.paint = _Heads(widths[0], (1 + channels) * _PATCH**2, 3, 1, 1)
+        self.flow = _SmallConv(widths[0], 2, 3, 1, 1)
+        self.paint = _SmallConv(widths[0], (1 + channels) * _PATCH**2, 3, 1, 1)
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """The maps of pictures [n, c, side, side], largest first."""
@@ -204,8 +204,8 @@ class PictureGenerator(nn.Module):
         flow = F.interpolate(self.flow(x).float(), scale_factor=_PATCH, mode="bilinear", align_corners=False)
         paint = F.pixel_shuffle(self.paint(x).float(), _PATCH)
         shown, painted = paint[:, :1], paint[:, 1:]
-        bent = self._bent(parent, self.reach * torch.tanh(flow))
-        return torch.lerp(bent, torch.sigmoid(painted), torch.sigmoid(shown - 2))
+        warped = self._warped(parent, self.reach * torch.tanh(flow))
+        return torch.lerp(warped, torch.sigmoid(painted), torch.sigmoid(shown - 2))
 
     def forward(self, parent: Tensor, z: Tensor, support: Tensor | None = None, attend: bool = False) -> Tensor:
         """G(parent, z) of parents [n, c, side, side]; `support` [n, shots, c, side, side] tells more of the class."""
@@ -216,7 +216,7 @@ class PictureGenerator(nn.Module):
             shots = torch.cat([shots, deep.unflatten(0, support.shape[:2])], 1)
         return self.decode(parent, maps, self.codes(maps[-1], shots, attend), z)
 
-    def _bent(self, x: Tensor, flow: Tensor) -> Tensor:
+    def _warped(self, x: Tensor, flow: Tensor) -> Tensor:
         """Pictures seen along a flow [n, 2, h, w] in halves of the side."""
         place = (torch.arange(self.side, device=x.device, dtype=torch.float32) + 0.5) * (2 / self.side) - 1
         grid = torch.stack(torch.meshgrid(place, place, indexing="xy"), 2)  # [h, w, 2]
@@ -269,7 +269,7 @@ class Translator(nn.Module):
         pairs = zip(widths[:0:-1], widths[-2::-1], strict=True)
         self.blocks = nn.ModuleList([UpBlock(a, b, noise, True) for a, b in pairs])
         self.joints = nn.ModuleList([nn.Conv2d(w, w, 1) for w in widths[-2::-1]])
-        self.change = _Heads(widths[0], channels * _PATCH**2, 3, 1, 1)
+        self.change = _SmallConv(widths[0], channels * _PATCH**2, 3, 1, 1)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """Pictures [n, c, side, side] in [0, 1] of pictures x of that shape and noise z [n, noise]."""

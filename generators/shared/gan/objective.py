@@ -1,4 +1,4 @@
-"""What two networks play: the rules, the parts of a game, and the losses that every game shares.
+"""What GANs are trained by: the objective that each brings, settings of the training, and the losses that all share.
 
 Losses: hinge (Lim & Ye, "Geometric GAN", 2017; Miyato et al., ICLR 2018, equations 16 and 17), the squared gradient R1,
 and LeCam's regulariser.
@@ -13,86 +13,73 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Part = dict[str, Tensor]
-Made = tuple[Tensor, ...]
+from augforge.training.loop import Evaluation
+
+Batch = dict[str, Tensor]  # tensors with one first axis, along which they may be cut
+Generated = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How a contest goes: Adam with `lr` for the generator and `judge_lr` for the discriminator, betas 0 and 0.9.
+class GanSettings:
+    """Training settings of a GAN: Adam with betas 0 and 0.9 for both networks, one step of each by turns."""
 
-    `average` is the decay of the generator's moving average; `r1` the weight of the discriminator's squared gradient at
-    real pictures (Mescheder, Geiger & Nowozin, ICML 2018, equation 9), `lecam` that of equation 3 of Tseng et al., CVPR
-    2021; `accumulate` the parts that a batch is cut into; `judgements` how many looks are taken, and after `patience`
-    looks without a better score the run ends with the best look's weights (0: it never does, and the last are kept).
-    """
-
-    steps: int
-    lr: float
-    judge_lr: float
-    average: float
-    r1: float = 0.0
-    lecam: float = 0.0
-    accumulate: int = 1
-    judgements: int = 10
-    patience: int = 0
+    steps: int  # of each network
+    generator_rate: float  # learning rate
+    discriminator_rate: float  # learning rate
+    average: float  # decay of the generator's moving average
+    r1: float = 0.0  # weight of R1 at real pictures (Mescheder, Geiger & Nowozin, ICML 2018, equation 9)
+    lecam: float = 0.0  # weight of LeCam's regulariser (Tseng et al., CVPR 2021, equation 3)
+    accumulate: int = 1  # parts that a batch is cut into
+    evaluations: int = 10  # how many, the last one at the end
+    patience: int = 0  # evaluations without a better score that end the training (0: it goes on)
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What a look at the averaged generator found: a score, higher is better, the numbers behind it, and alarms."""
-
-    score: float
-    facts: dict[str, float]
-    alarms: list[str]
-
-
-class Game(Protocol):
-    """What is played. `draw` gives tensors with one first axis, along which they may be cut."""
+class Objective(Protocol):
+    """What a generator and a discriminator are trained for."""
 
     @property
-    def maker(self) -> nn.Module:
+    def generator(self) -> nn.Module:
         """The generator, or several in one module."""
         ...
 
     @property
-    def judge(self) -> nn.Module:
-        """The discriminator, or several in one module."""
+    def discriminator(self) -> nn.Module:
+        """What of the discriminator learns, or of several in one module."""
         ...
 
-    def draw(self, generator: torch.Generator) -> Part:
-        """The batch of a step, all of whose chance comes from the generator."""
+    def draw(self, rng: torch.Generator, fraction: float) -> Batch:
+        """The batch of a step, all of whose chance comes from `rng`, when a fraction of the training is done."""
         ...
 
-    def make(self, maker: nn.Module, part: Part) -> Made:
-        """The pictures that the generator makes of a part."""
+    def generate(self, batch: Batch) -> Generated:
+        """The pictures that the generator makes of a batch."""
         ...
 
-    def scores(self, part: Part, made: Made) -> tuple[Tensor, Tensor]:
-        """The discriminator's scores of the real pictures of a part, and of those made."""
+    def scores(self, batch: Batch, generated: Generated) -> tuple[Tensor, Tensor]:
+        """The discriminator's scores of the real pictures of a batch, and of the generated ones."""
         ...
 
-    def fool(self, part: Part, made: Made) -> Tensor:
-        """The generator's loss."""
+    def generator_loss(self, batch: Batch, generated: Generated) -> Tensor:
+        """The generator's loss, a number."""
         ...
 
-    def steepness(self, part: Part) -> Tensor:
-        """The mean squared gradient of the discriminator's scores at the real pictures of a part."""
+    def gradient_penalty(self, batch: Batch) -> Tensor:
+        """The mean squared gradient of the discriminator's scores at the real pictures of a batch."""
         ...
 
-    def examine(self, maker: nn.Module) -> Findings:
-        """A look at a generator, on rows that are not trained on."""
+    def evaluate(self) -> Evaluation:
+        """How good the generator is as it stands, on rows that are not trained on."""
         ...
 
-    def sheet(self, maker: nn.Module) -> Tensor:
+    def sheet(self) -> Tensor:
         """Pictures [rows, columns, c, h, w] in [0, 1] of latents that stay the same."""
         ...
 
 
-def settings_of(part: Any, *later: str) -> dict[str, Any]:
-    """The settings of a part that a checkpoint must agree with: all but `truncation` and what is named."""
+def checked_settings(part: Any, *free: str) -> dict[str, Any]:
+    """The settings of a part that a checkpoint must agree with: all but `truncation` and those named."""
     return {
-        key.name: getattr(part, key.name) for key in fields(part) if key.init and key.name not in ("truncation", *later)
+        key.name: getattr(part, key.name) for key in fields(part) if key.init and key.name not in ("truncation", *free)
     }
 
 
@@ -118,12 +105,12 @@ def hinge(real: Tensor, fake: Tensor) -> Tensor:
 
 def squared_gradient(scores: Tensor, x: Tensor) -> Tensor:
     """E ||d scores / d x||^2 over the rows of x [n, ...], with a graph."""
-    (slope,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
-    return slope.square().flatten(1).sum(1).mean()
+    (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
 
 
 def lecam(real: Tensor, fake: Tensor, levels: Tensor) -> Tensor:
-    """E (D(real) - level of made)^2 + E (D(made) - level of real)^2, with `levels` [2] the moving means of real, made.
+    """E (D(real) - level of fake)^2 + E (D(fake) - level of real)^2, with `levels` [2] the moving means of real, fake.
 
     Tseng, Jiang, Liu, Yang & Yang, "Regularizing generative adversarial networks under limited data", CVPR 2021,
     equation 3.

@@ -1,4 +1,4 @@
-"""What generators of pictures do with rows: read them, draw latents, run networks that no batch changes, hand back."""
+"""Rows of parts that generate pictures: reading a support, latents, networks in tiles, scores as shares."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def net_facts(data: Pixels, who: str) -> dict[str, int]:
     return {"channels": channels, "side": height}
 
 
-def as_given(made: Tensor, support: Examples) -> Tensor | list[Tensor]:
+def like_support(made: Tensor, support: Examples) -> Tensor | list[Tensor]:
     """Pictures [n, c, h, w] in [0, 1] as the support's are: of its type, and a list where it is one."""
     like = support.x if isinstance(support.x, Tensor) else next(iter(support.x), torch.empty(0))
     made = (made * 255).round().to(torch.uint8) if like.dtype == torch.uint8 else made.to(like.dtype)

@@ -1,4 +1,4 @@
-"""Looks at a generator while it is trained: how good its pictures are, what is going wrong, and a sheet of them.
+"""The evaluation of a generator during training: how good its pictures are, what is going wrong, a sheet of them.
 
 The features are pixels, averaged in cells and standardised: no network, so nothing has to be at hand. They see ink and
 shapes, not meaning; `augforge measure` has the representations for that.
@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from augforge.generators.shared.gan.objective import Findings
 from augforge.metrics.by_class import by_class
 from augforge.metrics.diversity import diversity
 from augforge.metrics.kid import kid
 from augforge.metrics.memorisation import memorisation
+from augforge.training.loop import Evaluation
 from augforge.types import InputError
 
 _CELLS = 8  # of a side, at most
@@ -47,21 +47,21 @@ def standardised(real: Tensor, *sets: Tensor) -> list[Tensor]:
     return [(cells(x) - like.mean(0)) / deviation for x in sets]
 
 
-def findings(
+def evaluate_pictures(
     made: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], train: Tensor, scores: tuple[Tensor, Tensor, Tensor]
-) -> Findings:
-    """What a look finds: the score is minus the kernel distance of made and held-out pictures.
+) -> Evaluation:
+    """The evaluation of generated pictures: the score is minus their kernel distance to held-out ones.
 
     `made` and `held_out` are pictures [n, c, h, w] with class ids [n], `train` pictures that were trained on, `scores`
-    the discriminator's of training, held-out and made pictures [n] each. Alarms: classes whose made pictures are all
-    alike, made pictures nearer to the training ones than held-out ones are, a discriminator that finds held-out
-    pictures more than half as false as made ones.
+    the discriminator's of training, held-out and generated pictures [n] each. Alarms: classes whose generated pictures
+    are all alike, generated pictures nearer to training ones than held-out ones are, a discriminator whose scores of
+    held-out pictures have come more than half of the way from those of training ones to those of generated ones.
     """
     features = standardised(held_out[0], made[0], held_out[0], train)
     distance = kid(features[1], features[0])
     facts = {"kernel_distance": distance}
-    told, alarms = collapse((features[1], held_out[1]), (features[0], made[1]))
-    facts |= told
+    diversity_facts, alarms = collapse((features[1], held_out[1]), (features[0], made[1]))
+    facts |= diversity_facts
     try:
         near = memorisation(features[2], features[0], features[1], resamples=_RESAMPLES).median
         facts["memorisation"] = near.value
@@ -69,19 +69,19 @@ def findings(
             alarms.append(f"memorisation: made pictures lie {near.value:.2f} times as far from training pictures as "
                           "held-out ones do")  # fmt: skip
     except InputError:
-        pass  # too few rows, or all held-out rows among the training ones: nothing can be said
+        pass  # too few rows, or all held-out rows among the training ones
     on_train, on_held_out, on_made = (float(score.float().mean()) for score in scores)
-    if on_train > on_made:  # else it does not even tell its training pictures from made ones
+    if on_train > on_made:  # else it cannot even separate training pictures from generated ones
         lost = facts["discriminator_gap"] = (on_train - on_held_out) / (on_train - on_made)
         if lost > _FITTED:
             alarms.append(f"discriminator overfitting: held-out pictures lose {lost:.0%} of the way from real to made")
-    return Findings(-distance, facts, alarms)
+    return Evaluation(-distance, facts, alarms)
 
 
 def collapse(real: tuple[Tensor, Tensor], made: tuple[Tensor, Tensor]) -> tuple[dict[str, float], list[str]]:
     """How far apart made rows are within classes against real ones, the median, and an alarm where many are not.
 
-    Both are features [n, d] with class ids [n]. Nothing is said where no class has two rows of each.
+    Both are features [n, d] with class ids [n]. Both results are empty where no class has two rows of each.
     """
     spread = [each.ratio for each in by_class(diversity, [real, made]).values.values()]
     if not spread:
