@@ -7,7 +7,7 @@ SERIAL := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NO_A
 # The real data sets, where they lie beside the checkout; tests that need them skip where they do not.
 DATA := $(or $(AUGFORGE_DATA),$(abspath $(wildcard ../shared/data)))
 
-.PHONY: setup demo test lint wheel-test clean
+.PHONY: setup demo test lint wheel-test gpu clean
 
 setup: $(READY)
 
@@ -43,6 +43,13 @@ wheel-test: $(READY)
 	$(BIN)/uv pip install --quiet --python build/wheel/venv/bin/python --constraint constraints.txt \
 	  "$$(ls build/wheel/*.whl)[fast,dev]"
 	$(SERIAL) AUGFORGE_DATA="$(DATA)" build/wheel/venv/bin/pytest -n 2 --dist worksteal
+
+# What wants a CUDA device: the marked tests and all that is measured, in nine minutes at most (docs/gpu.md). Python, torch
+# and the driver are taken as found: this needs no `make setup`. SMOKE=1 runs the same on the CPU with tiny sizes.
+GPU_PYTHON := $(or $(and $(SMOKE),$(wildcard $(BIN)/python)),$(PYTHON))
+gpu:
+	$(GPU_PYTHON) benchmarks/gpu/run.py $(if $(SMOKE),--smoke) $(if $(WHEELS),--wheels "$(WHEELS)") \
+	  $(if $(PARTS),--parts "$(PARTS)")
 
 clean:
 	rm -rf $(VENV) build demo

@@ -1,6 +1,7 @@
-"""Run a speed benchmark with --json and append its rows to benchmarks/results, with commit, machine and command.
+"""Append rows to benchmarks/results, with commit, machine and command: of a speed benchmark, or of `make gpu`.
 
-python benchmarks/record.py speed/classical.py [options of the benchmark]
+python benchmarks/record.py speed/classical.py [options of the benchmark]      runs it with --json
+python benchmarks/record.py build/gpu/result.json                              files what was measured elsewhere
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from augforge.machine import machine, versions
 
@@ -17,18 +19,48 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Measure, append, and show the rows."""
+    """Measure, or read what was measured; append, and show the rows."""
     script, *options = sys.argv[1:]
+    if script.endswith(".json"):
+        append("gpu", gpu_rows(json.loads(Path(script).read_text(encoding="utf-8"))))
+        return
     command = [sys.executable, str(HERE / script), "--json", *options]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE.parent).stdout
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout
-    facts = {"command": f"python benchmarks/{script} {' '.join(options)}".strip(), "commit": commit.strip(),
+    facts = {"command": f"python benchmarks/{script} {' '.join(options)}".strip(), "commit": commit(),
              "date": time.strftime("%Y-%m-%d"), "machine": machine(), "versions": versions()}  # fmt: skip
-    path = HERE / "results" / f"{script.removesuffix('.py').replace('/', '_')}.jsonl"
-    with path.open("a", encoding="utf-8") as results:
-        for row in json.loads(printed.splitlines()[-1])["rows"]:
-            results.write(json.dumps(row | facts) + "\n")
-            print(json.dumps(row))
+    rows = [row | facts for row in json.loads(printed.splitlines()[-1])["rows"]]
+    append(script.removesuffix(".py").replace("/", "_"), rows)
+
+
+def commit() -> str:
+    """The commit of the tree."""
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
+    ).stdout.strip()
+
+
+def gpu_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a run of `benchmarks/gpu/run.py`, with the device; where it knew no commit, that of this tree.
+
+    Raises SystemExit for a run that only tried the script out.
+    """
+    if result["smoke"]:
+        raise SystemExit("this is a run of `make gpu SMOKE=1`, which measures nothing; expected one on a device")
+    facts = {key: result[key] for key in ("device", "command", "date", "machine", "versions")}
+    facts["commit"] = result["commit"] or commit()
+    return [
+        {"part": name, "status": part["status"], **row, **facts}
+        for name, part in result["parts"].items()
+        for row in part["rows"]
+    ]
+
+
+def append(name: str, rows: list[dict[str, Any]]) -> None:
+    """Append rows to benchmarks/results/NAME.jsonl, and show them."""
+    with (HERE / "results" / f"{name}.jsonl").open("a", encoding="utf-8") as results:
+        for row in rows:
+            results.write(json.dumps(row) + "\n")
+            print(json.dumps({key: value for key, value in row.items() if key not in ("machine", "versions")}))
 
 
 if __name__ == "__main__":
