@@ -3,9 +3,8 @@ import warnings
 import pytest
 import torch
 
-from augforge.classifiers import logistic, softmax_regression
 from augforge.classifiers.logistic import Logistic
-from augforge.classifiers.softmax_regression import KernelProblem
+from augforge.classifiers.softmax_regression import KernelProblem, Problem, minimise
 from augforge.types import Examples
 
 
@@ -91,10 +90,18 @@ def test_turning_all_rows_changes_nothing(episodes):
     torch.testing.assert_close(Logistic().scores(turned, query @ turn), Logistic().scores(support, query))
 
 
-def test_it_says_when_it_did_not_converge(episodes, monkeypatch):
-    monkeypatch.setattr(softmax_regression, "_NEWTON_STEPS", 1)
+def problems(support, way):
+    """The same problems by their rows and by the products of these, float64."""
+    x, one = support.x.double(), torch.ones(*support.y.shape, 1).double()
+    member = support.weight.double()[:, None] * (support.y[:, None] == torch.arange(way)[:, None])  # [b, way, n]
+    penalty = torch.cat([torch.ones(x.shape[2]), torch.zeros(1)]).double()
+    return Problem(torch.cat([x, one], -1), member, penalty), KernelProblem(x @ x.mT, member)
+
+
+def test_it_warns_where_it_did_not_converge(episodes):
+    rows, _ = problems(episodes()[0], 4)
     with pytest.warns(RuntimeWarning, match="3 of 3 episodes did not converge"):
-        Logistic().scores(*episodes())
+        minimise(rows, tolerance=0.0)
 
 
 @pytest.mark.parametrize("size", [0.01, 1.0, 30.0])
@@ -106,18 +113,21 @@ def test_rows_in_float32_come_to_the_same_minimum(episodes, size):
     assert float((found - expected).abs().max()) < 2e-4 * float(expected.std())
 
 
-def test_products_in_float32_and_float64_come_to_the_same_minimum(episodes, monkeypatch):
-    support, query = episodes(way=5, shot=6, d=9)
-    found = Logistic().scores(support, query)
-    monkeypatch.setattr(softmax_regression, "_ROUGH", 0.0)
-    torch.testing.assert_close(Logistic().scores(support, query), found, atol=1e-7, rtol=1e-7)
+@pytest.mark.parametrize("size", [0.01, 1.0, 1e4])  # steps are solved in float32, and in float64 where rows are long
+def test_the_minimum_has_no_gradient_whatever_steps_are_solved_in(episodes, size):
+    support, _ = episodes(way=5, shot=6, d=9)
+    rows, _ = problems(Examples(support.x * size, support.y, weight=support.weight), 5)
+    w = minimise(rows, 1e-9)
+    gradient = rows.gradient(w, torch.softmax(rows.logits(w), 1))
+    scale = rows.member.sum((1, 2)) * rows.longest()
+    assert (gradient.square().sum((1, 2)).sqrt() <= 1e-9 * scale).all()
 
 
 def test_the_inverse_diagonal_is_that_of_the_hessian(episodes):
     support, _ = episodes(way=3, shot=2, d=4, b=1)
     member = support.weight[:, None] * (support.y[:, None] == torch.arange(3)[:, None])  # [1, 3, 6]
     z = torch.cat([support.x, torch.ones(1, 6, 1).double()], -1)
-    problem = softmax_regression.Problem(z, member, torch.tensor([1.0, 1, 1, 1, 0]).double())
+    problem = Problem(z, member, torch.tensor([1.0, 1, 1, 1, 0]).double())
     w = torch.randn(1, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def loss(flat):
@@ -155,20 +165,22 @@ def test_rows_that_are_all_alike_have_a_spread(episodes):
     torch.testing.assert_close(found, torch.zeros(2, 3))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_products_of_rows_and_axes_come_to_the_same_minimum(episodes, monkeypatch, dtype):
-    support, query = episodes(way=5, shot=4, d=40, b=3)
-    support = Examples(support.x.to(dtype), support.y, weight=support.weight.to(dtype))
-    expected, query = Logistic(C=3.0).scores(support, query.to(dtype)), query.to(dtype)
-    monkeypatch.setattr(logistic, "_MANY", 2)
-    made, real = [], logistic.KernelProblem
-    monkeypatch.setattr(logistic, "KernelProblem", lambda *given: made.append(given) or real(*given))
-    close = {"atol": 1e-7, "rtol": 1e-7} if dtype == torch.float64 else {"atol": 2e-3, "rtol": 0}
-    torch.testing.assert_close(Logistic(C=3.0).scores(support, query), expected, **close)
-    assert len(made) == 1
-    monkeypatch.setattr(logistic, "_FLAT", 1.0)  # long rows need their axes
-    Logistic(C=3.0).scores(support, query)
-    assert len(made) == 1
+def test_products_of_rows_and_rows_come_to_the_same_minimum(episodes):
+    support, _ = episodes(way=5, shot=4, d=40, b=3)
+    rows, products = problems(support, 5)
+    w, a = minimise(rows, 1e-9), minimise(products, 1e-9)[:, :5]
+    torch.testing.assert_close(a[..., :-1] @ support.x.double(), w[..., :-1], atol=1e-7, rtol=1e-7)
+
+
+@pytest.mark.parametrize("size", [0.1, 50.0])  # many rows are met by their products where they are short
+def test_many_rows_have_the_minimum_of_the_objective(size):
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(4).repeat_interleave(40)
+    x = size * (torch.randn(4, 200, generator=generator)[y] + torch.randn(160, 200, generator=generator)).double()
+    w, b = affine(Logistic(C=0.5), Examples(x, y), 200)
+    wrong = torch.softmax(x @ w.T + b, 1) - torch.nn.functional.one_hot(y)
+    assert float((w + 0.5 * wrong.T @ x).abs().max()) < 1e-6 * len(x) * float(x.norm(dim=1).max())
+    assert float(wrong.sum(0).abs().max()) < 1e-6 * len(x)
 
 
 def test_layers_of_products_are_those_of_the_rows(episodes):
@@ -176,7 +188,7 @@ def test_layers_of_products_are_those_of_the_rows(episodes):
     rng = torch.Generator().manual_seed(0)
     member = support.weight[:, None] * (support.y[:, None] == torch.arange(3)[:, None])  # [2, 3, 6]
     one = torch.ones(2, 6, 1).double()
-    rows = softmax_regression.Problem(torch.cat([support.x, one], -1), member, torch.tensor([1.0] * 9 + [0.0]).double())
+    rows = Problem(torch.cat([support.x, one], -1), member, torch.tensor([1.0] * 9 + [0.0]).double())
     products = KernelProblem(support.x @ support.x.mT, member)
     upper = torch.randn(2, 3, 7, generator=rng, dtype=torch.float64)
     lower = torch.cat([upper[..., :-1] @ products.kernel, upper[..., -1:]], -1)
