@@ -14,8 +14,9 @@ from typing import Any
 
 from beds import RESULTS, append, open_bed
 
+from augforge.bench.plan import BenchPlan
 from augforge.bench.recipes import Recipe
-from augforge.bench.run import Plan, run
+from augforge.bench.run import run
 from augforge.generators.nothing import Nothing
 from augforge.parts import catalog
 
@@ -51,7 +52,7 @@ def main() -> None:
     recipes = [Recipe(None, Nothing(), _classifier(name), names=("features", None, name)) for name in names]
     for way in map(int, options.way.split(",")):
         shots = tuple(map(int, options.shot.split(",")))
-        plan = Plan(way=way, shots=shots, query=options.query, trials=options.trials, part=options.part)
+        plan = BenchPlan(way=way, shots=shots, query=options.query, trials=options.trials, part=options.part)
         rows: list[dict[str, Any]] = run(task, recipes, plan).rows
         for row in rows:
             del row["machine"], row["versions"]

@@ -12,7 +12,8 @@ from typing import Any
 
 from augforge.data.banks import FeatureBank
 from augforge.data.features import open_features
-from augforge.episodes.tasks import Task, open_task
+from augforge.episodes.named_tasks import open_task
+from augforge.episodes.tasks import Task
 from augforge.machine import machine, versions
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,7 +20,7 @@ from beds import RESULTS, append
 from torch import Tensor
 
 from augforge import chance
-from augforge.episodes.tasks import open_task
+from augforge.episodes.named_tasks import open_task
 from augforge.imagine import more_of_each
 from augforge.metrics.by_class import by_class
 from augforge.metrics.coverage import density_coverage, precision_recall

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from augforge.episodes.tasks import open_task
+from augforge.episodes.named_tasks import open_task
 from augforge.generators.hallucinator import Hallucinator
 from augforge.machine import machine, versions
 from augforge.parts.saving import made_by, open_part, save_part

@@ -28,7 +28,7 @@ from beds import RESULTS, append
 from torch import Tensor
 
 from augforge import chance
-from augforge.episodes.tasks import open_task
+from augforge.episodes.named_tasks import open_task
 from augforge.generators.classical import Classical
 from augforge.generators.shared.gan.pictures import net_pictures
 from augforge.generators.shared.gan.validation import write_sheet

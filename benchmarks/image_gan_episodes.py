@@ -24,9 +24,9 @@ from torch import Tensor
 from augforge import chance
 from augforge.classifiers.matching import Matching
 from augforge.classifiers.prototype import Prototype
-from augforge.episodes.tasks import open_task
+from augforge.episodes import draw_within_groups
+from augforge.episodes.named_tasks import open_task
 from augforge.generators.classical import Classical
-from augforge.group_episodes import draw_within_groups
 from augforge.parts.saving import load_part, part_digest
 from augforge.statistics import class_interval
 from augforge.types import Episode, Examples

@@ -21,14 +21,16 @@ import numpy as np
 from beds import RESULTS, append, open_bed
 
 from augforge import statistics
-from augforge.bench.arm import Arm, best_plain, ends, percent
+from augforge.bench.accuracy import shot_worth
+from augforge.bench.plan import BenchPlan
+from augforge.bench.recipe_result import RecipeResult, ends, percent
 from augforge.bench.recipes import Recipe
-from augforge.bench.run import Plan, Results, run, run_seeds
+from augforge.bench.run import Results, run, run_seeds
+from augforge.bench.table import best_plain
 from augforge.episodes.tasks import Task
 from augforge.generators.nothing import Nothing
 from augforge.parts import catalog
 from augforge.representations.bank import BankOptions
-from augforge.shot_worth import shot_worth
 
 _LOGISTIC = {"C": 5.0, "normalise": "spread"}  # the best on validation letters at every normalisation of features
 PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
@@ -66,9 +68,9 @@ def main() -> None:
     options = _options()
     task = open_bed(options.folder, options.task, options.data_root, options.views)
     shots = tuple(map(int, options.shot.split(",")))
-    plan = Plan(way=options.way, shots=shots, query=options.query, trials=options.trials)
+    plan = BenchPlan(way=options.way, shots=shots, query=options.query, trials=options.trials)
     chosen, nothing = _plain(task, plan, options.kept)
-    names = list(ARMS) if options.arms is None else options.arms.split(";")
+    names = list(ARMS) if options.by_recipe is None else options.by_recipe.split(";")
     recipes = [_recipe(name, _alpha(task, plan) if name == "calibration, tuned" else None) for name in names]
     seeds = [int(seed) for seed in options.seeds.split(",")]
     found = (run_seeds(task, recipes, plan, seeds, options.kept, _progress) if len(seeds) > 1
@@ -106,13 +108,15 @@ def _progress(done: int, total: int, what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {done}/{total} {what}", flush=True)
 
 
-def _plain(task: Task, plan: Plan, kept: Path | None) -> tuple[dict[Any, Arm], Results]:
+def _plain(task: Task, plan: BenchPlan, kept: Path | None) -> tuple[dict[Any, RecipeResult], Results]:
     """On novel classes, the plain arm that was best on validation classes at each number of shots, and all of them."""
     recipes = [Recipe(None, Nothing(), _classifier(name), names=("features", None, name)) for name in PLAIN]
-    val = run(task, recipes, Plan(plan.way, plan.shots, min(plan.query, 10), min(600, plan.trials), part="val"), kept)
+    val = run(
+        task, recipes, BenchPlan(plan.way, plan.shots, min(plan.query, 10), min(600, plan.trials), part="val"), kept
+    )
     novel = run(task, recipes, plan, kept)
-    by_name = {(arm.recipe.shown()["classifier"], arm.shot): arm for arm in novel.arms}
-    chosen = {shot: by_name[arm.recipe.shown()["classifier"], shot] for shot, arm in best_plain(val.arms).items()}
+    by_name = {(arm.recipe.shown()["classifier"], arm.shot): arm for arm in novel.by_recipe}
+    chosen = {shot: by_name[arm.recipe.shown()["classifier"], shot] for shot, arm in best_plain(val.by_recipe).items()}
     for row in novel.rows:
         print(f"plain {row['classifier']:20} {row['shot']!s:>3} {row['accuracy']:7.2f} {row['ci95_classes']}")
     return chosen, novel
@@ -122,11 +126,11 @@ def _classifier(name: str) -> Any:
     return catalog.make(*PLAIN[name], "classifier")
 
 
-def _alpha(task: Task, plan: Plan) -> float:
+def _alpha(task: Task, plan: BenchPlan) -> float:
     """The alpha of calibration that is best on validation classes, the mean over shots."""
     recipes = {alpha: _recipe("calibration, tuned", alpha) for alpha in _ALPHAS}
-    judged = Plan(plan.way, plan.shots, min(plan.query, 10), min(300, plan.trials), part="val")
-    arms = run(task, list(recipes.values()), judged).arms
+    judged = BenchPlan(plan.way, plan.shots, min(plan.query, 10), min(300, plan.trials), part="val")
+    arms = run(task, list(recipes.values()), judged).by_recipe
     found = {alpha: float(np.mean([arm.correct.mean() for arm in arms if arm.recipe.names == recipe.names]))
              for alpha, recipe in recipes.items()}  # fmt: skip
     print("alpha of calibration on validation classes", found, flush=True)
@@ -143,7 +147,7 @@ def _recipe(name: str, alpha: float | None = None) -> Recipe:
     return Recipe(None, made, judge, 20, options=bank, names=("features", shown, classifier))
 
 
-def _rows(found: Results, plain: dict[str, dict[Any, Arm]]) -> list[dict[str, Any]]:
+def _rows(found: Results, plain: dict[str, dict[Any, RecipeResult]]) -> list[dict[str, Any]]:
     """The rows of a table, each with its gain over chosen plain classifiers and what it is worth in their shots.
 
     `plain` has, by name, one for each number of shots: on the same features ("best"), on those of one view.
@@ -153,7 +157,7 @@ def _rows(found: Results, plain: dict[str, dict[Any, Arm]]) -> list[dict[str, An
         shots = list(chosen)
         curve = np.array([chosen[shot].correct.mean() for shot in shots])
         draws = np.stack([_draws(chosen[shot]) for shot in shots], 1)
-        for row, arm in zip(rows, found.arms, strict=True):
+        for row, arm in zip(rows, found.by_recipe, strict=True):
             over = statistics.class_interval(arm.correct - chosen[arm.shot].correct, arm.trials.clusters)
             worth = shot_worth(float(arm.correct.mean()), _draws(arm), shots, curve, draws)
             row |= {f"gain_{name}": percent(over.value), f"gain_{name}_ci95": ends(over),
@@ -162,7 +166,7 @@ def _rows(found: Results, plain: dict[str, dict[Any, Arm]]) -> list[dict[str, An
     return rows
 
 
-def _draws(arm: Arm) -> np.ndarray:
+def _draws(arm: RecipeResult) -> np.ndarray:
     return statistics.class_draws(arm.correct[:, :, None], arm.trials.clusters, _KEY)[:, 0]
 
 

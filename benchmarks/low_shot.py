@@ -28,7 +28,15 @@ from augforge.data.banks import FeatureBank
 from augforge.generators.shared.posterior.predictive import predictive_scores
 from augforge.imagine import fill_to
 from augforge.parts import catalog
-from augforge.protocols.low_shot import SHOTS, LowShot, draw_low_shot, held_out, joined, mean_priors, measure
+from augforge.protocols.low_shot import (
+    SHOTS,
+    LowShot,
+    concatenate_banks,
+    draw_low_shot,
+    evaluate,
+    held_out,
+    mean_priors,
+)
 from augforge.types import Examples
 
 Scores = Callable[[Examples, Tensor], Tensor]
@@ -51,12 +59,12 @@ def main() -> None:
     assert isinstance(task.val, FeatureBank)
     assert isinstance(task.novel, FeatureBank)
     shots = tuple(map(int, options.shots.split(",")))
-    tuning, judged = (_low_shot(task.base, bank) for bank in (task.val, task.novel))
+    tuning, reported = (_low_shot(task.base, bank) for bank in (task.val, task.novel))
     methods = _methods(task.base, task.val, tuning)
     for name in list(methods) if options.methods is None else options.methods.split(";"):
         rows, scores = [], methods[name]
-        priors = mean_priors(measure(tuning, scores, shots))
-        found = measure(judged, scores, shots, priors)
+        priors = mean_priors(evaluate(tuning, scores, shots))
+        found = evaluate(reported, scores, shots, priors)
         for shot in dict.fromkeys(result.shot for result in found):
             row: dict[str, Any] = {"method": name, "shot": shot}
             for k, told in ((1, "top1"), (5, "top5")):
@@ -70,7 +78,7 @@ def main() -> None:
 
 
 def _low_shot(base: FeatureBank, novel: FeatureBank) -> LowShot:
-    train, test = held_out(joined(base, novel), 100)
+    train, test = held_out(concatenate_banks(base, novel), 100)
     return draw_low_shot(train, test, novel.classes)
 
 
@@ -107,8 +115,8 @@ def _logistic(tuning: LowShot) -> Scores:
     first = replace(tuning, draws=tuning.draws[:1])
     found = {}
     for strength in _STRENGTHS:
-        judged = measure(first, _balanced(strength), (1, 20))
-        found[strength] = mean(result.top5.all_prior for result in judged)
+        results = evaluate(first, _balanced(strength), (1, 20))
+        found[strength] = mean(result.top5.all_prior for result in results)
     print("C of logistic regression on validation classes", found, flush=True)
     return _balanced(max(found, key=lambda strength: found[strength]))
 

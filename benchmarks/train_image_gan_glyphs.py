@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from image_gan import by_quality
 
-from augforge.episodes.tasks import open_task
+from augforge.episodes.named_tasks import open_task
 from augforge.generators.image_gan import ImageGan
 from augforge.machine import machine, versions
 from augforge.parts.saving import open_part, save_part

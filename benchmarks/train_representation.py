@@ -25,8 +25,8 @@ from safetensors.torch import save_file
 
 from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank, FilePictures
 from augforge.data.features import write_features
-from augforge.episodes.named_tasks import rotated
-from augforge.episodes.tasks import Task, open_task
+from augforge.episodes.named_tasks import open_task, rotated
+from augforge.episodes.tasks import Task
 from augforge.machine import machine, versions
 from augforge.networks.pixels import Pixels, load_pixels
 from augforge.parts import catalog

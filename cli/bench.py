@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
+
+if TYPE_CHECKING:
+    from augforge.bench.plan import BenchPlan
+    from augforge.bench.recipes import Recipe
+    from augforge.episodes.tasks import Task
 
 _PATH = click.Path(path_type=Path)
 
@@ -36,20 +43,25 @@ _PATH = click.Path(path_type=Path)
               "together: 0.5 is half of what its real ones do; of the method NAME, or of all others [default: each row "
               "weighs what its method says, or 1].")  # fmt: skip
 # The episodes
+@click.option("--protocol", type=click.Choice(["episodes", "low-shot", "verification"]), default="episodes",
+              show_default=True, help="low-shot: base and novel classes in one label space (Hariharan and Girshick); "
+              "verification: are two pictures of the same class?")  # fmt: skip
+@click.option("--episodes", "episode_file", type=_PATH, metavar="FILE", help="Run exactly the episodes of a file "
+              "(docs/bench.md), in place of drawing them.")  # fmt: skip
 @click.option("--way", type=int, help="Classes of an episode [default: 5].")
 @click.option("--shot", metavar="N[,N]", help="Real examples of each class; in 1-5 each class draws its own number "
-              "[default: 1,5].")  # fmt: skip
+              "[default: 1,5; of low-shot 1,2,5,10,20].")  # fmt: skip
 @click.option("--query", type=int, help="Queries of each class [default: 15].")
-@click.option("--trials", type=int, help="Episodes [default: 600].")
+@click.option("--trials", type=int, help="Episodes [default: 600], or draws of low-shot [default: 5].")
 @click.option("--part", type=click.Choice(["novel", "val"]), default="novel", show_default=True,
-              help="Judge on novel classes, or on validation classes to choose settings by.")  # fmt: skip
+              help="Evaluate on novel classes, or on validation classes to choose settings by.")  # fmt: skip
 @click.option("--against", type=click.Choice(["nothing", "best"]), default="nothing", show_default=True,
               help="best: add the gain over the best plain classifier, chosen on validation classes.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="The seed of all chance.")
 @click.option("--seeds", metavar="N,N[,N]", help="Fit and make with each of these seeds, on the episodes of --seed, "
               "and pool.")  # fmt: skip
 # The run
-@click.option("--device", default="cpu", show_default=True, help="Where parts learn and judge: cpu, cuda, or auto.")
+@click.option("--device", default="cpu", show_default=True, help="Where parts are fitted and used: cpu, cuda, or auto.")
 @click.option("--out", type=_PATH, metavar="DIR", help="Keep results, table and plots; the same command goes on there.")
 @click.option("--data-root", type=_PATH, metavar="DIR", help="Where the data of named tasks lies "
               "[default: $AUGFORGE_DATA].")  # fmt: skip
@@ -60,29 +72,68 @@ def bench(**given: Any) -> None:
     TASK is glyphs, omniglot, omniglot-alphabet, lake-runs, cifar-fs, fc100, orl-faces, or a source with train, val
     and test classes. Copies, noise, plain augmentation and nothing at all are in every table.
     """
-    from augforge.bench.report import markdown, write_report
-    from augforge.bench.run import run, run_seeds
-    from augforge.bench_classes import write_per_class
-    from augforge.episodes.tasks import open_task
     from augforge.inputs import device_of
 
-    made, device = _numbers(given["made"], "--made"), device_of(given["device"])
+    given["device"] = device_of(given["device"])
+    _check_options(given)
+    run = {"episodes": _episodes, "low-shot": _low_shot, "verification": _verification}[given["protocol"]]
+    result, table = run(given)
+    click.echo(json.dumps(result) if given["as_json"] else table)
+
+
+# The options that a protocol, or --episodes, has no use for
+_UNUSED = {
+    "--protocol low-shot": ("episode_file", "way", "against", "seeds"),
+    "--protocol verification": ("episode_file", "way", "against", "seeds", "methods", "classifiers", "made", "shares",
+                                "shot", "query", "trials", "part"),
+    "--episodes": ("way", "shot", "query", "trials", "part"),
+}  # fmt: skip
+
+
+def _check_options(given: dict[str, Any]) -> None:
+    """Raise InputError for options that do not go together."""
+    from augforge.types import InputError
+
+    context = click.get_current_context()
+    options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    choice = "--episodes" if given["episode_file"] is not None else f"--protocol {given['protocol']}"
+    if given["protocol"] != "episodes":
+        choice = f"--protocol {given['protocol']}"
+    for name in _UNUSED.get(choice, ()):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise InputError(f"{options[name]} was given with {choice}, which has no use for it; expected one of them")
+
+
+Answer = tuple[dict[str, Any], str]  # what --json prints, and the table
+
+
+def _episodes(given: dict[str, Any]) -> Answer:
+    """Recipes on episodes."""
+    from augforge.bench.files import write_per_class
+    from augforge.bench.report import markdown, write_report
+    from augforge.bench.run import run, run_seeds
+    from augforge.episodes.files import read_episodes
+    from augforge.episodes.named_tasks import open_task
+
+    made = _numbers(given["made"], "--made")
     seeds = None if given["seeds"] is None else _numbers(given["seeds"], "--seeds", fewest=0)
     task = open_task(given["task"], given["data_root"])
-    recipes, plan, out = _recipes(given, made, task), _plan(given, task), given["out"]
+    if given["episode_file"] is not None:
+        task = replace(task, fixed=read_episodes(given["episode_file"], task.novel).episodes)
+    recipes, plan, out = _recipes(given, made, task.name, task.base.space), _plan(given, task), given["out"]
     if seeds is None:
-        results = run(task, recipes, plan, out, _progress, device)
+        results = run(task, recipes, plan, out, _progress, given["device"])
     else:
-        results = run_seeds(task, recipes, plan, seeds, out, _progress, device)
+        results = run_seeds(task, recipes, plan, seeds, out, _progress, given["device"])
     if out is not None:
         write_report(results.rows, out)
-        write_per_class(results, out)
-    click.echo(json.dumps(results.as_json()) if given["as_json"] else markdown(results.rows))
+        write_per_class(results.rows, results.confusions(), results.classes, out)
+    return results.as_json(), markdown(results.rows)
 
 
-def _plan(given: dict[str, Any], task: Any) -> Any:
+def _plan(given: dict[str, Any], task: Task) -> BenchPlan:
     """The episodes that were asked for; what was left open is that of the task's fixed episodes, where it has some."""
-    from augforge.bench.plan import Plan
+    from augforge.bench.plan import BenchPlan
 
     usual: dict[str, Any] = {"way": 5, "shots": (1, 5), "query": 15, "trials": 600}
     if task.fixed is not None and given["part"] == "novel":
@@ -92,27 +143,77 @@ def _plan(given: dict[str, Any], task: Any) -> Any:
     asked = {name: given[name] for name in ("way", "query", "trials")}
     asked["shots"] = None if given["shot"] is None else _shots(given["shot"])
     chosen = usual | {name: value for name, value in asked.items() if value is not None}
-    return Plan(**chosen, seed=given["seed"], part=given["part"], against=given["against"])
+    return BenchPlan(**chosen, seed=given["seed"], part=given["part"], against=given["against"])
 
 
-def _recipes(given: dict[str, Any], made: tuple[int, ...], task: Any) -> list[Any]:
+def _low_shot(given: dict[str, Any]) -> Answer:
+    """Recipes in one label space of base and novel classes."""
+    from augforge.bench.protocols import LowShotPair, LowShotPlan, low_shot_features, run_low_shot
+    from augforge.bench.report import low_shot_markdown
+    from augforge.episodes.named_tasks import open_task
+    from augforge.protocols.low_shot_files import is_low_shot_folder, open_low_shot_folder
+
+    name, val, shots = given["task"], given["part"] == "val", given["shot"]
+    chosen: dict[str, Any] = {"shots": None if shots is None else _numbers(shots, "--shot"), "query": given["query"],
+                              "draws": given["trials"]}  # fmt: skip
+    plan = LowShotPlan(**{k: v for k, v in chosen.items() if v is not None}, seed=given["seed"], val=val)
+    made = _numbers(given["made"], "--made")
+    if is_low_shot_folder(name):
+        recipes = _recipes(given, made, name, "feature")
+        test = open_low_shot_folder(name, "validation" if val else "test")
+        pair = LowShotPair(name, test, None if val else open_low_shot_folder(name, "validation"))
+    else:
+        task = open_task(name, given["data_root"])
+        recipes = _recipes(given, made, task.name, task.base.space)
+        pair = low_shot_features(task, recipes[0], plan, given["device"], given["out"])
+    return _written(given, run_low_shot(pair, recipes, plan), low_shot_markdown, "low_shot.jsonl")
+
+
+def _verification(given: dict[str, Any]) -> Answer:
+    """A representation on pairs of rows."""
+    from augforge.bench.protocols import run_verification
+    from augforge.bench.report import verification_markdown
+    from augforge.episodes.named_tasks import open_task
+
+    task = open_task(given["task"], given["data_root"])
+    (recipe,) = _recipes({**given, "methods": ("nothing",)}, (1,), task.name, task.base.space)
+    rows = run_verification(task, recipe, given["seed"], given["device"], given["out"])
+    return _written(given, rows, verification_markdown, "verification.jsonl")
+
+
+def _written(given: dict[str, Any], rows: list[dict[str, Any]], markdown: Callable[..., str], name: str) -> Answer:
+    """The rows as JSON and as a table; both are in the folder of --out too."""
+    from augforge.bench.files import make_folder, replace_rows
+    from augforge.bench.report import TABLE
+    from augforge.bench.table import machine_once, versions_once
+
+    table, out = markdown(rows), given["out"]
+    if out is not None:
+        make_folder(out)
+        replace_rows(out / name, rows)
+        (out / TABLE).write_text(table, encoding="utf-8")
+    facts = {name: given[name] for name in ("task", "protocol", "seed", "part")}
+    return {**facts, "versions": versions_once(), "machine": machine_once(), "rows": rows}, table
+
+
+def _recipes(given: dict[str, Any], made: tuple[int, ...], task: str, space: str) -> list[Recipe]:
     """Every method with every classifier, every number made and every share."""
     from augforge.bench.recipes import Recipe
     from augforge.representations.bank import BankOptions
 
     settings = _settings(given)
-    name, representation = _representation(given["representation"], task, settings)
+    name, representation = _representation(given["representation"], task, space, settings)
     options = BankOptions(normalise=given["normalise"], views=given["views"])
     texts = given["methods"] or ("copies",)
     methods = [_part(text, "synthesizer", settings) for text in texts]
-    judges = [_part(judge, "classifier", settings) for judge in given["classifiers"] or ("prototype",)]
+    classifiers = [_part(text, "classifier", settings) for text in given["classifiers"] or ("prototype",)]
     shares, recipes = _shares(given["shares"], texts), []
     for text, (shown, method) in zip(texts, methods, strict=True):
         plain = type(method).__name__ == "Nothing"
         asked = shares.get(text, (None,) if plain else shares.get("", (None,)))
-        for (label, judge), count, share in product(judges, (0,) if plain else made, asked):
+        for (label, classifier), count, share in product(classifiers, (0,) if plain else made, asked):
             names = (name, shown, label)
-            recipes.append(Recipe(representation, method, judge, count, options=options, names=names, share=share))
+            recipes.append(Recipe(representation, method, classifier, count, options=options, names=names, share=share))
     return recipes
 
 
@@ -140,9 +241,9 @@ def _settings(given: dict[str, Any]) -> dict[str, dict[str, str]]:
     from augforge.parts.catalog import nearest, read_assignment
     from augforge.types import InputError
 
-    methods, judges = list(given["methods"]), list(given["classifiers"] or ("prototype",))
-    named = [*methods, *judges, *([given["representation"]] if given["representation"] else [])]
-    only = methods or judges
+    methods, classifiers = list(given["methods"]), list(given["classifiers"] or ("prototype",))
+    named = [*methods, *classifiers, *([given["representation"]] if given["representation"] else [])]
+    only = methods or classifiers
     found: dict[str, dict[str, str]] = {}
     for text in given["assignments"]:
         key, value = read_assignment(text)
@@ -150,21 +251,21 @@ def _settings(given: dict[str, Any]) -> dict[str, dict[str, str]]:
         if dot and name not in named:
             raise InputError(f"--set {text!r} was given and no part is called {name!r}{nearest(name, named)}")
         if not dot and len(only) != 1:
-            told = " and ".join(map(repr, only))
-            raise InputError(f"--set {text!r} was given with {told}; expected {only[0]}.{key}={value} or the like")
+            several = " and ".join(map(repr, only))
+            raise InputError(f"--set {text!r} was given with {several}; expected {only[0]}.{key}={value} or the like")
         found.setdefault(name if dot else only[0], {})[setting] = value
     return found
 
 
-def _representation(asked: str | None, task: Any, settings: dict[str, dict[str, str]]) -> tuple[str | None, Any]:
+def _representation(
+    asked: str | None, task: str, space: str, settings: dict[str, dict[str, str]]
+) -> tuple[str | None, Any]:
     from augforge.types import InputError
 
-    if asked is None and task.base.space == "feature":
+    if asked is None and space == "feature":
         return None, None
-    if asked is None and task.name != "glyphs":
-        raise InputError(
-            f"the task {task.name!r} holds pictures; expected --representation with a name or a fitted folder"
-        )
+    if asked is None and task != "glyphs":
+        raise InputError(f"the task {task!r} holds pictures; expected --representation with a name or a fitted folder")
     return _part(asked or "conv4-glyphs", "representation", settings)
 
 

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from augforge import statistics as st
-from augforge.bench.accuracy import by_class, confusion, in_top
-from augforge.shot_worth import shot_worth, shots_for
+from augforge.bench.accuracy import by_class, confusion, in_top, shot_worth, shots_for
 
 RNG = np.random.default_rng
 

@@ -1,16 +1,44 @@
-"""Confusion of classes over many episodes, and what it says of each class.
+"""What predictions on many episodes say: confusion of classes, precision and recall of each, worth in real shots.
 
 Predictions are positions among an episode's classes; here they are put together by the classes of the bank.
 """
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Of n episodes `predicted` [n, m], positions, and `in_top5` [n, m], whether the true class was among them."""
+
+    predicted: NDArray[np.uint16]
+    in_top5: NDArray[np.bool_]
+
+    def save(self, path: Path) -> None:
+        """Write to a file that appears whole or not at all."""
+        partial = path.with_name(path.name + ".partial.npz")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(partial, predicted=self.predicted, in_top5=self.in_top5)
+        partial.replace(path)
+
+
+def load_outcome(path: Path, shape: tuple[int, ...]) -> Outcome | None:
+    """What `save` wrote; None where it is absent, damaged or not of this shape [n, m]."""
+    try:
+        with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
+            found = Outcome(file["predicted"], file["in_top5"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return found if found.predicted.shape == found.in_top5.shape == shape else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,3 +93,61 @@ def in_top(scores: NDArray, target: NDArray, k: int) -> NDArray[np.bool_]:
     own = np.take_along_axis(scores, place, -1)
     earlier = (scores == own) & (np.arange(scores.shape[-1]) < place)
     return ((scores > own) | earlier).sum(-1) < k
+
+
+@dataclass(frozen=True)
+class Worth:
+    """So many shots, with a 95 % interval. 0 stands for less than the fewest shots measured, infinity for more than
+    the most, `fewest` and `most`.
+    """
+
+    value: float
+    low: float
+    high: float
+    fewest: float
+    most: float
+
+    def words(self) -> str:
+        """As a person reads it: "6.9 (5.8 to 8.1)", "more than 20", "less than 1 (less than 1 to 1.2)"."""
+        if self.low == self.value == self.high:
+            return self._word(self.value)
+        return f"{self._word(self.value)} ({self._word(self.low)} to {self._word(self.high)})"
+
+    def _word(self, shots: float) -> str:
+        if shots == 0:
+            return f"less than {self.fewest:g}"
+        return f"more than {self.most:g}" if np.isinf(shots) else f"{shots:.1f}"
+
+
+def shots_for(accuracy: ArrayLike, shots: ArrayLike, curve: ArrayLike) -> Array:
+    """The shots at which a curve reaches each accuracy: accuracy [b], shots [s] ascending, curve [b, s] -> [b].
+
+    The curve is made monotone by its running maximum and is straight between its points over log(shots), as learning
+    curves nearly are. The fewest shots that reach the accuracy count. 0 below the curve, infinity above it.
+    """
+    wanted, places = np.asarray(accuracy, np.float64), np.log(np.asarray(shots, np.float64))
+    rising = np.maximum.accumulate(np.asarray(curve, np.float64), axis=1)  # [b, s]
+    reached = rising >= wanted[:, None]
+    right = np.where(reached.any(1), reached.argmax(1), len(places))
+    inside = (right > 0) & (right < len(places))
+    at = np.where(inside, right, min(1, len(places) - 1))
+    line = np.arange(len(wanted))
+    low, high = rising[line, np.maximum(at - 1, 0)], rising[line, at]
+    part = np.divide(wanted - low, high - low, out=np.ones_like(wanted), where=high > low).clip(0, 1)
+    between = np.exp(places[np.maximum(at - 1, 0)] + part * (places[at] - places[np.maximum(at - 1, 0)]))
+    ends = np.where(right == 0, np.where(wanted == rising[:, 0], np.exp(places[0]), 0.0), np.inf)
+    return np.where(inside, between, ends)
+
+
+def shot_worth(accuracy: float, draws: ArrayLike, shots: ArrayLike, curve: ArrayLike, curve_draws: ArrayLike) -> Worth:
+    """What an accuracy is worth on the curve [s] of the best plain recipe, with an interval from bootstrap draws.
+
+    `draws` [b] are of the accuracy and `curve_draws` [b, s] of the curve, in the same resamples, so that what
+    moves both, such as easy classes, cancels. The interval is from the 2.5 to the 97.5 percentile.
+    """
+    value = float(shots_for([accuracy], shots, np.asarray(curve)[None])[0])
+    found = np.sort(shots_for(draws, shots, curve_draws))
+    last = len(found) - 1
+    low, high = float(found[int(np.floor(0.025 * last))]), float(found[int(np.ceil(0.975 * last))])
+    known = np.asarray(shots, np.float64)
+    return Worth(value, low, high, float(known.min()), float(known.max()))

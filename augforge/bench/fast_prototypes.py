@@ -19,19 +19,12 @@ from einops import rearrange, reduce
 from numpy.typing import NDArray
 from torch import Tensor
 
-_CHUNK = 2048  # episodes at a time: their prototypes and scores stay in memory
-_BLOCK = 100_000  # query numbers at a time, about 0.4 MB
+from augforge.episodes.batch import Stacked
+
+CHUNK = 2048  # episodes at a time: their prototypes and scores stay in memory
+BLOCK = 100_000  # query numbers at a time, about 0.4 MB
 _SEEN = 1024  # rows, at least, that say where the features lie
 _FAR = 4.0  # squared length of the mean, in parts of the spread round it, from which it is taken away
-
-
-@dataclass(frozen=True, eq=False)
-class Stacked:
-    """n episodes of one form: `classes` [n, way], `support` [n, way, shot] and `query` [n, way, q], all int64."""
-
-    classes: Tensor
-    support: Tensor
-    query: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +58,12 @@ def prototype_scores(bank: Prepared, episodes: Stacked) -> Tensor:
     """q.p - ||p||^2 / 2 for every query and class, [n, way, q, way] float32: -||q - p||^2 / 2 but for ||q||^2 / 2."""
     n, way, q = episodes.query.shape
     scores = torch.empty(n, way, q, way)
-    for start in range(0, n, _CHUNK):
+    for start in range(0, n, CHUNK):
         part = _chunk(episodes, start)
         found, order = _score_chunk(bank, part)
         flat = np.empty_like(found)
         flat[order] = found
-        scores[start : start + _CHUNK] = torch.from_numpy(flat.reshape(-1, way, q, way))
+        scores[start : start + CHUNK] = torch.from_numpy(flat.reshape(-1, way, q, way))
     return scores
 
 
@@ -78,17 +71,17 @@ def prototype_predictions(bank: Prepared, episodes: Stacked) -> np.ndarray:
     """The predicted position in `classes` of every query: [n, way, q] uint8. An episode has at most 255 classes."""
     n, way, q = episodes.query.shape
     predicted = np.empty((n, way, q), np.uint8)
-    for start in range(0, n, _CHUNK):
+    for start in range(0, n, CHUNK):
         part = _chunk(episodes, start)
         found, order = _score_chunk(bank, part)
         best = np.empty((len(found), q), np.uint8)
         best[order] = found.argmax(-1)
-        predicted[start : start + _CHUNK] = best.reshape(-1, way, q)
+        predicted[start : start + CHUNK] = best.reshape(-1, way, q)
     return predicted
 
 
 def _chunk(episodes: Stacked, start: int) -> Stacked:
-    end = start + _CHUNK
+    end = start + CHUNK
     return Stacked(episodes.classes[start:end], episodes.support[start:end], episodes.query[start:end])
 
 
@@ -121,7 +114,7 @@ def _multiply(
     for each would cost more than the product.
     """
     m, q, d = *rows.shape, x.shape[1]
-    k, block = wanted.shape[1], max(1, _BLOCK // (q * d))
+    k, block = wanted.shape[1], max(1, BLOCK // (q * d))
     blocks = -(-m // block)
     spare = ((0, blocks * block - m), (0, 0))  # what fills the last block up is multiplied for nothing
     rows, wanted = (np.pad(index, spare).reshape(blocks, -1) for index in (rows, wanted))

@@ -1,4 +1,4 @@
-"""The features of a comparison: every row of a task embedded once, and rows that are made embedded alike."""
+"""The features of a comparison: every row of a task embedded once, and made pictures embedded alike."""
 
 from __future__ import annotations
 
@@ -28,23 +28,16 @@ from augforge.types import InputError, Representation
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What one representation makes of a task: `base` to fit on, `support` and `query` of the part that is judged on
-    (the same bank unless the options average views of one side alone), and `embed`, which does to pictures
-    [n, c, h, w], or a list of them, all that was done to the rows of `support`; None for a task of features.
+    """What one representation makes of a task; all tensors lie on one device."""
 
-    `digest` is of all these numbers, and `maker` of the representation ("" for none). `val` are the validation classes
-    made alike, for parts that choose by them, and `val_digest` is theirs; None and "" where there are none to be seen.
-    All tensors lie on one device.
-    """
-
-    base: FeatureBank
-    support: FeatureBank
-    query: FeatureBank
-    embed: Callable[[Tensor | list[Tensor]], Tensor] | None
-    digest: str
-    maker: str
-    val: FeatureBank | None = None
-    val_digest: str = ""
+    base: FeatureBank  # to fit on
+    support: FeatureBank  # of the classes that episodes are of
+    query: FeatureBank  # the same bank as `support`, unless the options average views of one side alone
+    embed: Callable[[Tensor | list[Tensor]], Tensor] | None  # of pictures, as `support` was; None: no pictures
+    digest: str  # of all these numbers
+    made_by: str  # digest of the representation; "" for none
+    val: FeatureBank | None = None  # validation classes, embedded alike, for parts that choose by them
+    val_digest: str = ""  # of `val`
 
 
 def features_of(
@@ -59,8 +52,8 @@ def features_of(
     """Embed the base bank, `part` and `val` once, or take the features that they are, and put them on `device`.
 
     `representation` is fitted. With a folder `cache` the features are kept there. Raises InputError where pictures
-    have no representation, or features were made with other weights than those of the representation, or with weights
-    that they do not tell.
+    have no representation, and where features were made with other weights than those of the representation, or do not
+    say with which.
     """
     banks = (base, part) if val is None else (base, part, val)
     if len({bank.space for bank in banks}) > 1:
@@ -104,26 +97,26 @@ def _embedded(
     found = [normalised(bank, options.normalise, support_base) for bank in known]
     if query is support:
         found[2] = found[1]
-    return _told(found, embed, options, made_by(representation))
+    return _with_digests(found, embed, options, made_by(representation))
 
 
-def _told(
-    banks: list[FeatureBank], embed: Callable[[Tensor | list[Tensor]], Tensor] | None, options: BankOptions, maker: str
+def _with_digests(
+    banks: list[FeatureBank], embed: Callable[[Tensor | list[Tensor]], Tensor] | None, options: BankOptions, made: str
 ) -> Features:
     """Base, support, query and, where it is there, val, with their digests."""
     val = banks[3] if len(banks) > 3 else None
     seen = banks[:3] if embed is not None else banks[:2]  # given features are the same bank on both sides
-    val_digest = "" if val is None else _digest([val], options)
-    return Features(banks[0], banks[1], banks[2], embed, _digest(seen, options), maker, val, val_digest)
+    val_digest = "" if val is None else banks_digest([val], options)
+    return Features(banks[0], banks[1], banks[2], embed, banks_digest(seen, options), made, val, val_digest)
 
 
 def _given(representation: Representation | None, banks: Sequence[AnyBank], options: BankOptions) -> Features:
     if options.views != "none":
         raise InputError(f"views={options.views!r} was given and this task holds features, of which there are no views")
     given = [bank for bank in banks if isinstance(bank, FeatureBank)]
-    maker = ""
+    made = ""
     if representation is not None:
-        maker = made_by(representation)
+        made = made_by(representation)
         for bank in given:
             if "made_by" not in bank.groups:
                 raise InputError(
@@ -132,20 +125,32 @@ def _given(representation: Representation | None, banks: Sequence[AnyBank], opti
                 )
             check_made_by(bank, representation)
     base, part, *val = (normalised(bank, options.normalise, given[0]) for bank in given)
-    return _told([base, part, part, *val], None, options, maker)
+    return _with_digests([base, part, part, *val], None, options, made)
 
 
 def _as_bank(pictures: Tensor | list[Tensor]) -> ArrayPictures:
     """Made pictures as a bank of one class; floats in [0, 1] become uint8."""
-    from_float = [
-        p.cpu() if p.dtype == torch.uint8 else (p.clamp(0, 1) * 255).round().to(torch.uint8).cpu() for p in pictures
-    ]
+    on_cpu = _as_uint8(pictures)
     return ArrayPictures(
-        y=torch.zeros(len(from_float), dtype=torch.int64),
+        y=torch.zeros(len(on_cpu), dtype=torch.int64),
         classes=("made",),
-        pixels=lambda i: from_float[i].permute(1, 2, 0).numpy(),  # [c, h, w] -> [h, w, c]
+        pixels=lambda i: on_cpu[i].permute(1, 2, 0).numpy(),  # [c, h, w] -> [h, w, c]
         origin="made rows",
     )
+
+
+def _as_uint8(pictures: Tensor | list[Tensor]) -> list[Tensor]:
+    """Pictures as uint8 on the CPU. Those of one size and type come from a device together: it is waited for once."""
+    if isinstance(pictures, Tensor):
+        together = pictures if pictures.dtype == torch.uint8 else (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
+        return list(together.cpu())
+    alike: dict[tuple, list[int]] = {}
+    for place, picture in enumerate(pictures):
+        alike.setdefault((picture.shape, picture.dtype, picture.device), []).append(place)
+    found: dict[int, Tensor] = {}
+    for places in alike.values():
+        found |= dict(zip(places, _as_uint8(torch.stack([pictures[i] for i in places])), strict=True))
+    return [found[i] for i in range(len(pictures))]
 
 
 def preset_views(options: BankOptions) -> Views | None:
@@ -158,7 +163,8 @@ def preset_views(options: BankOptions) -> Views | None:
     return lambda x, keys: torch.as_tensor(recipe.apply(x, recipe.draw(keys)))
 
 
-def _digest(banks: list[FeatureBank], options: BankOptions) -> str:
+def banks_digest(banks: Sequence[FeatureBank], options: BankOptions) -> str:
+    """16 hexadecimal digits of all the numbers, labels and class names of feature banks, and of their options."""
     hashed = hashlib.sha256(json.dumps(asdict(options), sort_keys=True).encode())
     for bank in banks:
         hashed.update(json.dumps(list(bank.classes)).encode())

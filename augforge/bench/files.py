@@ -1,18 +1,34 @@
-"""The results file of a benchmark: one JSON object a line, appended while it runs and completed when it is done."""
+"""The files of a benchmark: a JSON object a line, appended while it runs and completed when it is done; classes."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from augforge.bench.accuracy import ByClass, by_class
 from augforge.types import InputError
 
-RESULTS = "bench.jsonl"
+RESULTS, PER_CLASS, CONFUSION = "bench.jsonl", "per_class.jsonl", "confusion"
+_NAMES = ("digest", "task", "part", "representation", "synthesizer", "classifier", "made", "share", "shot", "seeds")
+
+
+def make_folder(folder: Path | None) -> None:
+    """Make a folder, if one is given; raises InputError where it cannot be made."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} cannot be made ({error.strerror})") from error
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Add a line as soon as it is measured."""
+    """Add a line as soon as a row is known."""
     with path.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(row) + "\n")
 
@@ -45,3 +61,35 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         elif line.endswith("\n"):
             raise InputError(f"line {number} of {str(path)!r} is no row of a benchmark")
     return rows
+
+
+def write_per_class(
+    rows: Sequence[dict[str, Any]], confusions: Sequence[tuple[NDArray, NDArray]], names: Sequence[str], out: Path
+) -> None:
+    """Write per_class.jsonl, a line for each row and class, and confusion/DIGEST.npz for each row, into `out`.
+
+    `confusions` are the counts [k, k] and class ids [k] of each row (`Results.confusions`), `names` those of all class
+    ids. A line has the names of its row, `class`, how many `queries` of it there were, and its `precision`, `recall`
+    and `f1` in percent; lines of other runs stay. A .npz has `counts` [k, k] (true class by predicted, of all queries
+    and seeds together) and the `classes` [k] by name. Raises InputError where the folder cannot be written.
+    """
+    lines = []
+    try:
+        (out / CONFUSION).mkdir(parents=True, exist_ok=True)
+        for row, (counts, ids) in zip(rows, confusions, strict=True):
+            found = by_class(counts, ids)
+            lines += [{key: row[key] for key in _NAMES} | line for line in _class_lines(found, names)]
+            path = out / CONFUSION / f"{row['digest']}.npz"
+            partial = path.with_name(path.name + ".partial.npz")
+            np.savez_compressed(partial, counts=counts, classes=np.array([names[i] for i in ids.tolist()]))
+            partial.replace(path)
+        replace_rows(out / PER_CLASS, lines)
+    except OSError as error:
+        raise InputError(f"{str(out)!r} cannot be written ({error.strerror})") from error
+
+
+def _class_lines(found: ByClass, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Name, queries, precision, recall and F1 of each class, rates in percent to four digits after the point."""
+    rates = [[round(100 * v, 4) for v in column.tolist()] for column in (found.precision, found.recall, found.f1)]
+    for i, queries, precision, recall, f1 in zip(found.classes.tolist(), found.queries.tolist(), *rates, strict=True):
+        yield {"class": names[i], "queries": queries, "precision": precision, "recall": recall, "f1": f1}

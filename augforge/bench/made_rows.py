@@ -14,14 +14,12 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.data.banks import AnyBank
-from augforge.episodes.batch import Trials
+from augforge.episodes.batch import MadeRows, RowMaker, Trials
 from augforge.imagine import more_of_each, share_factor
 from augforge.types import Examples, InputError, Synthesizer, capabilities
 
-Made = tuple[Tensor, Tensor | None]  # rows [b, way, made, d] and their weights [b, way, made]; None: 1 each
-Rows = Callable[[int, Trials], Made]  # of the number of the first episode, and b episodes
 Embed = Callable[[Tensor | list[Tensor]], Tensor]
-_PICTURES_AT_ONCE = 2048
+PICTURES_AT_ONCE = 2048
 
 
 def made_keys(seed: int, start: int, shape: tuple[int, int, int]) -> Tensor:
@@ -50,14 +48,14 @@ def check_support(synthesizer: Synthesizer, trials: Trials) -> None:
         )
 
 
-def from_features(synthesizer: Synthesizer, x: Tensor, made: int, seed: int) -> Rows:
+def from_features(synthesizer: Synthesizer, x: Tensor, made: int, seed: int) -> RowMaker:
     """Rows made from the features `x` [n, d] of a bank by a method that makes features.
 
     One call of the method serves all episodes of a batch where a row depends on one support row (`one_parent`) or on
     those of its own class (`one_class`) alone: each row, or class, then has a label of its own.
     """
 
-    def rows(start: int, trials: Trials) -> Made:
+    def rows(start: int, trials: Trials) -> MadeRows:
         support = trials.rows.support
         b, way, shot = support.shape
         keys = made_keys(seed, start, (b, way, made))
@@ -72,12 +70,12 @@ def from_features(synthesizer: Synthesizer, x: Tensor, made: int, seed: int) -> 
         else:
             want = more_of_each(way, made)
             parts = [_made(synthesizer, _support(x, support[i]), want, keys[i]) for i in range(b)]
-        return _joined(parts).view(b, way, made, -1), _weights(parts, (b, way, made))
+        return _concatenate(parts).view(b, way, made, -1), _weights(parts, (b, way, made))
 
     return rows
 
 
-def sharing(rows: Rows, share: float | None) -> Rows:
+def sharing(rows: RowMaker, share: float | None) -> RowMaker:
     """The same rows, with weights: those of a class are together `share` times its number of real rows.
 
     They keep their proportions, as in `imagine.with_share`. None: the rows as they are.
@@ -85,7 +83,7 @@ def sharing(rows: Rows, share: float | None) -> Rows:
     if share is None:
         return rows
 
-    def shared(start: int, trials: Trials) -> Made:
+    def shared(start: int, trials: Trials) -> MadeRows:
         x, weight = rows(start, trials)
         given = torch.ones(x.shape[:3]) if weight is None else weight  # [b, way, made]
         return x, given * share_factor(given.sum(2), trials.counts().float(), share)[:, :, None]
@@ -93,7 +91,7 @@ def sharing(rows: Rows, share: float | None) -> Rows:
     return shared
 
 
-def _joined(parts: list[Examples]) -> Tensor:
+def _concatenate(parts: list[Examples]) -> Tensor:
     """The features of made rows in one tensor [n, d]."""
     return torch.cat([torch.as_tensor(part.x) for part in parts])
 
@@ -125,24 +123,24 @@ def _weights(parts: list[Examples], shape: tuple[int, ...]) -> Tensor | None:
 
 def from_pictures(
     synthesizer: Synthesizer, bank: AnyBank, embed: Embed, made: int, seed: int, device: str = "cpu"
-) -> Rows:
+) -> RowMaker:
     """Rows made from the pictures of an episode together, on `device`, and embedded by `embed`.
 
     A row is a function of its episode's number, its class and its index; where it depends on the support of its own
     class alone (`one_class`), one call of the method serves several episodes. So many pictures are held at once.
     """
 
-    def rows(start: int, trials: Trials) -> Made:
+    def rows(start: int, trials: Trials) -> MadeRows:
         b, way, _ = trials.rows.support.shape
         keys, parts = made_keys(seed, start, (b, way, made)), []
-        step = max(1, _PICTURES_AT_ONCE // (way * made))
+        step = max(1, PICTURES_AT_ONCE // (way * made))
         for first in range(0, b, step):
             some = range(first, min(first + step, b))
             groups = [list(some)] if capabilities(synthesizer).one_class else [[i] for i in some]
             new = [_of_episodes(synthesizer, bank, trials, group, keys[group].to(device)) for group in groups]
             pictures = [picture for part in new for picture in part.x]
             parts.append(Examples(embed(pictures), torch.cat([part.y for part in new]), weight=_weights(new, (-1,))))
-        return _joined(parts).view(b, way, made, -1), _weights(parts, (b, way, made))
+        return _concatenate(parts).view(b, way, made, -1), _weights(parts, (b, way, made))
 
     return rows
 
@@ -163,21 +161,21 @@ def _on(x: Tensor | list[Tensor], device: torch.device | str) -> Tensor | list[T
 
 def from_parents(
     synthesizer: Synthesizer, bank: AnyBank, embed: Embed, trials: Trials, made: int, seed: int, device: str = "cpu"
-) -> Rows:
+) -> RowMaker:
     """Rows made from one picture each, on `device`: every one that any of `trials` needs is made and embedded once."""
     slots, index = parent_slots(trials, made)
     parents = trials.rows.support.gather(2, slots)  # [n, way, made]
     each = int(index.max()) + 1
     known = torch.unique(parents)
     parts = []
-    for some in known.split(max(1, _PICTURES_AT_ONCE // each)):
+    for some in known.split(max(1, PICTURES_AT_ONCE // each)):
         children = _children(synthesizer, bank, some, each, (seed, device))
         parts.append(replace(children, x=embed(children.x)))
-    x, weight = _joined(parts), _weights(parts, (len(known) * each,))  # [parents * each, d]
+    x, weight = _concatenate(parts), _weights(parts, (len(known) * each,))  # [parents * each, d]
     place = torch.zeros(len(bank.y), dtype=torch.int64)
     place[known] = torch.arange(len(known))
 
-    def rows(start: int, part: Trials) -> Made:
+    def rows(start: int, part: Trials) -> MadeRows:
         del start
         slots, index = parent_slots(part, made)
         at = place[part.rows.support.gather(2, slots)] * each + index

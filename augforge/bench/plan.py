@@ -1,41 +1,30 @@
-"""What a benchmark measures: how many classes, shots, queries and episodes, and the episodes that this means."""
+"""What a benchmark measures: how many classes, shots, queries and episodes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
-from augforge import chance
-from augforge.data.banks import AnyBank
-from augforge.episodes.batch import Trials, as_trials
-from augforge.episodes.tasks import Task, task_episodes
-from augforge.group_episodes import with_shots
 from augforge.types import InputError
 
 Shots = int | tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which episodes: `way` classes, each of `shots` support rows in turn, `query` queries of each class, `trials` of
-    them drawn by `seed`, of the classes of `part`: novel, or val to choose settings by.
+class BenchPlan:
+    """Which episodes, and what gains are against. Raises InputError for numbers out of range.
 
-    One of the `shots` may be a pair (low, high): each class of each episode then draws its own number from low to
-    high. `fit_seed` is the seed of fitting and making (None: that of the episodes), so that several trainings can be
-    judged on the same episodes. `against` "best" adds to every row its gain over the best classifier with nothing
-    made, chosen on the validation classes. Raises InputError for numbers out of range.
+    With a `fit_seed` several trainings can be compared on the same episodes.
     """
 
-    way: int = 5
-    shots: tuple[Shots, ...] = (1, 5)
-    query: int = 15
-    trials: int = 600
-    seed: int = 0
-    part: Literal["novel", "val"] = "novel"
-    against: Literal["nothing", "best"] = "nothing"
-    fit_seed: int | None = None
+    way: int = 5  # classes of an episode, at least 2
+    shots: tuple[Shots, ...] = (1, 5)  # support rows of each class, in turn; in (low, high) each class draws its own
+    query: int = 15  # queries of each class, at least 1
+    trials: int = 600  # episodes, at least 2
+    seed: int = 0  # draws the episodes
+    part: Literal["novel", "val"] = "novel"  # the classes that episodes are of; val to choose settings by
+    against: Literal["nothing", "best"] = "nothing"  # best: gains over the best plain classifier on validation too
+    fit_seed: int | None = None  # of fitting and making; None: that of the episodes
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -68,19 +57,3 @@ def shots_name(shots: Shots) -> int | str:
 def mean_shots(shots: Shots) -> float:
     """The mean number of shots of a class."""
     return sum(shots) / 2 if isinstance(shots, tuple) else float(shots)
-
-
-def plan_trials(task: Task, bank: AnyBank, plan: Plan, shots: Shots) -> Trials:
-    """The episodes of a plan at one of its shots; `bank` is the part of the task that they are of.
-
-    In a range every number is equally likely, and a class's draw depends on (plan.seed, episode, position) alone.
-    Raises InputError where the classes or rows do not suffice.
-    """
-    low, most = shots if isinstance(shots, tuple) else (shots, shots)
-    episodes = task_episodes(task, way=plan.way, shot=most, n_query=plan.query, trials=plan.trials, seed=plan.seed,
-                             part=plan.part)  # fmt: skip
-    if low < most:
-        keys = chance.row_keys(plan.seed, "shots", torch.arange(plan.trials))
-        drawn = low + (chance.uniform64(keys, (plan.way,)) * (most - low + 1)).to(torch.int64)  # [n, way]
-        episodes = [with_shots(episode, each) for episode, each in zip(episodes, drawn.tolist(), strict=True)]
-    return as_trials(episodes, bank, task.groups)

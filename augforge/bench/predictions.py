@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from augforge.bench.accuracy import in_top
+from augforge.bench.accuracy import Outcome, in_top
 from augforge.bench.fast_prototypes import Prepared, prepare, prototype_predictions
 from augforge.bench.features import Features
-from augforge.bench.made_rows import Made, Rows
 from augforge.classifiers.prototype import Prototype
-from augforge.episodes.batch import Trials
+from augforge.episodes.batch import MadeRows, RowMaker, Trials
 from augforge.types import Classifier, Examples, InputError
 
 _NUMBERS_AT_ONCE = 4_000_000  # of support and queries in a batch of episodes, about 16 MB
@@ -34,33 +28,8 @@ class Scorer(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What came of n episodes: `predicted` [n, m] positions, and `in_top5` [n, m], whether the true class was there."""
-
-    predicted: NDArray[np.uint16]
-    in_top5: NDArray[np.bool_]
-
-    def save(self, path: Path) -> None:
-        """Write to a file that appears whole or not at all."""
-        partial = path.with_name(path.name + ".partial.npz")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(partial, predicted=self.predicted, in_top5=self.in_top5)
-        partial.replace(path)
-
-
-def load_outcome(path: Path, shape: tuple[int, ...]) -> Outcome | None:
-    """What `save` wrote; None where it is absent, damaged or not of this shape [n, m]."""
-    try:
-        with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
-            found = Outcome(file["predicted"], file["in_top5"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
-    return found if found.predicted.shape == found.in_top5.shape == shape else None
-
-
 def is_fast(classifier: Classifier, features: Features, trials: Trials) -> bool:
-    """Whether `prototype_episodes` does what this classifier does on real rows alone."""
+    """Whether `fast_prototypes` does what this classifier does on real rows alone."""
     own = type(classifier) is Prototype and classifier.distance == "squared-euclidean"
     plain = trials.rows.query.shape[1] == trials.way <= TOP and bool((trials.rows.support >= 0).all())
     x = features.support.x
@@ -69,7 +38,7 @@ def is_fast(classifier: Classifier, features: Features, trials: Trials) -> bool:
 
 
 def prepared(features: Features) -> Prepared:
-    """The features of the judged part, ready for the fast path."""
+    """The features of the support rows, ready for the fast path."""
     return prepare(features.support.x)
 
 
@@ -81,12 +50,12 @@ def predict_fast(ready: Prepared, trials: Trials) -> Outcome:
 
 
 def predict(
-    classifiers: Sequence[Scorer], features: Features, trials: Trials, made: Rows | None, constant: bool
+    classifiers: Sequence[Scorer], features: Features, trials: Trials, made: RowMaker | None, constant: bool
 ) -> list[Outcome]:
     """The outcome of each classifier on the same episodes with the same made rows, made once.
 
     `constant` keeps the total weight of a class at its number of real rows, in which made rows count as they weigh.
-    An episode all of whose made rows weigh nothing is judged as if nothing were made. Raises InputError where a score
+    An episode all of whose made rows weigh nothing counts as if nothing were made. Raises InputError where a score
     is not a number.
     """
     found: list[list[Outcome]] = [[] for _ in classifiers]
@@ -100,11 +69,11 @@ def predict(
             rows = None if made is None else made(start, part)
             for outcomes, new in zip(found, _of_part(classifiers, features, part, rows, constant), strict=True):
                 outcomes.append(new)
-    return [_joined(outcomes) for outcomes in found]
+    return [_concatenate(outcomes) for outcomes in found]
 
 
 def _of_part(
-    classifiers: Sequence[Scorer], features: Features, part: Trials, made: Made | None, constant: bool
+    classifiers: Sequence[Scorer], features: Features, part: Trials, made: MadeRows | None, constant: bool
 ) -> list[Outcome]:
     """The outcomes of a batch of episodes; those with made rows that weigh something apart from those without."""
     if made is not None and made[1] is not None:
@@ -128,11 +97,11 @@ def _of_both(
         rows = x[with_rows], weight[with_rows]
         found.append(_of_part(classifiers, features, part.take(with_rows), rows, constant))
     back = torch.cat([without, with_rows]).argsort().numpy()
-    joined = [_joined(list(outcomes)) for outcomes in zip(*found, strict=True)]
-    return [Outcome(outcome.predicted[back], outcome.in_top5[back]) for outcome in joined]
+    both = [_concatenate(list(outcomes)) for outcomes in zip(*found, strict=True)]
+    return [Outcome(outcome.predicted[back], outcome.in_top5[back]) for outcome in both]
 
 
-def _support(features: Features, part: Trials, made: Made | None, constant: bool) -> Examples:
+def _support(features: Features, part: Trials, made: MadeRows | None, constant: bool) -> Examples:
     """Real rows and made ones of b episodes, class by class: x [b, way * (shot + made), d]."""
     rows = part.rows.support  # [b, way, shot]
     b, way, _ = rows.shape
@@ -150,13 +119,13 @@ def _support(features: Features, part: Trials, made: Made | None, constant: bool
     return Examples(x.flatten(1, 2), labels, weight=None if plain else weight.flatten(1).to(x.device))
 
 
-def _outcome(classifier: Scorer, support: Examples, query: Tensor, target: Tensor) -> Outcome:
-    scores = classifier.scores(support, query).float().cpu().numpy()  # [b, m, way]
+def _outcome(scorer: Scorer, support: Examples, query: Tensor, target: Tensor) -> Outcome:
+    scores = scorer.scores(support, query).float().cpu().numpy()  # [b, m, way]
     if np.isnan(scores).any():
-        raise InputError(f"{type(classifier).__name__} gave a score that is not a number; are the features finite?")
+        raise InputError(f"{type(scorer).__name__} gave a score that is not a number; are the features finite?")
     return Outcome(scores.argmax(2).astype(np.uint16), in_top(scores, target.numpy(), TOP))
 
 
-def _joined(outcomes: list[Outcome]) -> Outcome:
+def _concatenate(outcomes: list[Outcome]) -> Outcome:
     predicted = np.concatenate([outcome.predicted for outcome in outcomes])
     return Outcome(predicted, np.concatenate([outcome.in_top5 for outcome in outcomes]))

@@ -24,26 +24,21 @@ _NOISE_SETTINGS = ("noise_scale", "scale")  # what a learnt generator calls the 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """One arm of a comparison.
+    """One of the things that are compared.
 
-    `representation` is None where the task holds features already. `made` is how many rows are made of each class of
-    an episode. `weights` "constant": the rows of a class, real and made, weigh as much together as the real ones
-    alone, so that no gain comes from mere weight; "each": every row weighs 1. Either way a made row counts by the
-    weight that its synthesizer gives it, where it gives one, a real row being 1. `share` is what the made rows of a
-    class weigh together beside its real ones: 0.5 is half as much, in the proportions that the synthesizer says; None
-    leaves each at its own weight. `options` say how the feature bank is made. A part with learnt tensors is used as it
-    is; any other is fitted on the base classes. `names` are shown for (representation, synthesizer, classifier);
-    without them the catalog's, with the settings that are not default.
+    With `weights` "constant" the rows of a class, real and made, weigh as much together as the real ones alone, so that
+    no gain comes from mere weight. Either way a made row counts by the weight that its synthesizer gives it, where it
+    gives one, a real row being 1. A part with learnt tensors is used as it is; any other is fitted on the base classes.
     """
 
-    representation: Representation | None
+    representation: Representation | None  # None where the task holds features already
     synthesizer: Synthesizer
     classifier: Classifier
-    made: int = 0
-    weights: Literal["constant", "each"] = "constant"
-    options: BankOptions = field(default_factory=BankOptions)
-    names: tuple[str | None, str | None, str | None] = (None, None, None)
-    share: float | None = None
+    made: int = 0  # rows made of each class of an episode
+    weights: Literal["constant", "each"] = "constant"  # each: every row weighs 1
+    options: BankOptions = field(default_factory=BankOptions)  # how the feature bank is made
+    names: tuple[str | None, str | None, str | None] = (None, None, None)  # shown for the parts; None: the catalog's
+    share: float | None = None  # weight of a class's made rows together beside its real ones, 0.5 half; None: their own
 
     def __post_init__(self) -> None:
         """Raise InputError for a negative number of made rows, or none for a method that makes some.
@@ -54,7 +49,7 @@ class Recipe:
         if isinstance(self.synthesizer, Named) and capabilities(self.synthesizer).support_needed == 0:
             raise InputError(
                 f"{self.shown()['synthesizer']} makes pictures of the classes that it was trained on and of no other, "
-                f"and a benchmark judges novel classes; expected a method that makes them from their support"
+                f"and a benchmark is about novel classes; expected a method that makes them from their support"
             )
         if self.made < 0 or self.weights not in ("constant", "each"):
             raise InputError(
@@ -76,7 +71,7 @@ class Recipe:
     def exact(self) -> bool:
         """Whether the synthesizer's own `scores` stand for infinitely many made rows: under a Gaussian classifier.
 
-        Then no rows are made, and the number of made rows, their weights and their noise have no say.
+        Then no rows are made, and the number of made rows, their weights and their noise make no difference.
         """
         own = isinstance(self.synthesizer, Classifier) and capabilities(self.synthesizer).space != "image"
         return own and type(self.classifier) is Gaussian
@@ -102,13 +97,13 @@ def part_name(part: Any, kind: str) -> str:
         return "features"
     if catalog.known_name(part, kind) is None:
         return type(part).__name__
-    told = catalog.describe(part, kind)
-    name, settings = told["name"], told["settings"]
+    described = catalog.describe(part, kind)
+    name, settings = described["name"], described["settings"]
     if not _has_defaults(part):
         return name
     for key in reversed(settings):  # a preset comes first, and what follows from it is left out
         fewer = {k: v for k, v in settings.items() if k != key}
-        if catalog.describe(catalog.make(name, fewer, kind), kind) == told:
+        if catalog.describe(catalog.make(name, fewer, kind), kind) == described:
             settings = fewer
     other = [f"{key}={_short(value)}" for key, value in settings.items()]
     return f"{name}({', '.join(other)})" if other else name
@@ -138,17 +133,17 @@ def with_controls(recipes: Iterable[Recipe], bank: AnyBank) -> list[tuple[Recipe
         wanted.append((replace(plain, names=_names(recipe, None)), True))
         if recipe.plain:
             continue
-        arms: list[Any] = [Copies(), Noise()]
+        controls: list[Synthesizer] = [Copies(), Noise()]
         if bank.space == "image":
-            arms.append(Classical(preset=_preset(bank)))
-        wanted += [(replace(recipe, synthesizer=arm, names=_names(recipe, None)), True) for arm in arms]
+            controls.append(Classical(preset=_preset(bank)))
+        wanted += [(replace(recipe, synthesizer=control, names=_names(recipe, None)), True) for control in controls]
         quiet = _without_noise(recipe)
         wanted += [] if quiet is None else [(quiet, True)]
     return sorted(_once(wanted), key=lambda pair: not pair[0].plain)
 
 
 def _once(recipes: list[tuple[Recipe, bool]]) -> list[tuple[Recipe, bool]]:
-    """Without those that say the same as an earlier one."""
+    """Without those that are the same as an earlier one."""
     found: dict[tuple, tuple[Recipe, bool]] = {}
     for recipe, control in recipes:
         made = (0, "", None) if recipe.exact else (recipe.made, recipe.weights, recipe.share)

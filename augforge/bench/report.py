@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+from augforge.bench.recipe_result import TableRow
 from augforge.types import InputError
 
-Row = dict[str, Any]
 TABLE, ACCURACY, GAIN, MADE = "table.md", "accuracy.png", "gain.png", "made.png"
-_MOST_LINES = 12  # in one plot; more cannot be told apart
+_MOST_LINES = 12  # in one plot; more cannot be distinguished
 
 
-def write_report(rows: Sequence[Row], out: Path) -> list[Path]:
+def write_report(rows: Sequence[TableRow], out: Path) -> list[Path]:
     """Write table.md, accuracy.png, gain.png and, where several numbers were made, made.png into the folder `out`.
 
     `rows` are those of `benchmark.run` or of a bench.jsonl. Gives the files. Raises InputError where there is no
@@ -31,15 +30,15 @@ def write_report(rows: Sequence[Row], out: Path) -> list[Path]:
     return files
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[TableRow]) -> str:
     """The rows as Markdown: a table for each task and number of shots, and how to read it."""
     parts = []
     for (task, part, way, shot), group in _grouped(rows, "task", "part", "way", "shot").items():
         first = group[0]
-        judged = "" if part == "novel" else " on validation classes"
+        where = "" if part == "novel" else " on validation classes"
         seeds = "" if first.get("seeds", 1) == 1 else f", mean over {first['seeds']} training seeds"
         parts.append(
-            f"## {task}: {way}-way {shot}-shot{judged}, {first['trials']} episodes, {first['query']} queries{seeds}\n"
+            f"## {task}: {way}-way {shot}-shot{where}, {first['trials']} episodes, {first['query']} queries{seeds}\n"
         )
         parts.append(_table(group))
     shares = any(row.get("share") is not None for row in rows)
@@ -47,7 +46,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 _CHOSEN, _SPREAD = "over best by validation", "gain's sd over seeds"  # columns that are there where they are filled
-_COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
+_COLUMNS: tuple[tuple[str, Callable[[TableRow], str]], ...] = (
     ("representation", lambda r: _cell(_features(r))),
     ("made rows", lambda r: _method(r) + (" (control)" if r.get("control") else "")),
     ("classifier", lambda r: _cell(r["classifier"])),
@@ -76,32 +75,32 @@ a run under 5 % (Holm), so that an interval beside "no evidence" can leave out 0
 _SHARES = '"Share 0.5": the made rows of a class weigh half as much together as its real ones.\n'
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[TableRow]) -> str:
     columns = [(name, cell) for name, cell in _COLUMNS if name not in (_CHOSEN, _SPREAD) or any(map(cell, rows))]
     lines = ["| " + " | ".join(name for name, _ in columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(cell(row) for _, cell in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def _features(row: Row) -> str:
+def _features(row: TableRow) -> str:
     """A representation's name, and behind it what was done to its features."""
     views, normalise = (row.get(key, "none") for key in ("views", "normalise"))
     done = ([f"views {views}"] if views != "none" else []) + ([normalise] if normalise != "none" else [])
     return ", ".join([row["representation"], *done])
 
 
-def _method(row: Row) -> str:
+def _method(row: TableRow) -> str:
     return _cell(row["synthesizer"]) + _how_many(row)
 
 
-def _how_many(row: Row) -> str:
+def _how_many(row: TableRow) -> str:
     """Behind a method's name: how many rows it made and their share, or that exact scores stand for all there are."""
     if row.get("exact"):
         return ", exact"
     return (f" x {row['made']}" if row["made"] else "") + _share(row)
 
 
-def _share(row: Row) -> str:
+def _share(row: TableRow) -> str:
     return "" if row.get("share") is None else f", share {row['share']:g}"
 
 
@@ -126,19 +125,19 @@ def _between(value: float, ends: Sequence[float | None]) -> str:
     return f"{value:+.2f} ({low} to {high})"
 
 
-def _grouped(rows: Iterable[Row], *keys: str) -> dict[tuple, list[Row]]:
-    found: dict[tuple, list[Row]] = defaultdict(list)
+def _grouped(rows: Iterable[TableRow], *keys: str) -> dict[tuple, list[TableRow]]:
+    found: dict[tuple, list[TableRow]] = defaultdict(list)
     for row in rows:
         found[tuple(row.get(key) for key in keys)].append(row)
     return found
 
 
-def _plots(rows: Sequence[Row], out: Path) -> list[Path]:
+def _plots(rows: Sequence[TableRow], out: Path) -> list[Path]:
     same = ("task", "representation", "views", "normalise", "synthesizer", "classifier", "weights", "share", "seed")
-    arms = _grouped(rows, *same, "made")
+    lines = _grouped(rows, *same, "made")
     sweep = [row for row in rows if row["made"] and not row.get("exact")]
-    gaining = {key: group for key, group in arms.items() if group[0]["p"] is not None}
-    files = [_plot(arms, "shot", "accuracy", "ci95", out / ACCURACY)]
+    gaining = {key: group for key, group in lines.items() if group[0]["p"] is not None}
+    files = [_plot(lines, "shot", "accuracy", "ci95", out / ACCURACY)]
     if gaining:
         files.append(_plot(gaining, "shot", "gain", "gain_ci95", out / GAIN))
     if len({row["made"] for row in sweep}) > 1:
@@ -147,8 +146,8 @@ def _plots(rows: Sequence[Row], out: Path) -> list[Path]:
     return files
 
 
-def _plot(lines: dict[tuple, list[Row]], x: str, y: str, interval: str, path: Path) -> Path:
-    """One line for each arm with its intervals, slightly apart so that they do not hide each other."""
+def _plot(lines: dict[tuple, list[TableRow]], x: str, y: str, interval: str, path: Path) -> Path:
+    """One line for each recipe with its intervals, slightly apart so that they do not hide each other."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -180,14 +179,64 @@ def _plot(lines: dict[tuple, list[Row]], x: str, y: str, interval: str, path: Pa
     return path
 
 
-def _end(row: Row, interval: str, side: int, y: str) -> float:
+def _end(row: TableRow, interval: str, side: int, y: str) -> float:
     """An end of an interval; where it has none, the value itself, so that the plot keeps its range."""
     end = row[interval][side]
     return row[y] if end is None else min(end, row[y]) if side == 0 else max(end, row[y])
 
 
-def _label(row: Row, x: str) -> str:
+def _label(row: TableRow, x: str) -> str:
     """A line's name, with dollar signs kept from being read as formulas."""
     made = _how_many(row) if x != "made" else _share(row)
     shot = f", {row['shot']} shots" if x == "made" else ""
     return f"{row['synthesizer']}{made}, {row['classifier']} on {_features(row)}{shot}".replace("$", r"\$")
+
+
+_LOW_SHOT_LEGEND = """\
+Percent, means over draws of the training rows of novel classes. Base classes keep all their training rows, and a \
+query may be of either kind. "Prior": one number added to the scores of all novel classes, tuned on validation \
+classes, or on halves of the queries where there are none. The gain is against `nothing` with the same classifier on \
+the same draws, of all queries with the prior; its 95 % interval is over draws alone.
+"""
+_VERIFICATION_LEGEND = """\
+Percent. Same and different pairs of rows of the novel people, as many of each. The threshold of the accuracy is found \
+on the validation people. The 95 % intervals are over people drawn anew.
+"""
+
+
+def low_shot_markdown(rows: Sequence[TableRow]) -> str:
+    """The rows of `run_low_shot` as Markdown: a table for each number of shots, and how to read it."""
+    names = ["novel", "base", "all", "all, prior"]
+    head = ["representation", "made rows", "classifier", *(f"{top} {n}" for top in ("top-1", "top-5") for n in names),
+            "gain, top-1", "gain, top-5"]  # fmt: skip
+    parts = []
+    for (task, shot), group in _grouped(rows, "task", "shot").items():
+        first = group[0]
+        kinds = f"{first['novel_classes']} novel and {first['base_classes']} base classes"
+        parts.append(f"## {task}: {shot} shots, {kinds}, {first['draws']} draws\n")
+        lines = []
+        for row in group:
+            numbers = [f"{row[f'{top}_{key}']:.2f}" for top in ("top1", "top5")
+                       for key in ("novel", "base", "all", "all_prior")]  # fmt: skip
+            gains = ["", ""] if row["made"] == 0 else [
+                _between(row[f"gain_{top}"], row[f"gain_{top}_ci95"]) for top in ("top1", "top5")
+            ]  # fmt: skip
+            control = " (control)" if row["control"] else ""
+            lines.append([_cell(_features(row)), _method(row) + control, _cell(row["classifier"]), *numbers, *gains])
+        parts.append(_markdown_table(head, lines))
+    return "\n".join([*parts, _LOW_SHOT_LEGEND])
+
+
+def verification_markdown(rows: Sequence[TableRow]) -> str:
+    """The rows of `run_verification` as Markdown, and how to read them."""
+    head = ["representation", "similarity", "area under ROC", "equal error rate", "accuracy"]
+    first = rows[0]
+    lines = [[_cell(_features(row)), row["similarity"],
+              *(f"{row[key]:.2f} ({row[f'{key}_ci95'][0]:.2f} to {row[f'{key}_ci95'][1]:.2f})"
+                for key in ("auc", "equal_error_rate", "accuracy"))] for row in rows]  # fmt: skip
+    title = f"## {first['task']}: verification of {first['people']} people, {first['pairs']} pairs\n"
+    return "\n".join([title, _markdown_table(head, lines), _VERIFICATION_LEGEND])
+
+
+def _markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)) + "\n"

@@ -1,10 +1,10 @@
 """The engine: recipes on the same episodes of a task, with the controls that every table has.
 
     task = open_task("glyphs")
-    results = run(task, [Recipe(representation, synthesizer, Prototype(), made=20)], Plan(shots=(1, 5)), Path("out"))
+    results = run(task, [Recipe(representation, synthesizer, Prototype(), made=20)], BenchPlan(shots=(1, 5)))
 
-Every row of the task is embedded once. What was measured is kept, so that the same call on the same folder only
-measures what is new.
+Every row of the task is embedded once. Outcomes are kept in a folder where one is given, so that the same call on it
+only computes what is new.
 """
 
 from __future__ import annotations
@@ -13,86 +13,96 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from augforge.bench.arm import Arm, Row, bootstrap_key, measured
+import torch
+
+from augforge import __version__, chance
+from augforge.bench.accuracy import Outcome, load_outcome
 from augforge.bench.features import Features
-from augforge.bench.files import RESULTS, append_row, replace_rows
-from augforge.bench.plan import Plan, Shots, plan_trials, shots_name
-from augforge.bench.recipes import Recipe, with_controls
-from augforge.bench.table import Results, completed, machine_once, versions_once
-from augforge.bench_parts import Bench, keep_outcome, kept_outcome, measure, outcome_digest, recipe_features
-from augforge.episodes.batch import Trials
-from augforge.episodes.tasks import Task
-from augforge.parts.saving import made_by
-from augforge.pooling import pool
-from augforge.types import InputError
+from augforge.bench.files import RESULTS, append_row, make_folder, replace_rows
+from augforge.bench.fitting import Workbench, fit_once, recipe_features, seen_digest
+from augforge.bench.made_rows import check_support, from_features, from_parents, from_pictures, sharing
+from augforge.bench.plan import BenchPlan, Shots, shots_name
+from augforge.bench.predictions import is_fast, predict, predict_fast, prepared
+from augforge.bench.recipe_result import RecipeResult, TableRow, bootstrap_key, table_row
+from augforge.bench.recipes import Recipe, part_name, with_controls
+from augforge.bench.table import Results, completed, machine_once, pool, versions_once
+from augforge.data.banks import AnyBank
+from augforge.episodes import with_shots
+from augforge.episodes.batch import RowMaker, Trials, as_trials
+from augforge.episodes.tasks import Task, task_episodes
+from augforge.imagine import check_space
+from augforge.parts.saving import digest, made_by
+from augforge.types import Examples, InputError, capabilities
 
 Progress = Callable[[int, int, str], None]
-Arms = list[tuple[Recipe, bool]]  # recipes, and whether each is a control
+Group = list[tuple[Recipe, bool]]  # recipes, and whether each is a control
 
 
 @dataclass
 class _Run:
     """What the steps of a run share, and what they have found."""
 
-    bench: Bench
+    bench: Workbench
     progress: Progress | None
-    total: int
-    arms: list[Arm] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    total: int  # rows that there will be
+    results: list[RecipeResult] = field(default_factory=list)
+    rows: list[TableRow] = field(default_factory=list)
 
 
 def run(
     task: Task,
     recipes: Sequence[Recipe],
-    plan: Plan | None = None,
+    plan: BenchPlan | None = None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
     device: str = "cpu",
 ) -> Results:
-    """Measure recipes and controls on the same episodes.
+    """Compare recipes and controls on the same episodes.
 
     With a folder `cache_dir`, features, fitted parts and predictions are kept there, and bench.jsonl gets a line as
-    each row is measured; when all are, it is written anew with what needs the whole table. `progress` is called with
-    (rows done, rows in all, what is next). Parts learn and judge on `device`. A part that chooses by validation classes
-    is shown them, unless they are the ones that are judged. Against the best plain classifier, all plain ones are
-    measured on the validation classes first. Raises InputError for a task without the part, parts that do not go
+    each row is known; when all are, it is written anew with what needs the whole table. `progress` is called with
+    (rows done, rows in all, what is next). Parts are fitted and evaluated on `device`. A part that chooses by
+    validation classes is shown them, unless the episodes are of these. Against the best plain classifier, all plain
+    ones are run on the validation classes first. Raises InputError for a task without the part, parts that do not go
     together, and for leakage: a query in its support, or features made with other weights than a recipe names.
     """
-    plan = Plan() if plan is None else plan
+    plan = BenchPlan() if plan is None else plan
     bank = task.novel if plan.part == "novel" else task.val
     if bank is None or (plan.against == "best" and task.val is None):
         why = "to run on" if bank is None else "to choose the best plain classifier by"
         raise InputError(f"the task {task.name!r} has no validation classes {why}")
-    arms = with_controls(recipes, bank)
-    _check_folder(cache_dir)
+    compared = with_controls(recipes, bank)
+    make_folder(cache_dir)
     validation = None
     if plan.against == "best":
         chosen = replace(plan, part="val", against="nothing")
-        validation = run(task, [recipe for recipe, _ in arms if recipe.plain], chosen, cache_dir, progress, device)
-    state = _Run(Bench(task, bank, plan, cache_dir, device), progress, len(arms) * len(plan.shots))
+        plain = [recipe for recipe, _ in compared if recipe.plain]
+        validation = run(task, plain, chosen, cache_dir, progress, device)
+    state = _Run(Workbench(task, bank, plan, cache_dir, device), progress, len(compared) * len(plan.shots))
     episodes = {shots: plan_trials(task, bank, plan, shots) for shots in plan.shots}
-    for group in _groups(arms, lambda r: (id(r.representation), r.options)):
+    for group in _groups(compared, lambda r: (id(r.representation), r.options)):
         features = recipe_features(state.bench, [recipe for recipe, _ in group])
         for same in _groups(group, _made_rows):
             for shots, trials in episodes.items():
                 _run_group(state, same, features, shots, trials)
-    results = completed(Results(task.name, plan, state.rows, state.arms, bank.classes, validation))
+    results = completed(Results(task.name, plan, state.rows, state.results, bank.classes, validation))
     if cache_dir is not None:
-        replace_rows(cache_dir / RESULTS, state.rows)
+        replace_rows(cache_dir / RESULTS, results.rows)
     return results
 
 
 def run_seeds(
     task: Task,
     recipes: Sequence[Recipe],
-    plan: Plan,
+    plan: BenchPlan,
     seeds: Sequence[int],
     cache_dir: Path | None = None,
     progress: Progress | None = None,
     device: str = "cpu",
 ) -> Results:
-    """`run` with each of several seeds of fitting and making on the same episodes, pooled (see `pooling.pool`).
+    """`run` with each of several seeds of fitting and making on the same episodes, pooled by `table.pool`.
 
     With a folder `cache_dir` bench.jsonl has the rows of each seed and the pooled ones. Raises as both do.
     """
@@ -103,6 +113,22 @@ def run_seeds(
     return results
 
 
+def plan_trials(task: Task, bank: AnyBank, plan: BenchPlan, shots: Shots) -> Trials:
+    """The episodes of a plan at one of its shots; `bank` is the part of the task that they are of.
+
+    In a range every number is equally likely, and a class's draw depends on (plan.seed, episode, position) alone.
+    Raises InputError where the classes or rows do not suffice.
+    """
+    low, most = shots if isinstance(shots, tuple) else (shots, shots)
+    episodes = task_episodes(task, way=plan.way, shot=most, n_query=plan.query, trials=plan.trials, seed=plan.seed,
+                             part=plan.part)  # fmt: skip
+    if low < most:
+        keys = chance.row_keys(plan.seed, "shots", torch.arange(plan.trials))
+        drawn = low + (chance.uniform64(keys, (plan.way,)) * (most - low + 1)).to(torch.int64)  # [n, way]
+        episodes = [with_shots(episode, each) for episode, each in zip(episodes, drawn.tolist(), strict=True)]
+    return as_trials(episodes, bank, task.groups)
+
+
 def _made_rows(recipe: Recipe) -> tuple:
     """What recipes on the same features have alike where they differ in their classifier alone."""
     if recipe.plain:
@@ -110,62 +136,119 @@ def _made_rows(recipe: Recipe) -> tuple:
     return made_by(recipe.synthesizer), recipe.made, recipe.weights, recipe.share
 
 
-def _groups(arms: Arms, key: Callable[[Recipe], tuple]) -> Iterator[Arms]:
-    """The arms with equal keys together, in the order of their first."""
-    found: dict[tuple, Arms] = {}
-    for arm in arms:
-        found.setdefault(key(arm[0]), []).append(arm)
+def _groups(compared: Group, key: Callable[[Recipe], tuple]) -> Iterator[Group]:
+    """The recipes with equal keys together, in the order of their first."""
+    found: dict[tuple, Group] = {}
+    for pair in compared:
+        found.setdefault(key(pair[0]), []).append(pair)
     yield from found.values()
 
 
-def _run_group(state: _Run, group: Arms, features: Features, shots: Shots, trials: Trials) -> None:
+def _run_group(state: _Run, group: Group, features: Features, shots: Shots, trials: Trials) -> None:
     """All classifiers with the same made rows at one number of shots."""
     bench, plan = state.bench, state.bench.plan
-    digests = [outcome_digest(bench, recipe, features, trials) for recipe, _ in group]
-    kept = [kept_outcome(bench, name, trials) for name in digests]
-    missing = [i for i, outcome in enumerate(kept) if outcome is None]
+    digests = [_outcome_digest(bench, recipe, features, trials) for recipe, _ in group]
+    outcomes = [_kept_outcome(bench, name, trials) for name in digests]
+    missing = [i for i, outcome in enumerate(outcomes) if outcome is None]
     start = time.perf_counter()
     if missing:
-        _say(state, f"{group[0][0].shown()['synthesizer']}, {shots_name(shots)} shots")
-        for i, new in zip(missing, measure(bench, [group[i][0] for i in missing], features, trials), strict=True):
-            kept[i] = new
-            keep_outcome(bench, digests[i], new)
+        _report(state, f"{group[0][0].shown()['synthesizer']}, {shots_name(shots)} shots")
+        for i, new in zip(missing, _outcomes(bench, [group[i][0] for i in missing], features, trials), strict=True):
+            outcomes[i] = new
+            _keep_outcome(bench, digests[i], new)
     seconds = (time.perf_counter() - start) / max(1, len(missing))
-    for i, ((recipe, control), outcome) in enumerate(zip(group, kept, strict=True)):
+    for i, ((recipe, control), outcome) in enumerate(zip(group, outcomes, strict=True)):
         assert outcome is not None
         plain = None if recipe.plain else _plain_of(state, recipe, shots)
-        arm = Arm(recipe, control, shots, trials, (outcome,), digests[i], plain)
-        row = {"task": bench.task.name, "part": plan.part, **measured(arm, bootstrap_key(plan.seed))}
+        result = RecipeResult(recipe, control, shots, trials, (outcome,), digests[i], plain)
+        row = {"task": bench.task.name, "part": plan.part, **table_row(result, bootstrap_key(plan.seed))}
         row |= {"seed": plan.seed, "fit_seed": plan.training_seed, "episodes": trials.digest(),
-                "bank": features.digest, "maker": features.maker, "versions": versions_once(),
+                "bank": features.digest, "maker": features.made_by, "versions": versions_once(),
                 "machine": machine_once(), "seconds": round(seconds, 3) if i in missing else 0.0}  # fmt: skip
-        state.arms.append(arm)
+        state.results.append(result)
         state.rows.append(row)
         if bench.cache is not None:
             append_row(bench.cache / RESULTS, row)
-    _say(state, "")
+    _report(state, "")
 
 
-def _plain_of(state: _Run, recipe: Recipe, shots: Shots) -> Arm:
-    """The arm with nothing made, of the same representation and classifier, which was measured before."""
+def _plain_of(state: _Run, recipe: Recipe, shots: Shots) -> RecipeResult:
+    """The result with nothing made, of the same representation and classifier, which comes before all others."""
     wanted = (id(recipe.representation), recipe.options, recipe.shown()["classifier"])
-    for arm in state.arms:
-        other = arm.recipe
+    for result in state.results:
+        other = result.recipe
         same = (id(other.representation), other.options, other.shown()["classifier"]) == wanted
-        if other.plain and same and arm.shot == shots:
-            return arm
-    raise AssertionError("nothing was not measured first")
+        if other.plain and same and result.shot == shots:
+            return result
+    raise AssertionError("the recipe with nothing made was not run first")
 
 
-def _say(state: _Run, what: str) -> None:
+def _report(state: _Run, what: str) -> None:
     if state.progress is not None:
         state.progress(len(state.rows), state.total, what)
 
 
-def _check_folder(folder: Path | None) -> None:
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{str(folder)!r} cannot be made ({error.strerror})") from error
+def _outcome_digest(bench: Workbench, recipe: Recipe, features: Features, trials: Trials) -> str:
+    """What an outcome depends on: the numbers, the episodes, the parts before they are fitted, and the seed."""
+    parts = [recipe.synthesizer] if recipe.exact else [recipe.synthesizer, recipe.classifier]
+    how: tuple[Any, ...] = ("exact",) if recipe.exact else (recipe.made, recipe.weights)
+    if recipe.share is not None and not recipe.exact:
+        how = (*how, float(recipe.share))  # only where one is given, so that what was kept before is still known
+    facts = [__version__, features.digest, features.made_by, trials.digest(), *map(made_by, parts), *how,
+             bench.plan.training_seed]  # fmt: skip
+    return digest(facts + seen_digest(features, *parts))
+
+
+def _kept_outcome(bench: Workbench, name: str, trials: Trials) -> Outcome | None:
+    """What was kept under this digest."""
+    path = bench.folder(f"outcomes/{name}.npz")
+    return None if path is None else load_outcome(path, tuple(trials.target.shape))
+
+
+def _keep_outcome(bench: Workbench, name: str, outcome: Outcome) -> None:
+    """Keep an outcome under its digest, if anything is kept."""
+    path = bench.folder(f"outcomes/{name}.npz")
+    if path is not None:
+        outcome.save(path)
+
+
+def _outcomes(bench: Workbench, recipes: list[Recipe], features: Features, trials: Trials) -> list[Outcome]:
+    """The outcomes of recipes that differ in their classifier alone; rows are made once for all."""
+    first, outcomes = recipes[0], dict[int, Outcome]()
+    exact = [i for i, recipe in enumerate(recipes) if recipe.exact]
+    if exact:
+        check_support(first.synthesizer, trials)
+        scorer = fit_once(bench, first.synthesizer, "synthesizer", features)
+        (found,) = predict([scorer], features, trials, None, True)  # the classifier makes no difference to it
+        outcomes |= dict.fromkeys(exact, found)
+    others = [i for i in range(len(recipes)) if i not in outcomes]
+    fitted = {i: fit_once(bench, recipes[i].classifier, "classifier", features) for i in others}
+    if first.plain:
+        fast = [i for i in others if is_fast(fitted[i], features, trials)]
+        outcomes |= {i: predict_fast(prepared(features), trials) for i in fast}
+    slow = [i for i in others if i not in outcomes]
+    if slow:
+        made = None if first.plain else sharing(_row_maker(bench, first, features, trials), first.share)
+        found_slow = predict([fitted[i] for i in slow], features, trials, made, first.weights == "constant")
+        outcomes |= dict(zip(slow, found_slow, strict=True))
+    return [outcomes[i] for i in range(len(recipes))]
+
+
+def _row_maker(bench: Workbench, recipe: Recipe, features: Features, trials: Trials) -> RowMaker:
+    """The rows that the synthesizer of a recipe makes, fitted first, for any batch of `trials`."""
+    seed, synthesizer = bench.plan.training_seed, recipe.synthesizer
+    check_support(synthesizer, trials)
+    if capabilities(synthesizer).space != "image":
+        part = fit_once(bench, synthesizer, "synthesizer", features)
+        return from_features(part, features.support.x, recipe.made, seed)
+    if features.embed is None:
+        check_space(
+            synthesizer, Examples(features.base.x[:1], features.base.y[:1]), part_name(synthesizer, "synthesizer")
+        )
+    assert features.embed is not None
+    part = fit_once(bench, synthesizer, "synthesizer", features, pictures=True)
+    can = capabilities(part)
+    device = bench.device if can.trains else "cpu"  # a network is worth the way there; what is none stays here
+    if can.one_parent:
+        return from_parents(part, bench.bank, features.embed, trials, recipe.made, seed, device)
+    return from_pictures(part, bench.bank, features.embed, recipe.made, seed, device)

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from augforge.data.banks import AnyBank
-from augforge.episodes.tasks import check_episode, class_digest
-from augforge.parts.saving import canonical
+from augforge.episodes import check_episode
+from augforge.parts.saving import canonical, digest
 from augforge.types import Episode, InputError
 
 FORMAT, VERSION = "augforge-episodes", 1
@@ -43,10 +43,15 @@ def rows_digest(bank: AnyBank) -> str:
 
     A feature bank that was embedded from pictures has the digest of those pictures' bank.
     """
-    told = hashlib.sha256(canonical(list(bank.classes)).encode())
-    told.update(bank.y.to(torch.int64).cpu().numpy().astype("<i8").tobytes())
-    told.update(canonical([bank.name(row) for row in range(len(bank))]).encode())
-    return told.hexdigest()[:16]
+    hashed = hashlib.sha256(canonical(list(bank.classes)).encode())
+    hashed.update(bank.y.to(torch.int64).cpu().numpy().astype("<i8").tobytes())
+    hashed.update(canonical([bank.name(row) for row in range(len(bank))]).encode())
+    return hashed.hexdigest()[:16]
+
+
+def class_digest(bank: AnyBank) -> str:
+    """16 hexadecimal digits for the class names of a bank, in their order."""
+    return digest(list(bank.classes))
 
 
 def write_episodes(path: str | Path, episodes: Sequence[Episode], bank: AnyBank, *, task: str, seed: int) -> None:
@@ -95,9 +100,9 @@ def read_episodes(path: str | Path, bank: AnyBank) -> EpisodeFile:
         raise InputError(
             f"{where} was cut short: it has {len(lines)} of the {header['trials']} episodes it was written with"
         )
-    told = header.pop("sha256")
-    if told != _content_digest(header, body):
-        raise InputError(f"{where} was changed after it was written: its content has not the SHA-256 that it tells")
+    expected = header.pop("sha256")
+    if expected != _content_digest(header, body):
+        raise InputError(f"{where} was changed after it was written: its SHA-256 is not that of its first line")
     if header["classes"] != class_digest(bank):
         raise InputError(f"the episodes in {where} are of other classes than those of {bank.origin!r}")
     if header["rows"] != rows_digest(bank):

@@ -15,12 +15,41 @@ from torch import Tensor
 from augforge.data.banks import AnyBank, ArrayPictures, take_rows
 from augforge.data.files import find_file, read_json
 from augforge.data.source import open_source
+from augforge.episodes.tasks import Task
 from augforge.types import Episode, InputError
 
+TASK_NAMES = ("glyphs", "omniglot", "omniglot-alphabet", "lake-runs", "cifar-fs", "fc100", "orl-faces")
 VAL_ALPHABETS = ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin")  # Lake's first small background set
 ORL_PEOPLE = {"train": range(1, 21), "val": range(21, 29), "test": range(29, 41)}  # numbers of people, from 1
 _LAKE_FILE = "omniglot_lake_oneshot_runs.json"
 _LAKE_RUNS, _LAKE_WAY = 20, 20
+
+
+def open_task(name: str | Path, data_root: Path | None = None) -> Task:
+    """A task of TASK_NAMES, or any source with the splits train, test and, if there is one, val.
+
+    omniglot: Vinyals' split, characters in four rotations. omniglot-alphabet: episodes within one alphabet, 25
+    background alphabets as base, 5 as validation (VAL_ALPHABETS), the 20 evaluation alphabets as novel.
+    lake-runs: the same, with Lake's 400 one-shot trials as fixed episodes. orl-faces: 20, 8 and 12 people.
+    The files of names lie in `data_root`, by default in AUGFORGE_DATA. Raises InputError for a source without
+    splits or with a class in two of them, and what `open_source` raises.
+    """
+    groups = "alphabet" if name in ("omniglot-alphabet", "lake-runs") else None
+    if name == "omniglot":
+        splits = omniglot_parts(data_root)
+    elif groups is not None:
+        splits = alphabet_parts(data_root)
+    elif name == "orl-faces":
+        splits = face_parts(data_root)
+    else:
+        splits = open_source(name, data_root)
+    if not {"train", "test"} <= splits.keys():
+        raise InputError(
+            f"{str(name)!r} cannot be a task: it has {', '.join(sorted(splits))}; expected the splits train (base "
+            "classes), test (novel classes) and, if there is one, val"
+        )
+    fixed = lake_episodes(splits["test"], data_root) if name == "lake-runs" else None
+    return Task(str(name), splits["train"], splits.get("val"), splits["test"], groups, fixed)
 
 
 def rotated(bank: ArrayPictures) -> ArrayPictures:

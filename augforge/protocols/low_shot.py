@@ -1,7 +1,7 @@
 """Low-shot recognition in one label space, after Hariharan and Girshick (ICCV 2017), on any feature bank.
 
 Base classes keep all their training rows, novel classes have n = 1, 2, 5, 10, 20, in five fixed draws, and a query may
-be of either kind. Told are top-1 and top-5 accuracy on queries of novel classes, of base classes, of all, and of all
+be of either kind. Results are top-1 and top-5 accuracy on queries of novel classes, of base classes, of all, and of all
 with a prior (Wang et al., CVPR 2018): one number added to the scores of every novel class. Most of what a generator
 seems to gain in a joint label space is the balance of the two kinds, which a prior gives for nothing.
 
@@ -89,13 +89,13 @@ class LowShotResult:
     top5: Accuracies
 
 
-def joined(base: FeatureBank, novel: FeatureBank) -> FeatureBank:
+def concatenate_banks(base: FeatureBank, novel: FeatureBank) -> FeatureBank:
     """The features of two banks with different classes as one bank, base classes first; raises InputError."""
     both = sorted(set(base.classes) & set(novel.classes))
     if both or base.x.shape[1] != novel.x.shape[1]:
         found = f"the class {both[0]!r} in both" if both else f"features of {base.x.shape[1]} and {novel.x.shape[1]}"
         raise InputError(
-            f"two banks with {found} cannot be joined; expected different classes and features of one size"
+            f"two banks with {found} cannot be one bank; expected different classes and features of one size"
         )
     x, y = torch.cat([base.x, novel.x]), torch.cat([base.y, novel.y + len(base.classes)])
     return FeatureBank(x, y, (*base.classes, *novel.classes), f"{base.origin} and {novel.origin}")
@@ -135,10 +135,10 @@ def draw_low_shot(
     return LowShot(train, test, base, wanted, torch.stack(sorted_rows))
 
 
-def measure(
+def evaluate(
     task: LowShot, scores: Scores, shots: Sequence[int] = SHOTS, priors: Mapping[tuple[int, int], float] | None = None
 ) -> list[LowShotResult]:
-    """What a way to score gives, for each draw and number of shots.
+    """The accuracies of a way to score, for each draw and number of shots.
 
     `scores(support, query)` is that of a classifier: Examples with x [n, d] and y [n] in 0..b+v-1, base classes first,
     and query [q, d] -> [q, b + v]. The support has all base rows and `shot` rows of each novel class; what adds made
@@ -160,13 +160,13 @@ def measure(
             found = task.train.examples(rows)
             given = scores(Examples(found.x, position[found.y], weight=found.weight), query)
             _check_scores(given, (len(query), len(task.base) + len(task.novel)))
-            top1, top5 = (_judge(given.cpu(), y, len(task.base), k, (priors or {}).get((shot, k))) for k in (1, 5))
+            top1, top5 = (_accuracies(given.cpu(), y, len(task.base), k, (priors or {}).get((shot, k))) for k in (1, 5))
             results.append(LowShotResult(shot, draw, top1, top5))
     return results
 
 
 def mean_priors(results: Sequence[LowShotResult]) -> dict[tuple[int, int], float]:
-    """The mean prior over draws by (shot, k): tuned on one task, to be given to `measure` on another."""
+    """The mean prior over draws by (shot, k): tuned on one task, to be given to `evaluate` on another."""
     priors: dict[tuple[int, int], float] = {}
     for shot in dict.fromkeys(r.shot for r in results):
         of_shot = [r for r in results if r.shot == shot]
@@ -181,20 +181,20 @@ def _check_scores(found: Tensor, shape: tuple[int, int]) -> None:
         raise InputError(f"scores {what} were given; expected numbers {list(shape)}, one for each query and class")
 
 
-def _judge(scores: Tensor, y: Tensor, n_base: int, k: int, prior: float | None) -> Accuracies:
+def _accuracies(scores: Tensor, y: Tensor, n_base: int, k: int, prior: float | None) -> Accuracies:
     """The top-k accuracies of `scores` [q, b + v] for queries of the classes `y` [q], of which 0..n_base-1 are base."""
     novel = y >= n_base
     need = _needed(scores.detach().double(), y, n_base, k)
     now = need < 0
     if prior is not None:
-        tuned, told = _right(need, novel, prior), prior
+        tuned, used = _right(need, novel, prior), prior
     else:
         half = _rank_in_class(y, 0, "halves") % 2 == 0
         one, other = best_prior(need[half], novel[half]), best_prior(need[~half], novel[~half])
         tuned = torch.where(half, _right(need, novel, other), _right(need, novel, one))
-        told = (one + other) / 2
+        used = (one + other) / 2
     of_novel, of_base, of_all, of_tuned = (float(t.double().mean()) for t in (now[novel], now[~novel], now, tuned))
-    return Accuracies(of_novel, of_base, of_all, of_tuned, told)
+    return Accuracies(of_novel, of_base, of_all, of_tuned, used)
 
 
 def _needed(scores: Tensor, y: Tensor, n_base: int, k: int) -> Tensor:

@@ -25,6 +25,7 @@ from augforge.protocols.low_shot import LowShot
 from augforge.types import InputError, LackError
 
 Setup = Literal["validation", "test"]
+_CLASSES_FILE = "label_idx.json"
 _DATASETS = ("all_feats", "all_labels", "count")
 
 
@@ -50,6 +51,23 @@ def open_low_shot(
             f"{len(tables)} files of draws were given with {len(widths)} different numbers of rows; expected one"
         )
     return LowShot(trained, tested, base, novel, torch.stack(tables))
+
+
+def is_low_shot_folder(folder: str | Path) -> bool:
+    """Whether a folder holds the files of their benchmark."""
+    return (Path(folder) / _CLASSES_FILE).is_file()
+
+
+def open_low_shot_folder(folder: str | Path, setup: Setup = "test") -> LowShot:
+    """`open_low_shot` of train.hdf5, val.hdf5, label_idx.json and all splitfile_*.json of a folder; raises as it does.
+
+    Raises InputError where there is no splitfile.
+    """
+    folder = Path(folder)
+    draws = sorted(folder.glob("splitfile_*.json"), key=lambda path: (len(path.name), path.name))
+    if not draws:
+        raise InputError(f"{str(folder)!r} has no splitfile_1.json; expected one for each draw")
+    return open_low_shot(folder / "train.hdf5", folder / "val.hdf5", folder / _CLASSES_FILE, draws, setup)
 
 
 def read_feature_file(path: str | Path) -> FeatureBank:

@@ -1,6 +1,6 @@
 """Verification: are two pictures of the same person? Pairs, the ROC curve, and numbers with intervals over people.
 
-The threshold that accuracy is measured at is found on other people (validation classes), never on those judged.
+The threshold that accuracy is measured at is found on other people (validation classes), never on those of the result.
 All curves are of scores where higher is more alike, and "same" is said from the threshold on.
 """
 
@@ -19,13 +19,13 @@ from augforge import chance
 from augforge.data.banks import FeatureBank
 from augforge.types import InputError
 
-Measure = Literal["cosine", "euclidean"]
+Similarity = Literal["cosine", "euclidean"]
 Interval = tuple[float, float]
 _MOST_ROWS = 5000  # of which there are 12.5 million pairs
 
 
 @dataclass(frozen=True)
-class Pairs:
+class VerificationPairs:
     """Pairs of rows: `first` [m], `second` [m] int64, and `same` [m] bool, whether they are of one class."""
 
     first: Tensor
@@ -47,7 +47,7 @@ class Roc:
 
 @dataclass(frozen=True)
 class Verification:
-    """How well people are told apart; rates and accuracy are in 0..1, `*_ci95` over people by bootstrap.
+    """How well people are distinguished; rates and accuracy are in 0..1, `*_ci95` over people by bootstrap.
 
     `threshold` was found on the validation people, where it gave `val_accuracy`.
     """
@@ -70,7 +70,7 @@ def verify(
     val: FeatureBank,
     *,
     n_pairs: int | None = None,
-    measure: Measure = "cosine",
+    similarity: Similarity = "cosine",
     seed: int = 0,
     resamples: int = 1000,
 ) -> Verification:
@@ -83,11 +83,11 @@ def verify(
     both = sorted(set(novel.classes) & set(val.classes))
     if both:
         raise InputError(
-            f"{both[0]!r} is among the people to judge and those to find the threshold on; expected others"
+            f"{both[0]!r} is among the people to verify and those to find the threshold on; expected others"
         )
     pairs, val_pairs = draw_pairs(novel.y, n_pairs, seed), draw_pairs(val.y, n_pairs, seed)
-    scores = pair_scores(novel.x, pairs, measure).cpu()
-    val_scores = pair_scores(val.x, val_pairs, measure).cpu()
+    scores = pair_scores(novel.x, pairs, similarity).cpu()
+    val_scores = pair_scores(val.x, val_pairs, similarity).cpu()
     threshold = best_threshold(val_scores, val_pairs.same)
     curve, right = roc(scores, pairs.same), accuracy(scores, pairs.same, threshold)
     weight = people_weights(pairs, novel.y, resamples, seed)
@@ -113,7 +113,7 @@ def _interval(found: Tensor) -> Interval:
     return low, high
 
 
-def draw_pairs(y: Tensor, n: int | None = None, seed: int = 0) -> Pairs:
+def draw_pairs(y: Tensor, n: int | None = None, seed: int = 0) -> VerificationPairs:
     """`n` same and `n` different pairs of rows with labels `y` [rows], none twice: a pure function of (y, n, seed).
 
     They are drawn evenly from all pairs; None takes every same pair, and as many different ones or all there are.
@@ -132,13 +132,13 @@ def draw_pairs(y: Tensor, n: int | None = None, seed: int = 0) -> Pairs:
         keys = chance.integers(chance.row_keys(seed, f"{name} pairs", there), 1)[:, 0]
         chosen.append(there[torch.argsort(keys, stable=True)[:wanted]].sort().values)
     places = torch.cat(chosen)
-    return Pairs(first[places], second[places], alike[places])
+    return VerificationPairs(first[places], second[places], alike[places])
 
 
-def pair_scores(x: Tensor, pairs: Pairs, measure: Measure = "cosine") -> Tensor:
+def pair_scores(x: Tensor, pairs: VerificationPairs, similarity: Similarity = "cosine") -> Tensor:
     """How alike the rows of each pair are, [m]: the cosine, or minus the squared Euclidean distance, of `x` [n, d]."""
     a, b = x[pairs.first.to(x.device)], x[pairs.second.to(x.device)]
-    if measure == "cosine":
+    if similarity == "cosine":
         return cosine_similarity(a, b)
     return -reduce((a - b) ** 2, "m d -> m", "sum")
 
@@ -195,13 +195,13 @@ def best_threshold(scores: Tensor, same: Tensor) -> float:
 
 
 def accuracy(scores: Tensor, same: Tensor, threshold: float, weight: Tensor | None = None) -> Tensor:
-    """The share of pairs that are told right at a threshold, [...] in 0..1; `weight` [..., m] counts the pairs."""
+    """The share of pairs that are right at a threshold, [...] in 0..1; `weight` [..., m] counts the pairs."""
     right = ((scores >= threshold) == same).to(torch.float64)
     weight = torch.ones_like(right) if weight is None else weight.to(right)
     return (weight * right).sum(-1) / weight.sum(-1)  # [..., m] -> [...]
 
 
-def people_weights(pairs: Pairs, y: Tensor, resamples: int, seed: int = 0) -> Tensor:
+def people_weights(pairs: VerificationPairs, y: Tensor, resamples: int, seed: int = 0) -> Tensor:
     """How often each pair counts when people are drawn with replacement: [r, m] float64, r at most `resamples`.
 
     A same pair counts as often as its person was drawn, a different one the product of both. Two copies of a person

@@ -26,8 +26,9 @@ from easyfsl.utils import evaluate
 from paired import paired, show
 from torch import Tensor
 
-from augforge.bench.fast_prototypes import Stacked, prepare, prototype_predictions
+from augforge.bench.fast_prototypes import prepare, prototype_predictions
 from augforge.episodes import draw_episodes
+from augforge.episodes.batch import Stacked
 
 CLASSES, EACH, WIDTH, WAY, QUERY = 20, 600, 640, 5, 15
 TRIALS, PEER_TRIALS = 4096, 256  # theirs are fewer, and scaled up: they go one by one

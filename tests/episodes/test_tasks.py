@@ -4,18 +4,11 @@ import torch
 
 from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.data.features import write_features
-from augforge.episodes.named_tasks import ORL_PEOPLE, VAL_ALPHABETS, lake_episodes, rotated
-from augforge.episodes.tasks import (
-    TASK_NAMES,
-    Task,
-    check_episode,
-    class_digest,
-    gather,
-    open_task,
-    query_target,
-    support_examples,
-    task_episodes,
-)
+from augforge.episodes import check_episode
+from augforge.episodes.batch import gather
+from augforge.episodes.files import class_digest
+from augforge.episodes.named_tasks import ORL_PEOPLE, TASK_NAMES, VAL_ALPHABETS, lake_episodes, open_task, rotated
+from augforge.episodes.tasks import Task, task_episodes
 from augforge.types import Episode, InputError
 
 FORM = {"way": 3, "shot": 2, "n_query": 2, "trials": 20}
@@ -176,17 +169,12 @@ def test_padding_has_no_weight_and_no_content():
     assert support.weight.tolist() == [[1, 1, 1, 0]] * 2
     assert support.y.tolist() == [[0, 0, 1, 1]] * 2
     assert bool((support.x[:, 3] == 0).all())
-    one = support_examples(bank.x.double() + 1, GOOD)
-    assert torch.equal(one.x, support.x[0])
-    assert torch.equal(one.y, support.y[0])
-    assert torch.equal(one.weight, support.weight[0])
 
 
 def test_a_single_line_of_queries_needs_labels():
     bank = _bank("n")
     episode = Episode(torch.tensor([1, 4]), torch.tensor([[6], [24]]), torch.tensor([[25, 8, 26]]))
     check_episode(episode, bank.y)
-    assert query_target(episode, bank.y).tolist() == [1, 0, 1]
     assert gather(bank.x, [episode], bank.y)[2].tolist() == [[1, 0, 1]]
     with pytest.raises(InputError, match="expected y"):
         gather(bank.x, [episode])

@@ -1,15 +1,15 @@
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
-from augforge import bench_parts
-from augforge.bench.arm import per_class
 from augforge.bench.files import append_row, read_results
+from augforge.bench.plan import BenchPlan
 from augforge.bench.recipes import Recipe, part_name, with_controls
-from augforge.bench.run import Plan, run
+from augforge.bench.run import run
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
 from augforge.episodes import draw_episodes
@@ -22,13 +22,13 @@ from augforge.generators.nothing import Nothing
 from augforge.parts.saving import made_by
 from augforge.types import InputError
 
-PLAN = Plan(way=5, shots=(1, 3), query=5, trials=40)
+PLAN = BenchPlan(way=5, shots=(1, 3), query=5, trials=40)
 
 
 def test_constant_weights_leave_classifiers_that_read_weights_as_they_were(toys):
     task = toys.feature_task()
     for weights, same in (("constant", True), ("each", False)):
-        arms = run(task, [Recipe(None, Copies(), Logistic(), 12, weights)], PLAN).arms
+        arms = run(task, [Recipe(None, Copies(), Logistic(), 12, weights)], PLAN).by_recipe
         changed = [np.mean(a.outcome.predicted != a.plain.outcome.predicted) for a in arms if a.plain]
         assert (changed[0] < 0.002) == same
 
@@ -96,20 +96,30 @@ def _plain(rows, row):
     return next(r for r in rows if r["made"] == 0 and all(r[k] == row[k] for k in same))
 
 
-def test_what_is_measured_is_not_measured_again(toys, tmp_path, monkeypatch):
-    task, first = toys.feature_task(), Recipe(None, Copies(), Logistic(), 4)
+@dataclass
+class Counting(Prototype):
+    """A classifier that counts its calls, one for each batch of episodes."""
+
+    calls: ClassVar[list] = []
+
+    def scores(self, support, query):
+        self.calls.append(len(query))
+        return super().scores(support, query)
+
+
+def test_what_was_computed_is_not_computed_again(toys, tmp_path):
+    task, first = toys.feature_task(), Recipe(None, Copies(), Counting(), 4)
+    Counting.calls.clear()
     rows = run(task, [first], PLAN, tmp_path).rows
-    measured = []
-    real = bench_parts.predict
-    monkeypatch.setattr(bench_parts, "predict", lambda *given: measured.append(given[0]) or real(*given))
+    assert len(Counting.calls) == len(rows) == 3 * 2  # nothing, copies and noise at two numbers of shots
     again = run(task, [first], PLAN, tmp_path).rows
-    assert not measured
+    assert len(Counting.calls) == 6
     assert [without(row) for row in again] == [without(row) for row in rows]
     more = run(task, [first, replace(first, made=6)], PLAN, tmp_path).rows
-    assert len(measured) == 2 * 2  # copies and noise at two numbers of shots
+    assert len(Counting.calls) == 6 + 2 * 2  # copies and noise
     assert len(more) == len(rows) + 4
     run(task, [first], replace(PLAN, seed=1), tmp_path)
-    assert len(measured) == 4 + 3 * 2
+    assert len(Counting.calls) == 6 + 4 + 6
     assert len(read_results(tmp_path / "bench.jsonl")) == len(more) + len(rows)
 
 
@@ -146,8 +156,9 @@ def test_a_run_on_pictures_embeds_once_and_judges_on_validation_too(toys, tmp_pa
     val = run(task, recipes, replace(PLAN, part="val"), tmp_path)
     assert {row["part"] for row in val.rows} == {"val"}
     assert not {row["digest"] for row in val.rows} & {row["digest"] for row in novel.rows}
-    told = per_class(novel.arms[0], novel.classes)
-    assert sum(told["queries"]) == 40 * 5 * 5 == np.sum(told["confusion"])
+    counts, ids = novel.confusions()[0]
+    assert counts.sum() == 40 * 5 * 5
+    assert counts.shape == (len(ids), len(ids)) == (6, 6)
 
 
 def test_ways_above_five_have_a_top5_of_their_own(toys):
@@ -225,7 +236,7 @@ def test_no_global_random_state_moves(toys):
 def test_false_alarms_on_shuffled_labels_stay_under_five_percent(toys):
     """The whole engine, 200 times, on features whose labels mean nothing: no arm can help."""
     alarms = []
-    plan = Plan(way=5, shots=(5,), query=8, trials=50)
+    plan = BenchPlan(way=5, shots=(5,), query=8, trials=50)
     base = toys.features(6, 10, 12, 99, "b")
     for seed in range(200):
         rng = torch.Generator().manual_seed(seed)

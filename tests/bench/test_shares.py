@@ -10,14 +10,13 @@ import torch
 
 from augforge import __version__, chance
 from augforge.bench.features import features_of
-from augforge.bench.files import read_results
+from augforge.bench.files import read_results, write_per_class
 from augforge.bench.made_rows import from_features, from_parents, sharing
-from augforge.bench.plan import Plan, plan_trials
+from augforge.bench.plan import BenchPlan
 from augforge.bench.predictions import predict
 from augforge.bench.recipes import Recipe, with_controls
 from augforge.bench.report import markdown
-from augforge.bench.run import run, run_seeds
-from augforge.bench_classes import write_per_class
+from augforge.bench.run import plan_trials, run, run_seeds
 from augforge.classifiers.gaussian import Gaussian
 from augforge.classifiers.knn import Neighbours
 from augforge.classifiers.logistic import Logistic
@@ -31,7 +30,7 @@ from augforge.parts.saving import digest, made_by
 from augforge.representations.bank import BankOptions
 from augforge.types import Examples, InputError
 
-PLAN = Plan(way=5, shots=(1, 3, (1, 4)), query=5, trials=30)
+PLAN = BenchPlan(way=5, shots=(1, 3, (1, 4)), query=5, trials=30)
 
 
 @dataclass
@@ -120,14 +119,16 @@ def test_prototypes_are_the_weighted_means(toys):
         nearest = torch.cdist(x[query], (real.mean(2) + share * mean) / (1 + share)).argmin(2)
         for kind in ("constant", "each"):
             recipes = [Recipe(None, part, Prototype(), recipe, kind, share=share)]
-            arm = next(arm for arm in run(task, recipes, replace(PLAN, shots=(3,))).arms if arm.recipe is recipes[0])
+            arm = next(
+                arm for arm in run(task, recipes, replace(PLAN, shots=(3,))).by_recipe if arm.recipe is recipes[0]
+            )
             assert np.array_equal(arm.outcome.predicted, nearest.numpy())
 
 
 @pytest.mark.parametrize("weights", ["constant", "each"])
 def test_no_share_at_all_is_nothing(toys, weights):
     judges = (Prototype(), Logistic(), Gaussian(), Neighbours(), Matching())
-    arms = run(toys.feature_task(), [Recipe(None, Weighing(), j, 4, weights, share=0) for j in judges], PLAN).arms
+    arms = run(toys.feature_task(), [Recipe(None, Weighing(), j, 4, weights, share=0) for j in judges], PLAN).by_recipe
     for arm in arms:
         assert arm.plain is None or np.array_equal(arm.outcome.predicted, arm.plain.outcome.predicted)
 
@@ -161,7 +162,7 @@ def test_shares_are_outcomes_of_their_own_and_are_read_back(toys, tmp_path):
     again = run(task, [replace(plain, share=0.5), replace(plain, share=2.0), plain], PLAN, tmp_path).rows
     assert {row["seconds"] for row in again} == {0.0}
     assert {row["digest"] for row in again} == {row["digest"] for row in results.rows}
-    write_per_class(results, tmp_path)
+    write_per_class(results.rows, results.confusions(), results.classes, tmp_path)
     told = {line["digest"]: line["share"] for line in read_results(tmp_path / "per_class.jsonl")}
     assert told == {row["digest"]: row["share"] for row in results.rows}
     assert ", share 0.5 | logistic |" in markdown(read_results(tmp_path / "bench.jsonl"))
@@ -170,7 +171,7 @@ def test_shares_are_outcomes_of_their_own_and_are_read_back(toys, tmp_path):
 
 def test_without_a_share_the_digest_is_what_it_was(toys):
     task, recipe = toys.feature_task(), Recipe(None, Copies(), Prototype(), 4)
-    for row, arm in zip(*(lambda found: (found.rows, found.arms))(run(task, [recipe], PLAN)), strict=True):
+    for row, arm in zip(*(lambda found: (found.rows, found.by_recipe))(run(task, [recipe], PLAN)), strict=True):
         r = arm.recipe
         parts = [made_by(r.synthesizer), made_by(r.classifier)]
         told = [__version__, row["bank"], row["maker"], row["episodes"], *parts, r.made, r.weights, 0]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from augforge import bench_parts, statistics
-from augforge.bench.files import read_results
-from augforge.bench.plan import Plan, plan_trials
+from augforge import statistics
+from augforge.bench.files import read_results, write_per_class
+from augforge.bench.plan import BenchPlan
 from augforge.bench.recipes import Recipe, with_controls
-from augforge.bench.run import run, run_seeds
-from augforge.bench_classes import write_per_class
+from augforge.bench.run import plan_trials, run, run_seeds
+from augforge.bench.table import pool
 from augforge.classifiers.gaussian import Gaussian
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
@@ -24,10 +24,10 @@ from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
 from augforge.generators.nothing import Nothing
 from augforge.inputs import Inputs
-from augforge.pooling import pool
 from augforge.types import Examples, InputError
 
-PLAN = Plan(way=5, shots=(1, 3), query=5, trials=40)
+PLAN = BenchPlan(way=5, shots=(1, 3), query=5, trials=40)
+MADE = []  # how many rows `Exact` was asked for, call by call
 SEEN = []  # what each part was shown: the classes of its validation bank, or None
 
 
@@ -70,6 +70,10 @@ class Exact(Chooser):
 
     chooses: ClassVar[bool] = False
     bias: float = 2.0
+
+    def synthesize(self, support, want, keys):
+        MADE.append(len(want))
+        return super().synthesize(support, want, keys)
 
     def scores(self, support, query):
         scores = Prototype().scores(support, query)
@@ -143,10 +147,10 @@ def test_the_best_plain_classifier_is_chosen_on_validation_classes(toys, tmp_pat
     for shot in PLAN.shots:
         best = max((row for row in val.rows if row["shot"] == shot), key=lambda row: row["accuracy"])["classifier"]
         at_shot = [i for i, row in enumerate(results.rows) if row["shot"] == shot]
-        chosen = next(results.arms[i] for i in at_shot
+        chosen = next(results.by_recipe[i] for i in at_shot
                       if results.rows[i]["classifier"] == best and results.rows[i]["made"] == 0)  # fmt: skip
         for i in at_shot:
-            row, arm = results.rows[i], results.arms[i]
+            row, arm = results.rows[i], results.by_recipe[i]
             over = statistics.class_interval(arm.correct - chosen.correct, arm.trials.clusters)
             assert row["best_plain"] == best
             assert row["gain_best"] == pytest.approx(100 * over.value, abs=1e-3)
@@ -164,12 +168,10 @@ def test_a_choice_needs_validation_classes(toys):
 # Exact scores
 
 
-def test_exact_scores_stand_for_made_rows_under_the_gaussian_classifier(toys, monkeypatch):
+def test_exact_scores_stand_for_made_rows_under_the_gaussian_classifier(toys):
     part = Exact()
     recipes = [Recipe(None, part, judge, made) for judge in (Gaussian(), Prototype()) for made in (3, 6)]
-    made = []
-    real = bench_parts.from_features
-    monkeypatch.setattr(bench_parts, "from_features", lambda *given: made.append(given[0]) or real(*given))
+    MADE.clear()
     results = run(toys.feature_task(), recipes, PLAN)
     found = {(row["synthesizer"], row["classifier"], row["made"], row["exact"]) for row in results.rows}
     assert {key for key in found if key[0].startswith("Exact") and key[1] == "gaussian"} == {
@@ -178,8 +180,11 @@ def test_exact_scores_stand_for_made_rows_under_the_gaussian_classifier(toys, mo
     assert {key for key in found if key[0].startswith("Exact") and key[1] == "prototype"} == {
         (name, "prototype", count, False) for name in ("Exact", "Exact, no noise") for count in (3, 6)
     }
-    assert sum(isinstance(maker, Exact) for maker in made) == 2 * 2 * 2  # for prototypes: noise, numbers, shots
-    exact = next(arm for arm in results.arms if arm.recipe.exact)
+    assert set(MADE) == {PLAN.way * 40 * 3, PLAN.way * 40 * 6, PLAN.way * 3, PLAN.way * 6}
+    MADE.clear()
+    run(toys.feature_task(), [recipes[0]], PLAN)
+    assert not MADE  # under the Gaussian classifier alone nothing is made
+    exact = next(arm for arm in results.by_recipe if arm.recipe.exact)
     support = torch.where(exact.trials.rows.support[3, :, 0] >= 0)[0]
     bank = toys.feature_task().novel
     scores = part.scores(Examples(bank.x[exact.trials.rows.support[3].flatten()], support),
@@ -197,7 +202,7 @@ def test_exact_recipes_have_no_control_without_noise(toys):
 
 def test_in_a_range_every_class_draws_its_own_number_of_shots(toys):
     task = toys.feature_task()
-    plan = Plan(way=5, shots=((1, 4), 2), query=5, trials=200)
+    plan = BenchPlan(way=5, shots=((1, 4), 2), query=5, trials=200)
     ranged, fixed = (plan_trials(task, task.novel, plan, shots) for shots in ((1, 4), 1))
     counts = ranged.counts()
     assert torch.bincount(counts.flatten(), minlength=5)[1:].min() > 200
@@ -238,9 +243,13 @@ def test_training_seeds_are_pooled_on_the_same_episodes(toys, tmp_path):
             assert row[name] == pytest.approx(np.mean(values), abs=1e-3)
             assert row[f"{name}_sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-3)
         gain = np.mean(
-            [result.arms[i].correct - (result.arms[i].plain or result.arms[i]).correct for result in each], 0
+            [
+                result.by_recipe[i].correct - (result.by_recipe[i].plain or result.by_recipe[i]).correct
+                for result in each
+            ],
+            0,
         )
-        over = statistics.class_interval(gain, pooled.arms[i].trials.clusters)
+        over = statistics.class_interval(gain, pooled.by_recipe[i].trials.clusters)
         assert row["gain_ci95"] == pytest.approx([100 * over.low, 100 * over.high], abs=1e-3)
         assert row["gain_best"] is not None
     learnt = next(row for row in pooled.rows if row["synthesizer"] == "Chooser")
@@ -265,7 +274,7 @@ def test_tables_that_do_not_belong_together_are_not_pooled(toys):
 def test_classes_and_confusion_are_written_beside_the_table(toys, tmp_path):
     recipes = [Recipe(None, Noise(), Prototype(), 2)]
     results = run(toys.feature_task(), recipes, PLAN)
-    write_per_class(results, tmp_path)
+    write_per_class(results.rows, results.confusions(), results.classes, tmp_path)
     lines = read_results(tmp_path / "per_class.jsonl")
     assert len(lines) == len(results.rows) * len(results.classes)
     for row in results.rows:
@@ -277,5 +286,5 @@ def test_classes_and_confusion_are_written_beside_the_table(toys, tmp_path):
         assert counts.sum(1).tolist() == [line["queries"] for line in mine]
         assert 100 * np.trace(counts) / counts.sum() == pytest.approx(row["accuracy"], abs=1e-3)
     more = run(toys.feature_task(), recipes, replace(PLAN, seed=1))
-    write_per_class(more, tmp_path)
+    write_per_class(more.rows, more.confusions(), more.classes, tmp_path)
     assert len(read_results(tmp_path / "per_class.jsonl")) == 2 * len(lines)

@@ -5,11 +5,11 @@ from augforge.data.banks import FeatureBank
 from augforge.protocols.low_shot import (
     LowShot,
     best_prior,
+    concatenate_banks,
     draw_low_shot,
+    evaluate,
     held_out,
-    joined,
     mean_priors,
-    measure,
 )
 from augforge.types import InputError
 
@@ -48,7 +48,7 @@ def test_the_label_space_is_base_then_novel():
     assert task.base.tolist() == [0, 1, 3, 5]
     assert task.novel.tolist() == [2, 4, 6]
     scores, asked = _answers(lambda query: torch.rand(len(query), 7))
-    measure(task, scores, (1, 5))
+    evaluate(task, scores, (1, 5))
     assert len(asked) == 4
     for (support, query), (draw, shot) in zip(asked, [(0, 1), (0, 5), (1, 1), (1, 5)], strict=True):
         assert torch.bincount(support.y).tolist() == [30] * 4 + [shot] * 3
@@ -82,7 +82,7 @@ def test_accuracies_are_those_of_a_slow_count(rounded):
     position = torch.tensor([0, 1, 4, 2, 5, 3, 6])
     y = position[task.test.y]
     for prior in (0.0, 1.5, -2.0):
-        (found,) = measure(task, lambda s, q: given, (1,), {(1, 1): prior, (1, 5): prior})
+        (found,) = evaluate(task, lambda s, q: given, (1,), {(1, 1): prior, (1, 5): prior})
         moved = given + prior * (torch.arange(7) >= 4)
         for k, part in ((1, found.top1), (5, found.top5)):
             assert part.novel == pytest.approx(_slow(given, y, k, y >= 4))
@@ -93,16 +93,16 @@ def test_accuracies_are_those_of_a_slow_count(rounded):
 
 
 def test_scores_that_say_nothing_are_never_right():
-    (found,) = measure(_task(draws=1), lambda s, q: torch.zeros(len(q), 7), (1,))
+    (found,) = evaluate(_task(draws=1), lambda s, q: torch.zeros(len(q), 7), (1,))
     assert (found.top1.all, found.top5.all, found.top1.all_prior) == (0, 0, 0)
-    (found,) = measure(_task(draws=1), lambda s, q: torch.full((len(q), 7), -torch.inf), (1,))
+    (found,) = evaluate(_task(draws=1), lambda s, q: torch.full((len(q), 7), -torch.inf), (1,))
     assert (found.top1.all, found.top5.all_prior) == (0, 0)
 
 
 def test_a_prior_undoes_a_bias_between_the_kinds():
     task = _task(draws=2)
-    plain = measure(task, _prototypes, (20,))
-    biased = measure(task, lambda s, q: _prototypes(s, q) - 50.0 * (torch.arange(7) >= 4), (20,))
+    plain = evaluate(task, _prototypes, (20,))
+    biased = evaluate(task, lambda s, q: _prototypes(s, q) - 50.0 * (torch.arange(7) >= 4), (20,))
     for a, b in zip(plain, biased, strict=True):
         assert b.top1.novel == 0
         assert b.top1.all_prior == a.top1.all_prior
@@ -133,14 +133,14 @@ def test_a_prior_tuned_on_one_half_is_judged_on_the_other():
     for seed in range(40):
         given = torch.randn(len(task.test), 7, generator=torch.Generator().manual_seed(seed))
         given[:, 4:] += 0.3  # near the balance of four classes to three
-        (found,) = measure(task, lambda s, q, given=given: given, (1,))
+        (found,) = evaluate(task, lambda s, q, given=given: given, (1,))
         half_best = found.top1.all_prior
         gains.append(half_best - 1 / 7)
     assert abs(sum(gains) / 40) < 0.02
 
 
 def test_more_shots_help_novel_classes():
-    results = measure(_task(), _prototypes)
+    results = evaluate(_task(), _prototypes)
     by_shot = {n: sum(r.top1.novel for r in results if r.shot == n) / 5 for n in (1, 2, 5, 10, 20)}
     assert len(results) == 25
     assert by_shot[20] > by_shot[5] > by_shot[1]
@@ -150,7 +150,7 @@ def test_more_shots_help_novel_classes():
 def test_two_banks_are_joined_and_parted():
     bank = _bank()
     base, novel = bank.only("abd"), bank.only("ec")
-    both = joined(base, novel)
+    both = concatenate_banks(base, novel)
     assert both.classes == ("a", "b", "d", "e", "c")
     assert all(torch.equal(both.x[both.y == i], bank.x[bank.y == "abcdefg".index(c)]) for i, c in enumerate("abdec"))
     train, test = held_out(both, 10)
@@ -159,7 +159,7 @@ def test_two_banks_are_joined_and_parted():
     assert sorted(torch.cat([train.index, test.index]).tolist()) == list(range(150))
     assert torch.equal(held_out(both, 10)[1].index, test.index)
     with pytest.raises(InputError, match="the class 'a' in both"):
-        joined(bank, base)
+        concatenate_banks(bank, base)
     for wrong in (0, 30):
         with pytest.raises(InputError, match="the smallest has 30"):
             held_out(both, wrong)
@@ -192,8 +192,8 @@ def test_what_cannot_be_measured_is_refused():
         draw_low_shot(_bank(), _bank(2), "z")
     for shots in ((), (0,), (21,)):
         with pytest.raises(InputError, match="numbers of 1 to 20"):
-            measure(task, _prototypes, shots)
+            evaluate(task, _prototypes, shots)
     with pytest.raises(InputError, match="scores of shape"):
-        measure(task, lambda s, q: torch.zeros(len(q), 3), (1,))
+        evaluate(task, lambda s, q: torch.zeros(len(q), 3), (1,))
     with pytest.raises(InputError, match="that are no numbers"):
-        measure(task, lambda s, q: torch.full((len(q), 7), torch.nan), (1,))
+        evaluate(task, lambda s, q: torch.full((len(q), 7), torch.nan), (1,))

@@ -7,15 +7,14 @@ import pytest
 import torch
 
 from augforge import chance
-from augforge.bench import made_rows as making_rows
-from augforge.bench.fast_prototypes import Stacked
+from augforge.bench import made_rows
 from augforge.bench.made_rows import from_pictures, made_keys
-from augforge.bench.plan import Plan
+from augforge.bench.plan import BenchPlan
 from augforge.bench.recipes import Recipe
 from augforge.bench.run import run
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import FeatureBank, take_rows
-from augforge.episodes.batch import Trials
+from augforge.episodes.batch import Stacked, Trials
 from augforge.episodes.tasks import Task
 from augforge.generators.classical import Classical
 from augforge.generators.nothing import Nothing
@@ -23,7 +22,7 @@ from augforge.parts import catalog
 from augforge.representations.bank import BankOptions
 from augforge.types import Examples, InputError
 
-PLAN = Plan(way=4, shots=(1, 3), query=5, trials=12)
+PLAN = BenchPlan(way=4, shots=(1, 3), query=5, trials=12)
 SEEN = []  # how often the method was called, by the number of rows wanted
 
 
@@ -97,7 +96,7 @@ def _embed(pictures):
 
 @pytest.mark.parametrize("at_once", [1, 30, 2048])
 def test_pictures_are_made_per_episode_and_class(toys, monkeypatch, at_once):
-    monkeypatch.setattr(making_rows, "_PICTURES_AT_ONCE", at_once)
+    monkeypatch.setattr(made_rows, "PICTURES_AT_ONCE", at_once)
     bank = toys.pictures(6, 12, 0, "n")
     trials, part = _trials(bank), Means()
     x, weight = from_pictures(part, bank, _embed, 5, seed=9)(20, trials)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from augforge.protocols.low_shot import measure
+from augforge.protocols.low_shot import evaluate
 from augforge.protocols.low_shot_files import open_low_shot, read_feature_file
 from augforge.types import InputError, LackError
 
@@ -79,7 +79,7 @@ def test_the_whole_protocol_runs_on_their_files(files):
         means = torch.stack([support.x[support.y == c].mean(0) for c in range(4)])
         return -torch.cdist(query, means)
 
-    results = measure(_open(files), prototypes)
+    results = evaluate(_open(files), prototypes)
     assert len(results) == 25
     assert all(r.top1.all == r.top5.all == r.top1.all_prior == 1 for r in results)
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from augforge.bench import fast_prototypes as prototype_episodes
-from augforge.bench.fast_prototypes import Stacked, prepare, prototype_predictions, prototype_scores
+from augforge.bench import fast_prototypes
+from augforge.bench.fast_prototypes import prepare, prototype_predictions, prototype_scores
 from augforge.episodes import draw_episodes
+from augforge.episodes.batch import Stacked
 
 
 def bank(offset=0.0, d=12, classes=9, each=20):
@@ -31,8 +32,8 @@ def plainly(x, episodes):
 def test_chunks_and_blocks_change_nothing(monkeypatch, shot, chunk, block):
     x, y = bank()
     episodes = stacked(y, shot=shot)
-    monkeypatch.setattr(prototype_episodes, "_CHUNK", chunk)
-    monkeypatch.setattr(prototype_episodes, "_BLOCK", block)
+    monkeypatch.setattr(fast_prototypes, "CHUNK", chunk)
+    monkeypatch.setattr(fast_prototypes, "BLOCK", block)
     assert np.array_equal(prototype_predictions(prepare(x), episodes), plainly(x, episodes).argmax(-1).numpy())
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from augforge.data.banks import FeatureBank
-from augforge.episodes.tasks import open_task
+from augforge.episodes.named_tasks import open_task
 from augforge.protocols.verification import (
     accuracy,
     auc,

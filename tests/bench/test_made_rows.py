@@ -6,21 +6,19 @@ import pytest
 import torch
 
 from augforge import chance
-from augforge.bench import predictions as measuring
 from augforge.bench.fast_prototypes import prepare, prototype_scores
 from augforge.bench.features import features_of
 from augforge.bench.made_rows import from_features, from_parents, from_pictures
-from augforge.bench.predictions import predict, predict_fast, prepared
+from augforge.bench.predictions import is_fast, predict, predict_fast, prepared
 from augforge.classifiers.gaussian import Gaussian
 from augforge.classifiers.knn import Neighbours
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
-from augforge.episodes import draw_episodes
+from augforge.episodes import draw_episodes, with_shots
 from augforge.episodes.batch import as_trials
 from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
-from augforge.group_episodes import with_shots
 from augforge.representations.bank import BankOptions
 from augforge.types import Episode, Examples
 
@@ -57,13 +55,13 @@ def test_the_fast_path_is_the_classifier(toys):
     ready = features_of(None, toys.features(8, 8, 64, 0, "b"), novel, BankOptions(), None)
     for shot in (1, 5):
         trials = trials_of(novel, shot=shot, n=300)
-        assert measuring.is_fast(Prototype(), ready, trials)
+        assert is_fast(Prototype(), ready, trials)
         fast = predict_fast(prepared(ready), trials)
         slow = predict([Prototype()], ready, trials, None, True)[0]
         assert np.array_equal(fast.predicted, slow.predicted)
         assert np.array_equal(fast.in_top5, slow.in_top5)
-    assert not measuring.is_fast(Prototype(distance="cosine"), ready, trials)
-    assert not measuring.is_fast(Prototype(), ready, trials_of(novel, way=6))
+    assert not is_fast(Prototype(distance="cosine"), ready, trials)
+    assert not is_fast(Prototype(), ready, trials_of(novel, way=6))
 
 
 # Made rows
