@@ -5,6 +5,9 @@ import torch
 
 from augforge.data.banks import FeatureBank
 from augforge.data.features import write_features
+from augforge.episodes.files import write_episodes
+from augforge.episodes.named_tasks import open_task
+from augforge.episodes.tasks import task_episodes
 from augforge.generators.noise import Noise
 from augforge.parts.saving import save_part
 
@@ -172,3 +175,64 @@ def test_a_source_without_splits_is_no_task(augforge, source):
 def test_an_out_that_is_a_file_is_refused(augforge, task, tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot be made" in augforge("bench", task, *SMALL, "--out", tmp_path / "file").error()
+
+
+# Files of episodes, and other protocols
+
+
+def test_the_episodes_of_a_file_are_run_as_they_are(augforge, task, tmp_path):
+    opened = open_task(task)
+    drawn = task_episodes(opened, way=4, shot=2, n_query=3, trials=12, seed=5)
+    write_episodes(tmp_path / "e.jsonl", drawn, opened.novel, task="features", seed=5)
+    form = ("--way", 4, "--shot", 2, "--query", 3, "--trials", 12)
+    from_file = augforge("bench", task, "--episodes", tmp_path / "e.jsonl", "--made", 4, "--seed", 5, "--json").json()
+    from_seed = augforge("bench", task, *form, "--made", 4, "--seed", 5, "--json").json()
+    assert {row["episodes"] for row in from_file["rows"]} == {row["episodes"] for row in from_seed["rows"]}
+    assert [row["accuracy"] for row in from_file["rows"]] == [row["accuracy"] for row in from_seed["rows"]]
+    assert {(row["way"], row["shot"], row["query"], row["trials"]) for row in from_file["rows"]} == {(4, 2, 3, 12)}
+    found = augforge("bench", task, "--episodes", tmp_path / "e.jsonl")
+    assert "4-way 2-shot, 12 episodes, 3 queries" in found.out
+
+
+def test_low_shot_prints_a_table_and_json_and_keeps_them(augforge, task, tmp_path):
+    command = ("bench", task, "--protocol", "low-shot", "--with", "noise", "--classifier", "prototype", "--shot", "1,2",
+               "--query", 4, "--trials", 2, "--made", 3)  # fmt: skip
+    found = augforge(*command, "--out", tmp_path, "--json").json()
+    assert (found["task"], found["protocol"], found["part"]) == (str(task), "low-shot", "novel")
+    names = ("nothing", "noise", "copies")
+    assert {(r["synthesizer"], r["shot"]) for r in found["rows"]} == {(n, s) for n in names for s in (1, 2)}
+    assert [json.loads(line) for line in (tmp_path / "low_shot.jsonl").read_text().splitlines()] == found["rows"]
+    text = augforge(*command).out
+    assert "2 shots, 8 novel and 8 base classes, 2 draws" in text
+    assert (tmp_path / "table.md").read_text().strip() == text.strip()
+
+
+def test_verification_prints_a_table_and_json_and_keeps_them(augforge, task, tmp_path):
+    command = ("bench", task, "--protocol", "verification", "--normalise", "l2")
+    found = augforge(*command, "--out", tmp_path, "--json").json()
+    assert found["protocol"] == "verification"
+    assert [(row["similarity"], row["people"]) for row in found["rows"]] == [("cosine", 8), ("euclidean", 8)]
+    assert [json.loads(line) for line in (tmp_path / "verification.jsonl").read_text().splitlines()] == found["rows"]
+    assert "verification of 8 people" in augforge(*command).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--protocol", "low-shot", "--way", 5), "--way was given with --protocol low-shot, which has no use for it"),
+        (("--protocol", "low-shot", "--seeds", "0,1"), "--seeds was given with --protocol low-shot"),
+        (("--protocol", "low-shot", "--shot", "1-3"), "--shot '1-3' was given"),
+        (("--protocol", "low-shot", "--trials", 1), "draws=1 was given for low-shot recognition"),
+        (("--protocol", "low-shot", "--episodes", "e"), "--episodes was given with --protocol low-shot"),
+        (("--protocol", "low-shot"), "too few rows for 20 shots and 15 queries"),
+        (("--protocol", "verification", "--with", "noise"), "--with was given with --protocol verification"),
+        (("--protocol", "verification", "--shot", 1), "--shot was given with --protocol verification"),
+        (("--protocol", "verification", "--part", "val"), "--part was given with --protocol verification"),
+        (("--episodes", "e", "--trials", 7), "--trials was given with --episodes, which has no use for it"),
+        (("--episodes", "e", "--part", "val"), "--part was given with --episodes"),
+        (("--episodes", "nowhere"), "the episodes 'nowhere' cannot be read"),
+        (("--protocol", "other"), "'other' is not one of"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(augforge, task, arguments, words):
+    assert words in augforge("bench", task, *arguments).error()

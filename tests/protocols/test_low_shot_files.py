@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from augforge.bench.protocols import LowShotPair, LowShotPlan, run_low_shot
+from augforge.bench.recipes import Recipe
+from augforge.classifiers.prototype import Prototype
+from augforge.generators.noise import Noise
 from augforge.protocols.low_shot import evaluate
-from augforge.protocols.low_shot_files import open_low_shot, read_feature_file
+from augforge.protocols.low_shot_files import is_low_shot_folder, open_low_shot, open_low_shot_folder, read_feature_file
 from augforge.types import InputError, LackError
 
 CLASSES, EACH = 8, 25
@@ -146,3 +150,27 @@ def test_files_that_do_not_fit_are_refused(files, file, content, message):
 def test_other_setups_are_refused(files):
     with pytest.raises(InputError, match="expected 'validation' or 'test'"):
         _open(files, "train")
+
+
+@pytest.mark.parametrize("setup", ["validation", "test"])
+def test_a_folder_of_their_files_is_opened_with_all_its_draws(files, setup):
+    assert is_low_shot_folder(files)
+    found, expected = open_low_shot_folder(files, setup), _open(files, setup)
+    assert torch.equal(found.draws, expected.draws)
+    assert torch.equal(found.novel, expected.novel)
+    assert torch.equal(found.train.x, expected.train.x)
+
+
+def test_recipes_run_on_a_folder_of_their_files(files):
+    test, tuning = (open_low_shot_folder(files, setup) for setup in ("test", "validation"))
+    recipes, plan = [Recipe(None, Noise(), Prototype(), 2)], LowShotPlan(shots=(1, 5))
+    rows = run_low_shot(LowShotPair(str(files), test, tuning), recipes, plan)
+    assert {(row["synthesizer"], row["draws"]) for row in rows} == {("nothing", 5), ("copies", 5), ("noise", 5)}
+
+
+def test_a_folder_without_draws_is_refused(files, tmp_path):
+    assert not is_low_shot_folder(tmp_path / "elsewhere")
+    for path in files.glob("splitfile_*.json"):
+        path.unlink()
+    with pytest.raises(InputError, match="has no splitfile_1.json"):
+        open_low_shot_folder(files)
