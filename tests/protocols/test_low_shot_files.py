@@ -172,5 +172,5 @@ def test_a_folder_without_draws_is_refused(files, tmp_path):
     assert not is_low_shot_folder(tmp_path / "elsewhere")
     for path in files.glob("splitfile_*.json"):
         path.unlink()
-    with pytest.raises(InputError, match="has no splitfile_1.json"):
+    with pytest.raises(InputError, match=r"has no splitfile_1\.json"):
         open_low_shot_folder(files)
