@@ -190,11 +190,14 @@ class ImageGan:
 
     def _codes(self, net: PictureGenerator, y: Tensor, used: Tensor, deep: Tensor, where: Tensor) -> Tensor:
         """The class codes of the parents `used` [u], from their own deepest maps or from all of their class."""
+        attend = self.pool == "attention"
+        if self.one_parent and y.device.type != "cpu":  # a device would be waited for in every turn of the loop below
+            return in_tiles(lambda part: net.codes(part, part[:, None], attend), deep[where[used]])
         with torch.no_grad():
             codes = []
             for row in used:
                 rows = row[None] if self.one_parent else (y == y[row]).nonzero()[:, 0]
-                codes.append(net.codes(deep[where[row]][None], deep[where[rows]][None], self.pool == "attention"))
+                codes.append(net.codes(deep[where[row]][None], deep[where[rows]][None], attend))
         return torch.cat(codes) if codes else torch.zeros(0, self.code, device=y.device)
 
     def plausibility(self, support: Examples, made: Examples) -> Tensor:
