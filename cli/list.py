@@ -45,12 +45,16 @@ def _names() -> dict[str, Any]:
     """Every name there is, by kind, with the first line of what its class says of itself."""
     from augforge.data.source import SOURCE_NAMES
     from augforge.parts.catalog import PREFIXES, SHIPPED, TABLES
+    from augforge.parts.plugins import installed, origin
 
     found: dict[str, Any] = {f"{kind}s": {n: _first_line(p) for n, p in t.items()} for kind, t in TABLES.items()}
     for kind, table in PREFIXES.items():
         found[f"{kind}s"] |= {f"{prefix}NAME": _first_line(place) for prefix, place in table.items()}
     for name, kind in SHIPPED.items():
         found[f"{kind}s"][name] = _SHIPPED
+    for kind in TABLES:
+        for name, place in installed(kind).items():
+            found[f"{kind}s"].setdefault(name, f"{place}, of the installed package {origin(kind, name)}.")
     found["sources"] = list(SOURCE_NAMES)
     return found
 

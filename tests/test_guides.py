@@ -119,6 +119,16 @@ def test_bench(capsys):
     assert 60 < row["accuracy"] <= 100
 
 
+def test_extend(capsys, tmp_path, monkeypatch):
+    text = (DOCS / "extend.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(# my_parts.py\n.*?)```", text, re.DOTALL)
+    assert block is not None
+    (tmp_path / "my_parts.py").write_text(block[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    names = _run("docs/extend.md", _without_times, capsys)
+    assert names["Jitter"].__module__ == "my_parts"
+
+
 def test_every_method_is_in_a_guide():
     listed = {guide: set(re.findall(r"^- `([a-z-]+)`", (DOCS / guide).read_text(encoding="utf-8"), re.MULTILINE))
               for guide in ("imagine.md", "gan.md")}  # fmt: skip

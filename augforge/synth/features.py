@@ -120,14 +120,15 @@ def features_of(
 def _rows(request: Request, bank: FeatureBank, part: Any, plan: Plan) -> list[ManifestRow]:
     method, settings = catalog.describe(part)["name"], saving.part_digest(part)
     rows: list[ManifestRow] = []
+    one_parent = capabilities(part).one_parent
     for c in plan.classes:
-        parents = [_parent(bank, row) for row in c.rows.tolist()] if c.real or capabilities(part).one_parent else []
+        parents = [_parent(bank, row) for row in c.rows.tolist()] if c.real or one_parent else []
         for place in range(c.real):
             facts = (REAL, "", parents[place], place)
             rows.append(_row(request, c.name, len(rows), facts))
         places, indices = c.items(0, c.make) if c.make else (np.zeros(0, np.int64),) * 2
         for place, index in zip(places.tolist(), indices.tolist(), strict=True):
-            parent = parents[place] if capabilities(part).one_parent else ("", "")
+            parent = parents[place] if one_parent else ("", "")
             rows.append(_row(request, c.name, len(rows), (method, settings, parent, index)))
     return rows
 

@@ -107,7 +107,7 @@ def _made(making: Making, segment: Segment, notes: Notes) -> Iterator[MadePictur
     places, indices = plan.items(segment.start, segment.stop)
     keys = chance.row_keys(making.seed, plan.name, torch.from_numpy(indices))
     parents = Parents(making, plan, notes)
-    start, alone = 0, needs_no_support(making.part)
+    start, alone, one_parent = 0, needs_no_support(making.part), capabilities(making.part).one_parent
     while start < len(places):
         stop, held = start, 0
         while stop < len(places) and stop - start < making.batch_size and held < _BYTES_AT_ONCE:
@@ -119,7 +119,7 @@ def _made(making: Making, segment: Segment, notes: Notes) -> Iterator[MadePictur
             what = f"row {indices[start + error.row]} of class {plan.name!r} was "
             raise Implausible(what + failure_text(error.counts, making.tries), error.row, error.counts) from error
         for i, picture in enumerate(pictures, start):
-            name, sha256 = parents.facts(int(places[i])) if capabilities(making.part).one_parent else ("", "")
+            name, sha256 = parents.facts(int(places[i])) if one_parent else ("", "")
             facts = _facts(making.method, making.settings, (name, sha256), making.seed, int(indices[i]))
             number = segment.first + i
             yield MadePicture(picture, plan.name, plan.label, number, f"{stem(name) or plan.name}-m", facts)
