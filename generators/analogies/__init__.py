@@ -145,7 +145,7 @@ class Analogies:
         if self.net_ is None or centroids is None or counts is None or scale is None or lowest is None:
             raise not_fitted("analogies")
         if centroids.shape[1] != x.shape[1]:
-            raise InputError(f"analogies was fitted on {centroids.shape[1]} features; these rows have {x.shape[1]}")
+            raise InputError(f"analogies was fitted on {centroids.shape[1]} features; these have {x.shape[1]}")
         return self.net_, centroids, counts, scale, lowest
 
     def _complete(self, x: Tensor, keys: Tensor) -> Tensor:
