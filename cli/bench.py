@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+
+from augforge.cli.options import Progress
 
 if TYPE_CHECKING:
     from augforge.bench.plan import BenchPlan
@@ -121,10 +122,11 @@ def _episodes(given: dict[str, Any]) -> Answer:
     if given["episode_file"] is not None:
         task = replace(task, fixed=read_episodes(given["episode_file"], task.novel).episodes)
     recipes, plan, out = _recipes(given, made, task.name, task.base.space), _plan(given, task), given["out"]
-    if seeds is None:
-        results = run(task, recipes, plan, out, _progress, given["device"])
-    else:
-        results = run_seeds(task, recipes, plan, seeds, out, _progress, given["device"])
+    with Progress("rows") as shown:
+        if seeds is None:
+            results = run(task, recipes, plan, out, shown.update, given["device"])
+        else:
+            results = run_seeds(task, recipes, plan, seeds, out, shown.update, given["device"])
     if out is not None:
         write_report(results.rows, out)
         write_per_class(results.rows, results.confusions(), results.classes, out)
@@ -295,10 +297,3 @@ def _shots(text: str) -> tuple[Any, ...]:
     single = ",".join(part for part in text.split(",") if "-" not in part)
     pairs = [_numbers(part.replace("-", ","), "--shot") for part in ranges]
     return (*(_numbers(single, "--shot") if single else ()), *pairs)
-
-
-def _progress(done: int, total: int, what: str) -> None:
-    """A line on stderr where a person is looking, and nothing elsewhere."""
-    if sys.stderr.isatty():
-        end = "\n" if done == total else ""
-        click.echo(f"\r\033[K{done}/{total} {what}{end}", err=True, nl=False)
