@@ -34,7 +34,7 @@ from augforge.episodes.batch import RowMaker, Trials, as_trials
 from augforge.episodes.tasks import Task, task_episodes
 from augforge.imagine import check_space
 from augforge.parts.saving import digest, made_by
-from augforge.types import Examples, InputError, capabilities
+from augforge.types import Examples, InputError, Part, capabilities
 
 Progress = Callable[[int, int, str], None]
 Group = list[tuple[Recipe, bool]]  # recipes, and whether each is a control
@@ -190,7 +190,7 @@ def _report(state: _Run, what: str) -> None:
 
 def _outcome_digest(bench: Workbench, recipe: Recipe, features: Features, trials: Trials) -> str:
     """What an outcome depends on: the numbers, the episodes, the parts before they are fitted, and the seed."""
-    parts = [recipe.synthesizer] if recipe.exact else [recipe.synthesizer, recipe.classifier]
+    parts: list[Part] = [recipe.synthesizer] if recipe.exact else [recipe.synthesizer, recipe.classifier]
     how: tuple[Any, ...] = ("exact",) if recipe.exact else (recipe.made, recipe.weights)
     if recipe.share is not None and not recipe.exact:
         how = (*how, float(recipe.share))  # only where one is given, so that what was kept before is still known

@@ -12,10 +12,10 @@ import json
 import types
 import typing
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, cast
 
 from augforge.parts import plugins
-from augforge.types import InputError
+from augforge.types import InputError, Part
 
 SYNTHESIZERS = {
     "nothing": "augforge.generators.nothing:Nothing",
@@ -68,7 +68,7 @@ TABLES = {"synthesizer": SYNTHESIZERS, "classifier": CLASSIFIERS, "representatio
 VERBS = {"synthesizer": "synthesize", "classifier": "scores", "representation": "embed"}
 
 
-def part_class(name: str, kind: str = "synthesizer") -> Any:
+def part_class(name: str, kind: str = "synthesizer") -> type[Any]:
     """The class of a name: of the catalog, of an entry point, or "module:Class".
 
     Raises InputError for an unknown name, with the nearest one, and for other people's classes what
@@ -116,7 +116,7 @@ def make(name: str, settings: dict[str, Any] | None = None, kind: str = "synthes
     return cls(**values)
 
 
-def known_name(part: Any, kind: str) -> str | None:
+def known_name(part: Part, kind: str) -> str | None:
     """The name of a part in the catalog or among the entry points; None for a class that goes by its module."""
     found = _catalog_name(part, kind)
     if found is not None:
@@ -125,7 +125,7 @@ def known_name(part: Any, kind: str) -> str | None:
     return next((name for name, place in plugins.installed(kind).items() if place == where), None)
 
 
-def entry_of(part: Any) -> tuple[str, str] | None:
+def entry_of(part: Part) -> tuple[str, str] | None:
     """The kind and the name of a part, of whatever kind it is; None for a class that goes by its module."""
     for look in (_catalog_name, known_name):  # entry points last, as it takes time to read them
         for kind in TABLES:
@@ -135,17 +135,17 @@ def entry_of(part: Any) -> tuple[str, str] | None:
     return None
 
 
-def _catalog_name(part: Any, kind: str) -> str | None:
+def _catalog_name(part: Part, kind: str) -> str | None:
     where = _place_of(type(part))
     names = [name for name, place in TABLES[kind].items() if place == where]
-    names += [prefix + part.name for prefix, place in PREFIXES.get(kind, {}).items() if place == where]
+    names += [prefix + cast(Any, part).name for prefix, place in PREFIXES.get(kind, {}).items() if place == where]
     if not names:
         return None
     # Names that share a class differ in their presets.
     return max(names, key=lambda name: sum(getattr(part, k) == v for k, v in PRESETS.get(name, {}).items()))
 
 
-def describe(part: Any, kind: str = "synthesizer") -> dict[str, Any]:
+def describe(part: Part, kind: str = "synthesizer") -> dict[str, Any]:
     """The name and settings of a part, as JSON values: {"name": ..., "settings": {...}}; `make` takes them back.
 
     Raises InputError for an object that is not of that kind, one whose class cannot be found again by its name, and
@@ -158,7 +158,7 @@ def describe(part: Any, kind: str = "synthesizer") -> dict[str, Any]:
             raise InputError(f"{cls.__qualname__} is not a {kind}; expected a dataclass with `fit` and `{VERBS[kind]}`")
         if not plugins.is_place(name):
             raise InputError(f"{cls.__qualname__} is defined inside of a function; expected a class of a module")
-    settings = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
+    settings = {field.name: getattr(part, field.name) for field in fields(cast(Any, part)) if field.init}
     try:
         return {"name": name, "settings": json.loads(json.dumps(settings))}
     except TypeError as error:

@@ -12,7 +12,7 @@ import json
 import os
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from augforge import __version__
 from augforge.parts import catalog
-from augforge.types import Built, InputError
+from augforge.types import Built, InputError, Part
 
 _SETTINGS, _TENSORS = "part.json", "fitted.safetensors"
 # Where classes lay when digests were first kept. The names of these go into digests by that module and class, wherever
@@ -68,7 +68,7 @@ def is_fitted(name: str) -> bool:
     return name.endswith("_") and not name.startswith("_")
 
 
-def fitted_tensors(part: Any) -> dict[str, Tensor]:
+def fitted_tensors(part: Part) -> dict[str, Tensor]:
     """All that a part has learnt, on the CPU: tensors by attribute, a module's as "net_.layer.weight"."""
     found: dict[str, Tensor] = {}
     for key, value in sorted(vars(part).items()):
@@ -87,20 +87,20 @@ def hash_tensors(hashed: Any, tensors: dict[str, Tensor]) -> None:
         hashed.update(save({key: value}))
 
 
-def made_by(part: Any) -> str:
+def made_by(part: Part) -> str:
     """16 hexadecimal digits that change with the name, any setting or any learnt number of a part.
 
     The name is that of the catalog or of an entry point, so that a class may move to another file; a class without one
     goes by its module.
     """
-    settings = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
+    settings = {field.name: getattr(part, field.name) for field in fields(cast(Any, part)) if field.init}
     facts = [*_identity(part), settings]
     hashed = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     hash_tensors(hashed, fitted_tensors(part))
     return hashed.hexdigest()[:16]
 
 
-def _identity(part: Any) -> list[str]:
+def _identity(part: Part) -> list[str]:
     entry = catalog.entry_of(part)
     if entry is None:
         return [type(part).__module__, type(part).__qualname__]
@@ -109,7 +109,7 @@ def _identity(part: Any) -> list[str]:
     return [kind, name] if first is None else [f"augforge.{_PACKAGES[kind]}.{first[0]}", first[1]]
 
 
-def save_part(part: Any, folder: Path, kind: str = "synthesizer") -> None:
+def save_part(part: Part, folder: Path, kind: str = "synthesizer") -> None:
     """Save a part; the folder is made, and each file is written under another name and renamed.
 
     Raises InputError where the folder cannot be written, and for a part that could not be made again (`describe`).
@@ -161,7 +161,7 @@ def load_part(folder: Path, kind: str = "synthesizer") -> Any:
     return part
 
 
-def _fill_modules(part: Any, tensors: dict[str, Tensor], facts: Any, folder: Path) -> None:
+def _fill_modules(part: Part, tensors: dict[str, Tensor], facts: Any, folder: Path) -> None:
     """Build the empty networks of a part from its facts, and load their numbers ("net_.layer.weight")."""
     known = isinstance(facts, dict) and all(isinstance(v, int) and 0 < v < 1 << 20 for v in facts.values())
     if not known or not isinstance(part, Built):
@@ -198,7 +198,7 @@ def open_part(name: str, settings: dict[str, Any] | None = None, kind: str = "sy
     return load_part(_WEIGHTS / name if shipped else Path(name), kind)
 
 
-def part_digest(part: Any, kind: str = "synthesizer") -> str:
+def part_digest(part: Part, kind: str = "synthesizer") -> str:
     """16 hexadecimal digits that change with the name, any setting or any fitted number of a part."""
     hashed = hashlib.sha256(json.dumps(catalog.describe(part, kind), sort_keys=True).encode())
     hash_tensors(hashed, fitted_tensors(part))
