@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from beds import RESULTS, append, open_bed
+from data_sets import RESULTS, append, open_data_set
 
 from augforge.bench.plan import BenchPlan
 from augforge.bench.recipes import Recipe
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("novel", "val"), default="novel")
     parser.add_argument("--data-root", type=Path)
     options = parser.parse_args()
-    task = open_bed(options.folder, options.task, options.data_root, options.views)
+    task = open_data_set(options.folder, options.task, options.data_root, options.views)
     made_by = json.loads((options.folder / "score.json").read_text())
     names = options.classifier.split(",")
     recipes = [Recipe(None, Nothing(), _classifier(name), names=("features", None, name)) for name in names]

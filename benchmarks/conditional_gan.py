@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from beds import RESULTS, append
+from data_sets import RESULTS, append
 from torch import Tensor
 
 from augforge import chance

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from beds import RESULTS, append
+from data_sets import RESULTS, append
 from torch import Tensor
 
 from augforge import chance

@@ -1,4 +1,4 @@
-"""What imagined rows are worth on the features of a trained backbone: ours, the posterior, every rival, the controls.
+"""What imagined rows are worth on the features of a trained backbone: ours, published methods, the controls.
 
     python benchmarks/imagination.py FOLDER --task cifar-fs --views --trials 2000 --seeds 0,1,2
 
@@ -6,7 +6,7 @@ FOLDER is what train_representation.py left. Every gain is over the plain classi
 SimpleShot, logistic regression) that was best on the validation classes at that number of shots, on the same
 episodes, pooled over training seeds, with an interval over classes; with `--views` also over the best on features of
 one view. Appends to benchmarks/results/imagination.jsonl and prints a table. `--arms` takes names of ARMS, by default
-all. With a folder `--kept`, what was fitted and judged stays there, and the same command after a break goes on where
+all. With a folder `--kept`, what was fitted and predicted stays there, and the same command after a break goes on where
 it was.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from beds import RESULTS, append, open_bed
+from data_sets import RESULTS, append, open_data_set
 
 from augforge import statistics
 from augforge.bench.accuracy import shot_worth
@@ -66,7 +66,7 @@ _KEY = 20180618  # of the bootstrap
 def main() -> None:
     """Measure, print and append."""
     options = _options()
-    task = open_bed(options.folder, options.task, options.data_root, options.views)
+    task = open_data_set(options.folder, options.task, options.data_root, options.views)
     shots = tuple(map(int, options.shot.split(",")))
     plan = BenchPlan(way=options.way, shots=shots, query=options.query, trials=options.trials)
     chosen, nothing = _plain(task, plan, options.kept)
@@ -77,7 +77,7 @@ def main() -> None:
              else run(task, recipes, plan, options.kept, _progress))  # fmt: skip
     plain = {"best": chosen}
     if options.views and (options.folder / "train.safetensors").exists():  # what the views are worth by themselves
-        alone = open_bed(options.folder, options.task, options.data_root)
+        alone = open_data_set(options.folder, options.task, options.data_root)
         plain["one_view"] = _plain(alone, plan, options.kept)[0]
     rows = [*_rows(nothing, plain), *_rows(found, plain)]
     for row in rows:
@@ -109,7 +109,7 @@ def _progress(done: int, total: int, what: str) -> None:
 
 
 def _plain(task: Task, plan: BenchPlan, kept: Path | None) -> tuple[dict[Any, RecipeResult], Results]:
-    """On novel classes, the plain arm that was best on validation classes at each number of shots, and all of them."""
+    """On novel classes, the plain recipe that was best on validation classes at each number of shots, and all."""
     recipes = [Recipe(None, Nothing(), _classifier(name), names=("features", None, name)) for name in PLAIN]
     val = run(
         task, recipes, BenchPlan(plan.way, plan.shots, min(plan.query, 10), min(600, plan.trials), part="val"), kept

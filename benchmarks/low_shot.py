@@ -20,7 +20,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from beds import RESULTS, append, open_bed
+from data_sets import RESULTS, append, open_data_set
 from torch import Tensor
 
 from augforge.chance import row_keys
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--shots", default=",".join(map(str, SHOTS)))
     parser.add_argument("--data-root", type=Path)
     options = parser.parse_args()
-    task = open_bed(options.folder, options.task, options.data_root, options.views)
+    task = open_data_set(options.folder, options.task, options.data_root, options.views)
     assert isinstance(task.base, FeatureBank)
     assert isinstance(task.val, FeatureBank)
     assert isinstance(task.novel, FeatureBank)
@@ -67,11 +67,11 @@ def main() -> None:
         found = evaluate(reported, scores, shots, priors)
         for shot in dict.fromkeys(result.shot for result in found):
             row: dict[str, Any] = {"method": name, "shot": shot}
-            for k, told in ((1, "top1"), (5, "top5")):
-                of_shot = [getattr(result, told) for result in found if result.shot == shot]
+            for k, top in ((1, "top1"), (5, "top5")):
+                of_shot = [getattr(result, top) for result in found if result.shot == shot]
                 for column in ("novel", "base", "all", "all_prior"):
-                    row[f"{told}_{column}"] = round(100 * mean(getattr(one, column) for one in of_shot), 2)
-                row[f"prior_{told}"] = round(priors[shot, k], 4)
+                    row[f"{top}_{column}"] = round(100 * mean(getattr(one, column) for one in of_shot), 2)
+                row[f"prior_{top}"] = round(priors[shot, k], 4)
             rows.append(row)
             print(name, {key: value for key, value in row.items() if key.startswith("top")}, flush=True)
         append(RESULTS / "low_shot.jsonl", rows, {"bed": options.folder.name, "views": options.views, "draws": 5})

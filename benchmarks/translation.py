@@ -2,9 +2,10 @@
 
     python benchmarks/translation.py --minutes 10 --device cuda --sheet sheet.png --record
 
-Trains `translation` on the base letters of `glyphs` that both faces have, each hand drawing a letter in both, and looks
-at Cyrillic; then, on Georgian and Armenian: the mean absolute error of translated pictures against the real ones of the
-target face, beside that of the untranslated source and of the best of k draws of classical augmentation (an oracle: it
+Trains `translation` on the base letters of `glyphs` that both faces have, each hand drawing a letter in both, with
+Cyrillic as validation; then, on Georgian and Armenian: the mean absolute error of translated pictures
+against the real ones of the target face, beside that of the untranslated source and of the best of k draws
+of classical augmentation (an oracle: it
 is chosen by the target itself); and low-shot accuracy with one support picture in the source face and queries in the
 target face, drawn by other hands, nearest class mean on conv4-glyphs: paired episodes, gains against the support alone.
 The representation was trained on base letters in all faces, so it knows of typefaces. Intervals are 95 %, over novel
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from beds import RESULTS, append
+from data_sets import RESULTS, append
 from torch import Tensor
 
 from augforge.chance import row_keys
@@ -134,7 +135,12 @@ def _errors(source: Tensor, target: Tensor, y: Tensor, made: Tensor, classical: 
     for name, error in found.items():
         gain = class_interval((found["source"] - error)[:, None].numpy(), y[:, None].numpy())
         rows.append(
-            {"measure": "error", "rows": name, "value": round(float(error.mean()), 5), **_told("less", gain, 5)}
+            {
+                "measure": "error",
+                "rows": name,
+                "value": round(float(error.mean()), 5),
+                **_limits("less", gain, 5),
+            }
         )
     return rows
 
@@ -159,22 +165,22 @@ def _low_shot(
         accuracy = episode_interval(100 * values.mean(1))
         rows.append({"measure": "accuracy", "rows": name, "way": 20, "shot": 1, "trials": len(episodes),
                      "value": round(accuracy.value, 2), "ci95": round(accuracy.high - accuracy.value, 2),
-                     **_told("gain", class_interval(gain, classes), 2)})  # fmt: skip
+                     **_limits("gain", class_interval(gain, classes), 2)})  # fmt: skip
     return rows
 
 
 def _accuracy(episode: Any, parts: list[Tensor], queries: Tensor) -> np.ndarray:
-    """The share [way] of each class's queries that are told right."""
+    """The share [way] of each class's queries that are classified right."""
     way, each = episode.query.shape
     support = torch.cat([part[episode.support[:, 0]] for part in parts])
     scores = Prototype().scores(
         Examples(support, torch.arange(way).repeat(len(parts))), queries[episode.query.flatten()]
     )
-    told = scores.argmax(1).unflatten(0, (way, each))
-    return (told == torch.arange(way)[:, None]).double().mean(1).numpy()
+    predicted = scores.argmax(1).unflatten(0, (way, each))
+    return (predicted == torch.arange(way)[:, None]).double().mean(1).numpy()
 
 
-def _told(name: str, interval: Interval, digits: int) -> dict[str, float]:
+def _limits(name: str, interval: Interval, digits: int) -> dict[str, float]:
     return {name: round(interval.value, digits), f"{name}_low": round(interval.low, digits),
             f"{name}_high": round(interval.high, digits)}  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Test-beds of features: what train_representation.py left in a folder, as a task; and rows for benchmarks/results."""
+"""Data sets of features: what train_representation.py left in a folder, as a task; and rows for benchmarks/results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from augforge.machine import machine, versions
 RESULTS = Path(__file__).parent / "results"
 
 
-def open_bed(folder: Path, name: str, data_root: Path | None, views: bool = False) -> Task:
+def open_data_set(folder: Path, name: str, data_root: Path | None, views: bool = False) -> Task:
     """The task `name` in the features of a folder; `views` takes those that were averaged over ten views.
 
     Columns such as the alphabet, and lake-runs' fixed episodes, come from the task itself.
