@@ -226,7 +226,7 @@ def require_same(found: Tensor | Sequence[Tensor], expected: Tensor | Sequence[T
         require(a.dtype == b.dtype and a.shape == b.shape, f"{what}: row {i} is {_spell(a.dtype)} {list(a.shape)}, and "
                 f"was {_spell(b.dtype)} {list(b.shape)}")  # fmt: skip
         require(torch.equal(a, b), f"{what}: {int((a != b).sum())} of {a.numel()} numbers of row {i} differ, by up to "
-                f"{float((a.double() - b.double()).abs().max()):.3g}")  # fmt: skip
+                f"{float((a.detach().double() - b.detach().double()).abs().max()):.3g}")  # fmt: skip
 
 
 def require_close(found: Tensor, expected: Tensor, what: str, most: float = 1e-5) -> None:
@@ -234,7 +234,7 @@ def require_close(found: Tensor, expected: Tensor, what: str, most: float = 1e-5
     require(found.shape == expected.shape, f"{what}: {list(found.shape)} is no longer {list(expected.shape)}")
     far = (found - expected).abs() > most + most * expected.abs()
     require(not bool(far.any()), f"{what}: {int(far.sum())} of {found.numel()} numbers differ, by up to "
-            f"{float((found - expected).abs().max()) if found.numel() else 0:.3g}")  # fmt: skip
+            f"{float((found - expected).detach().abs().max()) if found.numel() else 0:.3g}")  # fmt: skip
 
 
 def _places() -> list[int]:
