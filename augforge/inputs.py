@@ -3,47 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from augforge.data.banks import AnyBank, FeatureBank, PictureBank, take_rows
-from augforge.data.decode import UnreadablePicture
 from augforge.data.source import open_source
 from augforge.parts import catalog, saving
 from augforge.parts.learning import learn, sees_validation
-from augforge.representations.bank import BankOptions, embed_bank
+from augforge.representations.bank import embed_bank
+from augforge.representations.options import BankOptions
 from augforge.training.loop import Run
-from augforge.types import InputError, LackError, capabilities
+from augforge.types import InputError, Inputs, LackError, UnreadablePicture, capabilities
 
 Skipped = list[tuple[str, str]]
 _OPTIONS = BankOptions(precision="float32")  # files of features should not depend on what a processor is fast at
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a command works on, as the options of the command line name it, and where it runs.
-
-    Raises InputError for a seed of more than 64 bits.
-    """
-
-    source: str  # a folder, archive, .npz or feature bank, or a name of `augforge list`
-    method: str = "classical"  # a name of the catalog, or a folder that `fit` made
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of a method that is a name
-    classes: tuple[str, ...] = ()  # the only classes to use; none: all of the source
-    split: str | None = None  # which part of the source; None: "train" where it has parts
-    seed: int = 0  # of all chance, 64 bits
-    representation: str | None = None  # a name or a folder: pictures are embedded by it, and features are used
-    device: str = "auto"  # auto, cpu, cuda or cuda:N; it changes no byte on a CPU
-    data_root: Path | None = None  # where named sources lie; None: $AUGFORGE_DATA
-
-    def __post_init__(self) -> None:
-        """Check the seed."""
-        if not -(2**63) <= self.seed < 2**64:
-            raise InputError(f"--seed {self.seed} was given; expected a number of 64 bits")
 
 
 def open_split(inputs: Inputs) -> AnyBank:
@@ -89,7 +65,7 @@ def open_method(inputs: Inputs, bank: AnyBank, run: Run | None = None) -> Any:
     One that chooses by validation classes or trains is shown those of the source, and trains as `run` says. Raises
     InputError for an unknown name or setting, and where the method does not work on such a source.
     """
-    if is_folder(inputs.method):
+    if saving.is_folder(inputs.method):
         if inputs.settings:
             raise InputError(f"--set was given for {inputs.method!r}, which was fitted with settings of its own")
         part = saving.load_part(Path(inputs.method))
@@ -136,11 +112,6 @@ def device_of(name: str, best: str | None = None) -> str:
     if int(found[1] or 0) >= count:
         raise LackError(f"--device {name}: this machine has cuda:0 to cuda:{count - 1}")
     return name
-
-
-def is_folder(method: str) -> bool:
-    """Whether a method is a folder that `fit` made; one that is called like a method is given as "./name"."""
-    return method not in catalog.SYNTHESIZERS and Path(method).is_dir()
 
 
 def open_representation(name: str, bank: AnyBank) -> Any:

@@ -6,8 +6,9 @@ kind; it inherits from nothing here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import torch
@@ -20,6 +21,17 @@ class InputError(ValueError):
     """Bad input or usage. Its text is one sentence: what was found, and what was expected. Exit code 2."""
 
     exit_code = 2
+
+
+class UnreadablePicture(InputError):
+    """A picture that cannot be read: `name` says which, `reason` completes the sentence "the picture ..."."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"the picture {self.name!r} {self.reason}"
 
 
 class QuotaError(RuntimeError):
@@ -95,6 +107,29 @@ def _join_column(a: Examples, b: Examples, name: Literal["parent", "weight"], mi
         for side, column in ((a, left), (b, right))
     ]
     return torch.cat(columns)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a command works on, as the options of the command line name it, and where it runs.
+
+    Raises InputError for a seed of more than 64 bits.
+    """
+
+    source: str  # a folder, archive, .npz or feature bank, or a name of `augforge list`
+    method: str = "classical"  # a name of the catalog, or a folder that `fit` made
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of a method that is a name
+    classes: tuple[str, ...] = ()  # the only classes to use; none: all of the source
+    split: str | None = None  # which part of the source; None: "train" where it has parts
+    seed: int = 0  # of all chance, 64 bits
+    representation: str | None = None  # a name or a folder: pictures are embedded by it, and features are used
+    device: str = "auto"  # auto, cpu, cuda or cuda:N; it changes no byte on a CPU
+    data_root: Path | None = None  # where named sources lie; None: $AUGFORGE_DATA
+
+    def __post_init__(self) -> None:
+        """Check the seed."""
+        if not -(2**63) <= self.seed < 2**64:
+            raise InputError(f"--seed {self.seed} was given; expected a number of 64 bits")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from train_representation import open_banks
 from augforge.bench.features import preset_views
 from augforge.data.features import write_features
 from augforge.parts.saving import open_part
-from augforge.representations.bank import BankOptions, embed_bank
+from augforge.representations.bank import embed_bank
+from augforge.representations.options import BankOptions
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ from augforge.episodes.named_tasks import open_task
 from augforge.generators.hallucinator import Hallucinator
 from augforge.machine import machine, versions
 from augforge.parts.saving import made_by, open_part, save_part
-from augforge.representations.bank import BankOptions, embed_bank
+from augforge.representations.bank import embed_bank
+from augforge.representations.options import BankOptions
 
 WEIGHTS = Path(__file__).parent.parent / "augforge" / "weights" / "hallucinator-glyphs"
 

@@ -30,7 +30,7 @@ from augforge.bench.table import best_plain
 from augforge.episodes.tasks import Task
 from augforge.generators.nothing import Nothing
 from augforge.parts import catalog
-from augforge.representations.bank import BankOptions
+from augforge.representations.options import BankOptions
 
 _LOGISTIC = {"C": 5.0, "normalise": "spread"}  # the best on validation letters at every normalisation of features
 PLAIN: dict[str, tuple[str, dict[str, Any]]] = {

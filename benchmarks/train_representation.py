@@ -31,9 +31,10 @@ from augforge.machine import machine, versions
 from augforge.networks.pixels import Pixels, load_pixels
 from augforge.parts import catalog
 from augforge.parts.saving import made_by, save_part
-from augforge.representations.bank import MADE_BY, BankOptions, embed_bank, normalised_rows
+from augforge.representations.bank import MADE_BY, embed_bank, normalised_rows
 from augforge.representations.convnet import ConvNet
 from augforge.representations.episodic import nearest_mean_score
+from augforge.representations.options import BankOptions
 from augforge.training.loop import Run
 
 GLYPHS = {"augment": "strokes", "way": 60, "shot": 5, "query": 5, "episodes": 2, "steps": 12000, "episodic_lr": 2e-3,

@@ -201,7 +201,7 @@ def _written(given: dict[str, Any], rows: list[dict[str, Any]], markdown: Callab
 def _recipes(given: dict[str, Any], made: tuple[int, ...], task: str, space: str) -> list[Recipe]:
     """Every method with every classifier, every number made and every share."""
     from augforge.bench.recipes import Recipe
-    from augforge.representations.bank import BankOptions
+    from augforge.representations.options import BankOptions
 
     settings = _settings(given)
     name, representation = _representation(given["representation"], task, space, settings)

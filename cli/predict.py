@@ -92,7 +92,8 @@ def _decoded(paths: tuple[Path, ...]) -> list[Any]:
     """The pictures [c, h, w] uint8."""
     import torch
 
-    from augforge.data.decode import UnreadablePicture, decode
+    from augforge.data.decode import decode
+    from augforge.types import UnreadablePicture
 
     pictures = []
     for path in paths:

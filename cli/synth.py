@@ -70,9 +70,10 @@ def synth(**given: Any) -> None:
     import torch
 
     from augforge.inputs import Inputs
-    from augforge.synth.request import Request, RunOptions
+    from augforge.synth.request import Request
     from augforge.synth.run import as_json, dry_run
     from augforge.synth.run import synth as run
+    from augforge.synth.run_folder import RunOptions
 
     torch.set_num_threads(1)  # --workers shares the work; threads on top of processes would fight over the cores
     cv2.setNumThreads(0)

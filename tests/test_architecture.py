@@ -20,9 +20,10 @@ from augforge.parts import catalog
 ROOT = Path(__file__).parent.parent
 FLOORS = (
     {"types", "chance", "machine"},
-    {"data", "statistics", "imagine"},
-    {"parts", "metrics", "training", "networks"},
-    {"classifiers", "representations", "episodes"},
+    {"data", "statistics", "imagine", "training"},
+    {"parts", "metrics", "networks"},
+    {"episodes"},
+    {"classifiers", "representations"},
     {"generators", "inputs", "adapters", "protocols"},
     {"bench", "synth", "measure", "fit", "predict"},
     {"cli"},
@@ -31,6 +32,8 @@ FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in part
 ALL_MAY_IMPORT = {"augforge"}  # the package itself holds the version
 PACKAGE_DIRS = {"augforge": "augforge", "generators": "augforge.generators", "cli": "augforge.cli"}
 METHODS = {place.partition(":")[0] for table in catalog.TABLES.values() for place in table.values()}
+MOST_AT_ROOT, MOST_METHODS, LONGEST_CHAIN = 10, 20, 10
+SMALL_MODULE = 60  # lines; a module of fewer that one other imports says "a module of its own because" in its docstring
 SLOW = {"matplotlib", "torchvision"}  # half a second and more each: imported where they are used
 
 
@@ -120,7 +123,15 @@ def test_imports_are_absolute_and_have_one_identity():
     _complain(offences)
 
 
-def test_there_is_no_circle_inside_a_package():
+def _inner_imports(module: str) -> set[str]:
+    """Installed modules that a module imports anywhere: at its top, in functions, for type checkers only.
+
+    A package counts for what its `__init__` imports, and no module imports its own package by lying in it.
+    """
+    return {name for name in _imports(module) if name in SOURCES and name != module} - ALL_MAY_IMPORT
+
+
+def test_there_is_no_circle():
     state: dict[str, int] = {}
     circles: list[str] = []
 
@@ -130,18 +141,62 @@ def test_there_is_no_circle_inside_a_package():
         if module in path:
             circles.append(" -> ".join((*path[path.index(module) :], module)))
             return
-        for name in sorted(_imports_when_run(module)):
+        for name in sorted(_inner_imports(module)):
             visit(name, (*path, module))
         state[module] = 2
 
     for module in SOURCES:
         visit(module, ())
+    _figure("circles of imports", len(circles), 0)
     _complain(circles)
 
 
-def _imports_when_run(module: str) -> set[str]:
-    """Installed modules that importing this one imports: neither in functions nor for type checkers only."""
-    return {name for node in _run(_tree(module)) for name in _imported(node) if name in SOURCES and name != module}
+@functools.cache
+def _longest(module: str) -> tuple[str, ...]:
+    """The longest chain of imports that begins with a module; there must be no circle."""
+    return (module, *max((_longest(name) for name in sorted(_inner_imports(module))), key=len, default=()))
+
+
+def _figure(what: str, found: int, most: int) -> None:
+    """Print a figure of the house: `pytest -s tests/test_architecture.py` shows them."""
+    print(f"{what}: {found} (at most {most})")
+
+
+def test_chains_of_imports_are_short():
+    chain = max(map(_longest, SOURCES), key=len)
+    _figure("longest chain of imports", len(chain), LONGEST_CHAIN)
+    assert len(chain) <= LONGEST_CHAIN, " -> ".join(chain)
+
+
+def test_the_root_and_the_catalog_of_methods_are_not_crowded():
+    root = sorted(path.name for path in (ROOT / "augforge").glob("*.py"))
+    methods = sorted(p.name for p in (ROOT / "generators").iterdir() if not p.name.startswith("_"))
+    _figure("files at the root of augforge/", len(root), MOST_AT_ROOT)
+    _figure("entries of generators/", len(methods), MOST_METHODS)
+    assert len(root) <= MOST_AT_ROOT, root
+    assert len(methods) <= MOST_METHODS, methods
+
+
+def test_a_small_module_with_one_importer_says_why_it_stands_alone():
+    importers: dict[str, set[str]] = {module: set() for module in SOURCES}
+    for module in SOURCES:
+        for name in _inner_imports(module):
+            importers[name].add(module)
+    lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in SOURCES.items()}
+    found = [
+        module
+        for module, path in SOURCES.items()
+        if len(importers[module]) == 1
+        and lines[module] < SMALL_MODULE
+        and path.name != "__init__.py"
+        and module not in METHODS
+        and not module.startswith("augforge.cli.")  # one command, one file
+        and "a module of its own because" not in " ".join((ast.get_docstring(_tree(module)) or "").lower().split())
+    ]
+    _figure(f"modules under {SMALL_MODULE} lines with one importer and no reason", len(found), 0)
+    _complain(
+        [f"{m} ({lines[m]} lines) is imported by {next(iter(importers[m]))} alone: merge it there" for m in found]
+    )
 
 
 def _run(node: ast.AST) -> list[ast.AST]:

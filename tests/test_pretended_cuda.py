@@ -21,8 +21,9 @@ from augforge.generators.classical import Classical
 from augforge.inputs import Inputs
 from augforge.parts import catalog
 from augforge.parts.learning import learn
-from augforge.synth.request import Request, RunOptions
+from augforge.synth.request import Request
 from augforge.synth.run import synth
+from augforge.synth.run_folder import RunOptions
 from augforge.training.loop import Run
 from augforge.types import Examples
 

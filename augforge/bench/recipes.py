@@ -16,7 +16,7 @@ from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
 from augforge.generators.nothing import Nothing
 from augforge.parts import catalog
-from augforge.representations.bank import BankOptions
+from augforge.representations.options import BankOptions
 from augforge.types import Classifier, InputError, Named, Representation, Synthesizer, capabilities
 
 _NOISE_SETTINGS = ("noise_scale", "scale")  # what a learnt generator calls the size of its noise

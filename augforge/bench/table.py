@@ -17,7 +17,7 @@ from augforge.bench.plan import BenchPlan, Shots, mean_shots
 from augforge.bench.recipe_result import RecipeResult, TableRow, bootstrap_key, confused, ends, percent, table_row
 from augforge.machine import machine, versions
 from augforge.parts.saving import digest
-from augforge.representations.bank import BankOptions
+from augforge.representations.options import BankOptions
 from augforge.types import InputError
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from augforge.data.banks import Columns, FilePictures
-from augforge.data.folder import MAX_BYTES
-from augforge.data.layout import Skipped, Split, arrange, common_top, is_hidden, is_picture, parents
+from augforge.data.decode import decode
+from augforge.data.layout import MAX_BYTES, Skipped, Split, arrange, common_top, is_hidden, is_picture, parents
 from augforge.types import InputError
 
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -82,7 +82,7 @@ def bank_of(index: Index, split: Split, groups: Columns | None = None) -> FilePi
     """The bank of one split of an archive, with further columns [n]."""
     read = index.read.take(np.array([index.pictures[name] for name in split.names], dtype=np.int64))
     return FilePictures(
-        split.y, split.classes, split.names, read.path, read, skipped=split.skipped, groups=groups or {}
+        split.y, split.classes, split.names, read.path, read, decode, skipped=split.skipped, groups=groups or {}
     )
 
 

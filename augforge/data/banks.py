@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from augforge.data.decode import UnreadablePicture, decode
-from augforge.types import Examples, InputError
+from augforge.types import Examples, InputError, UnreadablePicture
 
 Columns = Mapping[str, Tensor | tuple[str, ...]]
 
@@ -39,6 +38,7 @@ class FilePictures:
     names: Sequence[str]  # [n] paths relative to `origin`, each once
     origin: str  # the folder or archive
     read: Callable[[int], bytes]  # the encoded bytes of a row, or of place `index[row]`
+    decode: Callable[[bytes, str], np.ndarray]  # these and the name to [h, w, c] uint8, or UnreadablePicture
     skipped: tuple[tuple[str, str], ...] = ()  # (name, reason) of what was left out while indexing
     groups: Columns = field(default_factory=dict)  # further columns [n], such as "superclass"
     attributes: Tensor | None = None  # [n_classes, a]
@@ -55,7 +55,7 @@ class FilePictures:
     def load(self, row: int) -> tuple[np.ndarray, str]:
         """A picture [h, w, c] uint8 and the SHA-256 of its encoded bytes; raises UnreadablePicture."""
         data = self._encoded(row)
-        return decode(data, self.names[row]), hashlib.sha256(data).hexdigest()
+        return self.decode(data, self.names[row]), hashlib.sha256(data).hexdigest()
 
     def _encoded(self, row: int) -> bytes:
         try:
@@ -70,7 +70,7 @@ class FilePictures:
         be read, and ValueError for a row of a class that is not in `classes`.
         """
         y = _labels(self.y, rows, classes)
-        return Examples(_stack(lambda row: decode(self._encoded(row), self.names[row]), rows), y)
+        return Examples(_stack(lambda row: self.decode(self._encoded(row), self.names[row]), rows), y)
 
     def counts(self) -> Tensor:
         """How many rows each class has: [n_classes] int64."""

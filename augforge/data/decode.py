@@ -21,9 +21,8 @@ from PIL import TiffImagePlugin, WebPImagePlugin  # isort: skip
 from PIL.ImageFile import ImageFile
 
 from augforge.data.containers import CUT_SHORT, NO_PICTURE, Container, Defect, inspect
-from augforge.types import InputError
+from augforge.types import UnreadablePicture
 
-PICTURE_SUFFIXES = frozenset(["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm"])
 MAX_PIXELS = 100_000_000
 
 # The classes are called directly because Image.open has a limit of its own, for which it warns.
@@ -38,17 +37,6 @@ _OPEN: dict[str, type[ImageFile]] = {
 }
 _UNKNOWN_RANGE = "has samples that are neither 8 nor 16 bits unsigned, so that black and white are not known"
 _quiet = threading.Lock()
-
-
-class UnreadablePicture(InputError):
-    """A picture that cannot be read: `name` says which, `reason` completes the sentence "the picture ..."."""
-
-    def __init__(self, name: str, reason: str):
-        super().__init__(name, reason)
-        self.name, self.reason = name, reason
-
-    def __str__(self) -> str:
-        return f"the picture {self.name!r} {self.reason}"
 
 
 def decode(data: bytes, name: str) -> np.ndarray:

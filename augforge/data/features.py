@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank
-from augforge.data.labels import by_split, number_labels
+from augforge.data.labels import by_split, check_finite, number_labels
 from augforge.types import InputError
 
 _SPLITS = ("train", "val", "test")
@@ -81,13 +81,6 @@ def open_features(path: str | Path) -> dict[str, FeatureBank]:
         weight=tensors.get("weight"),
     )
     return by_split(bank, _split_names(tensors.get("split"), path), repr(path))
-
-
-def check_finite(x: Tensor, where: str) -> None:
-    """Raise InputError, which begins with `where`, naming the first row of `x` [n, d] that is not finite."""
-    bad = ~torch.isfinite(x).all(dim=1)
-    if bool(bad.any()):
-        raise InputError(f"{where}: features[{int(bad.nonzero()[0])}] is not finite")
 
 
 def _strings(metadata: Mapping[str, str], key: str) -> list[str] | None:

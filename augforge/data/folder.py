@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from augforge.data.banks import FilePictures
-from augforge.data.layout import arrange, is_hidden, is_picture
+from augforge.data.decode import decode
+from augforge.data.layout import MAX_BYTES, arrange, is_hidden, is_picture
 from augforge.types import InputError
-
-MAX_BYTES = 1 << 30  # a file larger than this is no picture that anyone would train on
 
 _Identity = tuple[int, int]
 
@@ -54,7 +53,7 @@ def open_folder(path: str | Path) -> dict[str, FilePictures]:
     banks = {}
     for name, split in arrange(found.pictures, found.folders, tuple(sorted(found.skipped)), root).items():
         reader = FileReader(root, split.names)
-        banks[name] = FilePictures(split.y, split.classes, split.names, root, reader, skipped=split.skipped)
+        banks[name] = FilePictures(split.y, split.classes, split.names, root, reader, decode, skipped=split.skipped)
     return banks
 
 

@@ -58,3 +58,10 @@ def by_split(bank: B, split: Sequence[str] | None, where: str) -> dict[str, B]:
     names = np.array([SPLITS[name] for name in split])
     parts = {name: torch.from_numpy(np.flatnonzero(names == name)) for name in ("train", "val", "test")}
     return {name: take_rows(bank, rows) for name, rows in parts.items() if len(rows)}
+
+
+def check_finite(x: Tensor, where: str) -> None:
+    """Raise InputError, which begins with `where`, naming the first row of `x` [n, d] that is not finite."""
+    bad = ~torch.isfinite(x).all(dim=1)
+    if bool(bad.any()):
+        raise InputError(f"{where}: features[{int(bad.nonzero()[0])}] is not finite")

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from augforge.data.decode import PICTURE_SUFFIXES
 from augforge.types import InputError
 
+PICTURE_SUFFIXES = frozenset(["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm"])
+MAX_BYTES = 1 << 30  # a file larger than this is no picture that anyone would train on
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 Skipped = tuple[tuple[str, str], ...]

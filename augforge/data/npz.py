@@ -18,9 +18,8 @@ import torch
 from numpy.lib.npyio import NpzFile
 
 from augforge.data.banks import ArrayPictures, FeatureBank
-from augforge.data.features import check_finite
 from augforge.data.files import npz_file
-from augforge.data.labels import by_split, number_labels
+from augforge.data.labels import by_split, check_finite, number_labels
 from augforge.types import InputError
 
 _CHECKED_AT_ONCE = 1 << 24  # numbers

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.data.banks import AnyBank, FeatureBank, take_rows
-from augforge.data.decode import UnreadablePicture
 from augforge.data.source import open_source
 from augforge.inputs import device_of, embed_pictures
 from augforge.measure.quality import Sets
-from augforge.representations.bank import MADE_BY, BankOptions, embed_bank
+from augforge.representations.bank import MADE_BY, embed_bank
 from augforge.representations.inception import FidInception, open_inception
-from augforge.types import Examples, InputError
+from augforge.representations.options import BankOptions
+from augforge.types import Examples, InputError, UnreadablePicture
 
 _DEFAULT, _DEFAULT_SHAPE = "conv4-glyphs", (1, 1, 28, 28)
 Banks = tuple[AnyBank, AnyBank, AnyBank]

@@ -183,6 +183,11 @@ def _fill_modules(part: Part, tensors: dict[str, Tensor], facts: Any, folder: Pa
             ) from error
 
 
+def is_folder(method: str) -> bool:
+    """Whether a method is a folder that `fit` made; one that is called like a method is given as "./name"."""
+    return method not in catalog.SYNTHESIZERS and Path(method).is_dir()
+
+
 def open_part(name: str, settings: dict[str, Any] | None = None, kind: str = "synthesizer") -> Any:
     """A part by what a user calls it: a name of the catalog or of an entry point, "module:Class", a shipped fitted
     part, or a folder that `fit` made.

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank
-from augforge.data.features import check_finite
 from augforge.data.files import read_json
+from augforge.data.labels import check_finite
 from augforge.protocols.low_shot import LowShot
 from augforge.types import InputError, LackError
 

@@ -11,9 +11,9 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,42 +25,18 @@ from torch import Tensor
 from augforge import chance
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.parts.saving import made_by
+from augforge.representations.options import NORMALISATIONS, BankOptions, Normalise
 from augforge.representations.pictures import mirrored
 from augforge.training.loop import is_bfloat16_fast
 from augforge.types import InputError, Representation
 
-Normalise = Literal["none", "l2", "centred-l2", "power"]
 Views = Callable[[Tensor, Tensor], Tensor]
 
-NORMALISATIONS = ("none", "l2", "centred-l2", "power")
 MADE_BY = "made_by"  # the column of a feature bank that names the weights
 _ROWS_AT_ONCE = 1024
 _SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 _CORNERS = ((2, 2), (2, -2), (-2, 2), (-2, -2))
 _SHIFTED = {"none": _SHIFTS[:1], "flip": _SHIFTS[:1], "flip-shift": _SHIFTS, "flip-shift-wide": (*_SHIFTS, *_CORNERS)}
-
-
-@dataclass(frozen=True)
-class BankOptions:
-    """How a bank of features is made.
-
-    Views are averaged. "flip" is 2 of them; "flip-shift" 10: flipped or not, five places a sixteenth of the side apart,
-    with the border repeated; "flip-shift-wide" 18: four corners twice as far too, with the picture mirrored at its
-    border, as in training. Any other name is that of a callable given to `embed_bank`.
-    """
-
-    normalise: Normalise = "none"  # none, l2, centred-l2 (minus the base mean, then l2) or power (square root, then l2)
-    views: str = "none"  # none, flip, flip-shift, flip-shift-wide or another name
-    n_views: int = 10  # of another name, beside the picture itself; at least 1
-    sides: Literal["both", "support", "query"] = "both"  # rows of an episode with averaged features; others have none
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the hardware multiplies it
-
-    def __post_init__(self) -> None:
-        """Raise InputError for an unknown normalisation or a number of views below 1."""
-        if self.normalise not in NORMALISATIONS:
-            raise InputError(f"normalise={self.normalise!r} was given; expected one of {', '.join(NORMALISATIONS)}")
-        if self.n_views < 1:
-            raise InputError(f"n_views={self.n_views} was given; expected at least 1")
 
 
 def embed_bank(

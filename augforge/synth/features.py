@@ -22,8 +22,8 @@ from augforge.representations.bank import MADE_BY
 from augforge.synth import run_folder
 from augforge.synth.manifest import REAL, ManifestRow
 from augforge.synth.plan import ClassPlan, Plan, Quota, make_plan
-from augforge.synth.prepare import run_record
-from augforge.synth.request import Request, RunOptions
+from augforge.synth.request import Request, run_record
+from augforge.synth.run_folder import RunOptions
 from augforge.synth.sinks import PARTIAL
 from augforge.types import Examples, InputError, capabilities
 

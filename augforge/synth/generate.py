@@ -18,12 +18,11 @@ from torch import Tensor
 
 from augforge import __version__, chance
 from augforge.data.banks import PictureBank
-from augforge.data.decode import UnreadablePicture
 from augforge.networks.pixels import resized
 from augforge.synth.manifest import REAL, ManifestRow
 from augforge.synth.plan import ClassPlan, Plan, Segment
 from augforge.synth.reject import Filter, Implausible, failure_text, synthesize_plausible
-from augforge.types import Examples, InputError, Named, QuotaError, capabilities
+from augforge.types import Examples, InputError, Named, QuotaError, UnreadablePicture, capabilities
 
 _BYTES_AT_ONCE = 32 << 20  # pixels of the parents in one call of a method, however large the batch may be
 _ONE_AT_A_TIME = threading.Lock()  # of threads that make units together, one is in the method; others read and write

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,21 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from augforge import __version__
-from augforge.data.banks import AnyBank, FeatureBank, PictureBank
-from augforge.data.decode import UnreadablePicture
+from augforge.data.banks import FeatureBank, PictureBank
 from augforge.inputs import device_of, open_method, open_representation, open_split
-from augforge.machine import cores, machine, versions
+from augforge.machine import cores
 from augforge.parts import catalog, saving
-from augforge.synth.encode import PNG_WRITER
 from augforge.synth.generate import Making, load, needs_no_support
 from augforge.synth.plan import Plan, Quota, make_plan
 from augforge.synth.reject import DISCRIMINATOR, ByClasses, ByDiscriminator, Filter, by_classes, embedded
-from augforge.synth.request import Request, RunOptions, as_record
+from augforge.synth.request import Request, run_record
+from augforge.synth.run_folder import RunOptions
 from augforge.synth.sinks import UNITS, Sink, check_folder_names
 from augforge.synth.workers import in_order
 from augforge.training.loop import Run
-from augforge.types import InputError, Named, Plausible, capabilities
+from augforge.types import InputError, Named, Plausible, UnreadablePicture, capabilities
 
 _CHECKED_AT_ONCE, _EMBEDDED_AT_ONCE = 128, 256  # pictures
 _MOST_THREADS = 8  # that read and write around a device, unless --workers says otherwise
@@ -214,21 +211,3 @@ def _is_readable(making: Making, row: int) -> bool:
     except UnreadablePicture:
         return False
     return True
-
-
-def run_record(request: Request, bank: AnyBank, part: Any, plan: Plan) -> dict[str, Any]:
-    """What `run.json` says: all that a later `--resume` or `regen` has to agree with, versions and the machine."""
-    names = hashlib.sha256()
-    for row in range(len(bank.y)):
-        names.update(bank.name(row).encode("utf-8", "surrogateescape") + b"\0")
-    names.update(bank.y.numpy().tobytes())
-    return {
-        "augforge": __version__,
-        "order": as_record(request),
-        "method": catalog.describe(part) | {"digest": saving.part_digest(part)},
-        "rows": {"count": len(bank.y), "digest": names.hexdigest()[:16]},
-        "classes": [{"name": c.name, "real": len(c.rows), "make": c.make} for c in plan.classes],
-        "png_writer": PNG_WRITER,
-        "versions": versions(),
-        "machine": machine(),
-    }

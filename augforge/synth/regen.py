@@ -13,7 +13,6 @@ import torch
 
 from augforge import __version__, chance
 from augforge.data.banks import FeatureBank
-from augforge.data.decode import UnreadablePicture
 from augforge.inputs import open_bank, open_method
 from augforge.parts import catalog, saving
 from augforge.parts.catalog import nearest
@@ -24,7 +23,7 @@ from augforge.synth.plan import ClassPlan, Plan
 from augforge.synth.prepare import check_pictures, open_filters
 from augforge.synth.request import Request, from_record
 from augforge.synth.run_folder import read_run
-from augforge.types import InputError
+from augforge.types import InputError, UnreadablePicture
 
 
 def regen(manifest: str | Path, row: str, out: str | Path, data_root: Path | None = None) -> ManifestRow:

@@ -1,19 +1,23 @@
-"""What a run of `augforge synth` was asked for, and how it is carried out."""
+"""What a run of `augforge synth` was asked for, and how `run.json` keeps it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from augforge import __version__
+from augforge.data.banks import AnyBank
 from augforge.data.source import SOURCE_NAMES
-from augforge.inputs import Inputs, is_folder
-from augforge.parts import catalog
-from augforge.synth.encode import SUFFIXES, Encoding
+from augforge.machine import machine, versions
+from augforge.parts import catalog, saving
+from augforge.synth.encode import PNG_WRITER, SUFFIXES, Encoding
+from augforge.synth.plan import Plan
 from augforge.synth.reject import DISCRIMINATOR
 from augforge.synth.sinks import UNITS, Format
-from augforge.types import InputError
+from augforge.types import InputError, Inputs
 
 _OF_INPUTS = ("source", "method", "settings", "classes", "split", "seed", "representation")
 _RECORDED = (
@@ -67,41 +71,13 @@ class Request:
             raise InputError("--reject is for pictures, and --representation makes features; expected one of them")
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out; nothing here changes a byte of what it makes.
-
-    Raises InputError for numbers out of range or options that exclude each other.
-    """
-
-    workers: int = 0  # processes; 0: one for each core
-    batch_size: int = 64  # rows in one call of the method
-    shard: tuple[int, int] = (0, 1)  # (i, n): do the i-th of n parts of the work
-    resume: bool = False  # go on with a run
-    overwrite: bool = False  # replace a run
-    strict: bool = False  # a picture that cannot be read is an error
-    progress: Callable[[int, int], None] | None = None  # called with (rows done, rows in all)
-
-    def __post_init__(self) -> None:
-        """Check what was given."""
-        if self.workers < 0 or self.batch_size < 1:
-            raise InputError(f"--workers {self.workers} --batch-size {self.batch_size}: expected at least 0 and 1")
-        if not 0 <= self.shard[0] < self.shard[1]:
-            raise InputError(f"--shards {self.shard[0]}/{self.shard[1]} was given; expected i/N with 0 <= i < N")
-        if self.resume and self.overwrite:
-            raise InputError("--resume and --overwrite were given; expected at most one of them")
-        if self.overwrite and self.shard[1] > 1:
-            raise InputError("--overwrite and --shards were given; expected an empty --out: shards must not overwrite "
-                             "each other")  # fmt: skip
-
-
 def as_record(request: Request) -> dict[str, Any]:
     """A request as `run.json` keeps it under "order": paths are absolute, so that it is understood from any folder."""
     values = vars(request.inputs) | vars(request)
     found = {name: values[name] for name in _RECORDED}
     source, method = request.inputs.source, request.inputs.method
     found["source"] = source if source in SOURCE_NAMES else _absolute(source)
-    found["method"] = _absolute(method) if is_folder(method) else method
+    found["method"] = _absolute(method) if saving.is_folder(method) else method
     found["classes"] = list(request.inputs.classes)
     if request.inputs.representation is None:
         del found["representation"]  # as in the records of runs without one
@@ -113,6 +89,24 @@ def as_record(request: Request) -> dict[str, Any]:
         for key in ("reject", "tries", "plausible"):
             del found[key]
     return found
+
+
+def run_record(request: Request, bank: AnyBank, part: Any, plan: Plan) -> dict[str, Any]:
+    """What `run.json` says: all that a later `--resume` or `regen` has to agree with, versions and the machine."""
+    names = hashlib.sha256()
+    for row in range(len(bank.y)):
+        names.update(bank.name(row).encode("utf-8", "surrogateescape") + b"\0")
+    names.update(bank.y.numpy().tobytes())
+    return {
+        "augforge": __version__,
+        "order": as_record(request),
+        "method": catalog.describe(part) | {"digest": saving.part_digest(part)},
+        "rows": {"count": len(bank.y), "digest": names.hexdigest()[:16]},
+        "classes": [{"name": c.name, "real": len(c.rows), "make": c.make} for c in plan.classes],
+        "png_writer": PNG_WRITER,
+        "versions": versions(),
+        "machine": machine(),
+    }
 
 
 def from_record(record: dict[str, Any], data_root: Path | None = None) -> Request:

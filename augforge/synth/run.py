@@ -19,7 +19,8 @@ from augforge.synth.features import plan_features, synth_features
 from augforge.synth.generate import Making, Notes, rows_of_unit
 from augforge.synth.prepare import Ready, prepare
 from augforge.synth.reject import Implausible
-from augforge.synth.request import Request, RunOptions
+from augforge.synth.request import Request
+from augforge.synth.run_folder import RunOptions
 from augforge.synth.sinks import Sink, pack_npz, write_all
 from augforge.synth.workers import in_order, in_order_by_threads
 from augforge.types import InputError

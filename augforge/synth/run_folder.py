@@ -13,7 +13,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +22,6 @@ from typing import IO, Any
 from augforge.parts.saving import write_json
 from augforge.synth.manifest import recover
 from augforge.synth.plan import Plan
-from augforge.synth.request import RunOptions
 from augforge.synth.sinks import PARTIAL, folder_name
 from augforge.types import InputError
 
@@ -33,6 +33,34 @@ _LEFT_OVER = re.compile(r"(run\.json|\.?contact_sheet\.png|features\.safetensors
 _SHEET = re.compile(r"\.?contact_sheet\.png")
 _UNCOMPARED = ("versions", "machine")
 _LOCK_SECONDS = 5.0  # that a lock is waited for
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out; nothing here changes a byte of what it makes.
+
+    Raises InputError for numbers out of range or options that exclude each other.
+    """
+
+    workers: int = 0  # processes; 0: one for each core
+    batch_size: int = 64  # rows in one call of the method
+    shard: tuple[int, int] = (0, 1)  # (i, n): do the i-th of n parts of the work
+    resume: bool = False  # go on with a run
+    overwrite: bool = False  # replace a run
+    strict: bool = False  # a picture that cannot be read is an error
+    progress: Callable[[int, int], None] | None = None  # called with (rows done, rows in all)
+
+    def __post_init__(self) -> None:
+        """Check what was given."""
+        if self.workers < 0 or self.batch_size < 1:
+            raise InputError(f"--workers {self.workers} --batch-size {self.batch_size}: expected at least 0 and 1")
+        if not 0 <= self.shard[0] < self.shard[1]:
+            raise InputError(f"--shards {self.shard[0]}/{self.shard[1]} was given; expected i/N with 0 <= i < N")
+        if self.resume and self.overwrite:
+            raise InputError("--resume and --overwrite were given; expected at most one of them")
+        if self.overwrite and self.shard[1] > 1:
+            raise InputError("--overwrite and --shards were given; expected an empty --out: shards must not overwrite "
+                             "each other")  # fmt: skip
 
 
 def claim(out: Path, record: dict[str, Any], source: Path | None, options: RunOptions) -> None:

@@ -24,8 +24,9 @@ import cv2
 import torch
 
 from augforge.inputs import Inputs
-from augforge.synth.request import Request, RunOptions
+from augforge.synth.request import Request
 from augforge.synth.run import synth
+from augforge.synth.run_folder import RunOptions
 
 DATA = Path(os.environ.get("AUGFORGE_DATA", "../shared/data"))
 

@@ -36,8 +36,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from augforge.data.source import open_source
 from augforge.inputs import Inputs
-from augforge.synth.request import Request, RunOptions
+from augforge.synth.request import Request
 from augforge.synth.run import synth
+from augforge.synth.run_folder import RunOptions
 
 DATA = Path(os.environ.get("AUGFORGE_DATA", "../shared/data"))
 COPIES, WORKERS = 10, 2

@@ -19,7 +19,7 @@ from augforge.episodes.batch import as_trials
 from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
-from augforge.representations.bank import BankOptions
+from augforge.representations.options import BankOptions
 from augforge.types import Episode, Examples
 
 

@@ -19,7 +19,7 @@ from augforge.episodes.tasks import Task
 from augforge.generators.classical import Classical
 from augforge.generators.nothing import Nothing
 from augforge.parts import catalog
-from augforge.representations.bank import BankOptions
+from augforge.representations.options import BankOptions
 from augforge.types import Examples, InputError
 
 PLAN = BenchPlan(way=4, shots=(1, 3), query=5, trials=12)

@@ -27,7 +27,7 @@ from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
 from augforge.generators.nothing import Nothing
 from augforge.parts.saving import digest, made_by
-from augforge.representations.bank import BankOptions
+from augforge.representations.options import BankOptions
 from augforge.types import Examples, InputError
 
 PLAN = BenchPlan(way=5, shots=(1, 3, (1, 4)), query=5, trials=30)

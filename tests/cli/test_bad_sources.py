@@ -173,7 +173,7 @@ def test_a_source_without_class_folders_is_refused(augforge, source, tmp_path):
 
 def test_a_source_on_which_a_picture_is_torn_while_the_run_goes_on(augforge, source, monkeypatch, tmp_path):
     from augforge.data.banks import FilePictures
-    from augforge.data.decode import UnreadablePicture
+    from augforge.types import UnreadablePicture
 
     load, seen = FilePictures.load, set()
 

@@ -14,8 +14,9 @@ from augforge.generators.shared.support import choose_parents
 from augforge.inputs import Inputs, open_bank
 from augforge.parts import catalog
 from augforge.synth.prepare import prepare
-from augforge.synth.request import Request, RunOptions
+from augforge.synth.request import Request
 from augforge.synth.run import synth
+from augforge.synth.run_folder import RunOptions
 from augforge.types import Examples, InputError
 
 NEARER, FAR, IMPLAUSIBLE = "nearer to another class", "far from its class", "implausible to the discriminator"

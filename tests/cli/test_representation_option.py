@@ -9,7 +9,8 @@ from PIL import Image
 
 from augforge.data.source import open_source
 from augforge.parts.saving import open_part
-from augforge.representations.bank import BankOptions, embed_bank
+from augforge.representations.bank import embed_bank
+from augforge.representations.options import BankOptions
 
 BY = ("--representation", "conv4-glyphs")
 

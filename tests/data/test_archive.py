@@ -14,9 +14,8 @@ import torch
 from PIL import Image
 
 from augforge.data.archive import open_archive
-from augforge.data.decode import UnreadablePicture
 from augforge.data.folder import open_folder
-from augforge.types import InputError
+from augforge.types import InputError, UnreadablePicture
 
 NAMES = ["cat/1.png", "cat/sub/2.png", "dog/it's 🐕.png", "dog/new\nline.png"]
 

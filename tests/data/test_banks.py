@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from augforge.data.banks import ArrayPictures, FeatureBank, FilePictures, take_rows
-from augforge.data.decode import UnreadablePicture
-from augforge.types import Bank, InputError
+from augforge.data.decode import decode
+from augforge.types import Bank, InputError, UnreadablePicture
 
 Y = torch.tensor([0, 0, 1, 1, 2])
 CLASSES = ("cat", "dog", "eel", "empty")
@@ -31,7 +31,7 @@ class Reader:
 def files(pictures=None):
     pictures = pictures or [np.full((3, 2), i, np.uint8) for i in range(5)]
     groups = {"drawer": torch.arange(5), "alphabet": tuple("abcde")}
-    return FilePictures(Y, CLASSES, NAMES, "/root", Reader(pictures), groups=groups, attributes=torch.eye(4))
+    return FilePictures(Y, CLASSES, NAMES, "/root", Reader(pictures), decode, groups=groups, attributes=torch.eye(4))
 
 
 def arrays():
@@ -167,7 +167,7 @@ def test_an_error_while_reading_names_the_row():
     def broken(row):
         raise OSError(5, "Input/output error")
 
-    bank = FilePictures(Y, CLASSES, NAMES, "/root", broken)
+    bank = FilePictures(Y, CLASSES, NAMES, "/root", broken, decode)
     with pytest.raises(UnreadablePicture, match=r"'dog/2.png' cannot be read \(Input/output error\)"):
         bank.load(2)
     with pytest.raises(UnreadablePicture):

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from augforge.data.decode import PICTURE_SUFFIXES, UnreadablePicture, decode
+from augforge.data.decode import decode
+from augforge.data.layout import PICTURE_SUFFIXES
+from augforge.types import UnreadablePicture
 
 
 def picture(h=13, w=9, c=3, seed=0):

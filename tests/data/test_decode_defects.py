@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from augforge.data.containers import exif_orientation
-from augforge.data.decode import MAX_PIXELS, UnreadablePicture, decode
-from augforge.types import InputError
+from augforge.data.decode import MAX_PIXELS, decode
+from augforge.types import InputError, UnreadablePicture
 
 
 def picture(h=13, w=9, c=3, seed=0):

@@ -9,9 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from augforge.data.decode import UnreadablePicture
 from augforge.data.folder import open_folder
-from augforge.types import Bank, InputError
+from augforge.types import Bank, InputError, UnreadablePicture
 
 
 def put(path, level=7, size=(4, 3)):

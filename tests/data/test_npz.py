@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from augforge.data.decode import UnreadablePicture
 from augforge.data.npz import StoredRows, open_npz
-from augforge.types import InputError
+from augforge.types import InputError, UnreadablePicture
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 4, 3), dtype=np.uint8)
 LABELS = np.array([0, 1, 1, 0, 2, 2])

@@ -7,8 +7,9 @@ from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.inputs import Inputs, open_bank
 from augforge.networks.pixels import load_pixels, prepared
 from augforge.representations.pictures import batch, statistics
-from augforge.synth.request import Request, RunOptions
+from augforge.synth.request import Request
 from augforge.synth.run import synth
+from augforge.synth.run_folder import RunOptions
 from augforge.types import InputError
 
 

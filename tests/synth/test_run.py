@@ -13,8 +13,9 @@ from augforge.inputs import Inputs
 from augforge.parts import catalog
 from augforge.synth.manifest import read_rows
 from augforge.synth.regen import regen
-from augforge.synth.request import Request, RunOptions
+from augforge.synth.request import Request
 from augforge.synth.run import dry_run, synth
+from augforge.synth.run_folder import RunOptions
 from augforge.types import Examples, InputError, QuotaError
 
 ONE = RunOptions(workers=1)

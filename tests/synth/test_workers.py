@@ -4,9 +4,8 @@ import time
 
 import pytest
 
-from augforge.data.decode import UnreadablePicture
 from augforge.synth.workers import in_order, in_order_by_threads
-from augforge.types import InputError, LackError
+from augforge.types import InputError, LackError, UnreadablePicture
 
 
 def _later_is_faster(job, item):
