@@ -58,12 +58,12 @@ def _small(name):
 def test_every_feature_synthesizer_of_the_catalog_works(name):
     x, y = _data()
     sampler = Resampler(name, settings=_small(name), base=_base(), sampling_strategy=14)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as reply:
         warnings.simplefilter("always")
         x_res, y_res = sampler.fit_resample(x.astype(np.float32), y)
     if name == "nothing":
         assert _counts(y_res) == COUNTS
-    elif not any("left out" in str(warning.message) for warning in told):  # as a part says that has learnt little
+    elif not any("left out" in str(warning.message) for warning in reply):  # as a part says that has learnt little
         assert _counts(y_res) == dict.fromkeys(COUNTS, 14)
     assert x_res.dtype == np.float32
     assert np.isfinite(x_res).all()

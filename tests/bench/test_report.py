@@ -41,8 +41,8 @@ def test_a_table_for_each_number_of_shots_with_all_its_arms():
 def test_a_row_says_what_was_done_to_its_features():
     rows = [row("nothing", 0, 1, 50.0, 0.0), row("nothing", 0, 1, 52.0, 0.0, views="flip", normalise="none"),
             row("nothing", 0, 1, 53.0, 0.0, views="flip", normalise="l2")]  # fmt: skip
-    told = [line.split(" | ")[0] for line in markdown(rows).splitlines() if line.startswith("| conv4")]
-    assert told == ["| conv4", "| conv4, views flip", "| conv4, views flip, l2"]
+    reply = [line.split(" | ")[0] for line in markdown(rows).splitlines() if line.startswith("| conv4")]
+    assert reply == ["| conv4", "| conv4, views flip", "| conv4, views flip, l2"]
 
 
 def test_a_name_cannot_break_the_table():

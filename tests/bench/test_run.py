@@ -75,7 +75,7 @@ def test_names_tell_the_settings_that_are_not_usual():
 def test_a_run_on_features_end_to_end(toys, tmp_path):
     recipes = [Recipe(None, toys.Shifter(), judge, 4) for judge in (Prototype(), Logistic())]
     seen = []
-    results = run(toys.feature_task(), recipes, PLAN, tmp_path, lambda *told: seen.append(told))
+    results = run(toys.feature_task(), recipes, PLAN, tmp_path, lambda *reply: seen.append(reply))
     assert len(results.rows) == 2 * 5 * 2 == seen[-1][0] == seen[-1][1]
     json.dumps(results.as_json(), allow_nan=False)
     for row in results.rows:

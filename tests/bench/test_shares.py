@@ -163,8 +163,8 @@ def test_shares_are_outcomes_of_their_own_and_are_read_back(toys, tmp_path):
     assert {row["seconds"] for row in again} == {0.0}
     assert {row["digest"] for row in again} == {row["digest"] for row in results.rows}
     write_per_class(results.rows, results.confusions(), results.classes, tmp_path)
-    told = {line["digest"]: line["share"] for line in read_results(tmp_path / "per_class.jsonl")}
-    assert told == {row["digest"]: row["share"] for row in results.rows}
+    reply = {line["digest"]: line["share"] for line in read_results(tmp_path / "per_class.jsonl")}
+    assert reply == {row["digest"]: row["share"] for row in results.rows}
     assert ", share 0.5 | logistic |" in markdown(read_results(tmp_path / "bench.jsonl"))
     assert "hare" not in markdown(before)
 
@@ -174,8 +174,8 @@ def test_without_a_share_the_digest_is_what_it_was(toys):
     for row, arm in zip(*(lambda found: (found.rows, found.by_recipe))(run(task, [recipe], PLAN)), strict=True):
         r = arm.recipe
         parts = [made_by(r.synthesizer), made_by(r.classifier)]
-        told = [__version__, row["bank"], row["maker"], row["episodes"], *parts, r.made, r.weights, 0]
-        assert row["digest"] == digest(told)
+        reply = [__version__, row["bank"], row["maker"], row["episodes"], *parts, r.made, r.weights, 0]
+        assert row["digest"] == digest(reply)
 
 
 def test_training_seeds_are_pooled_share_by_share(toys):

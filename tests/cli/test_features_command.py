@@ -100,13 +100,13 @@ def test_a_dry_run_of_features_writes_nothing(augforge, bank, snapshot, tmp_path
 
 
 def test_fit_then_synth(augforge, bank, tmp_path):
-    told = augforge("fit", "noise", bank, "--out", tmp_path / "part", "--set", "scale=0.5", "--json").json()
-    assert (told["name"], told["out"]) == ("noise", str(tmp_path / "part"))
+    reply = augforge("fit", "noise", bank, "--out", tmp_path / "part", "--set", "scale=0.5", "--json").json()
+    assert (reply["name"], reply["out"]) == ("noise", str(tmp_path / "part"))
     for name, how in (("saved", ("--with", tmp_path / "part")), ("named", ("--with", "noise", "--set", "scale=0.5"))):
         assert augforge("synth", bank, "--out", tmp_path / name, *how, "--per-class", 4).code == 0
     saved, named = (_opened(tmp_path / name / "features.safetensors") for name in ("saved", "named"))
     assert torch.equal(saved.x, named.x)
-    assert json.loads((tmp_path / "saved" / "run.json").read_text())["method"]["digest"] == told["digest"]
+    assert json.loads((tmp_path / "saved" / "run.json").read_text())["method"]["digest"] == reply["digest"]
 
 
 def test_fit_classical_on_glyphs_then_synth(augforge, source, tmp_path):

@@ -51,8 +51,8 @@ def test_list_names_every_method_with_a_line_about_it(augforge):
     assert set(found["synthesizers"]) == set(SYNTHESIZERS) | shipped
     assert all(found["synthesizers"].values())
     assert {"glyphs", "omniglot", "cifar-fs"} <= set(found["sources"])
-    told = augforge("list").out
-    assert all(f"  {name} " in told for name in SYNTHESIZERS)
+    reply = augforge("list").out
+    assert all(f"  {name} " in reply for name in SYNTHESIZERS)
 
 
 @dataclass
@@ -128,14 +128,14 @@ def test_doctor(augforge, monkeypatch, tmp_path):
     monkeypatch.setenv("AUGFORGE_DATA", str(tmp_path))
     (tmp_path / "cifar-fs.zip").touch()
     assert augforge("doctor", "--json").json()["sources"]["cifar-fs"]
-    told = augforge("doctor")
-    assert told.code == 0
-    assert str(tmp_path) in told.out
+    reply = augforge("doctor")
+    assert reply.code == 0
+    assert str(tmp_path) in reply.out
 
 
 def test_synth_json_has_its_keys(augforge, source, tmp_path):
     result = augforge("synth", source, "--out", tmp_path / "out", "--per-class", 2, "--json")
     assert {"made", "per_class", "rejected", "out", "seconds", "images_per_second"} <= result.json().keys()
     assert result.err == ""
-    told = augforge("synth", source, "--out", tmp_path / "out2", "--per-class", 2)
-    assert told.out.startswith(f"made 4 examples of 2 classes in {tmp_path / 'out2'}: ")
+    reply = augforge("synth", source, "--out", tmp_path / "out2", "--per-class", 2)
+    assert reply.out.startswith(f"made 4 examples of 2 classes in {tmp_path / 'out2'}: ")

@@ -136,9 +136,9 @@ def test_the_default_representation_where_it_fits(augforge, tmp_path):
 
 def test_errors_are_one_sentence(augforge, three, tmp_path):
     real, made, _ = three
-    told = augforge("measure", real, made).error()
-    assert "--representation is needed" in told
-    assert "16 x 16 px, 1 channels" in told
+    reply = augforge("measure", real, made).error()
+    assert "--representation is needed" in reply
+    assert "16 x 16 px, 1 channels" in reply
     other = _arrays(tmp_path / "other.npz", 4, 1, classes=("p", "q"))
     assert "none of the classes of REAL" in augforge("measure", real, other, *PART).error()
     assert "none of the classes" in augforge("measure", real, made, "--holdout", other, *PART).error()

@@ -50,9 +50,9 @@ def test_a_row_of_an_odd_name_is_made_again(augforge, picture_of, manifest_of, t
     assert augforge(*arguments, "--class", name).code == 0
     row = manifest_of(tmp_path / "out")[1]
     for which in (2, row["file"]):
-        told = augforge("regen", "--out", tmp_path / "again.png", "--", tmp_path / "out" / "manifest.jsonl", which)
-        assert told.code == 0, told.err
-        assert told.out.count("\n") == 1
+        reply = augforge("regen", "--out", tmp_path / "again.png", "--", tmp_path / "out" / "manifest.jsonl", which)
+        assert reply.code == 0, reply.err
+        assert reply.out.count("\n") == 1
         assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out" / row["file"]).read_bytes()
     assert augforge(*arguments, "--class", name, "--resume").code == 0
     assert augforge(*arguments, "--class", name, "--overwrite").code == 0

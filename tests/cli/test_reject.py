@@ -133,9 +133,9 @@ def test_a_representation_rejects_what_is_off_its_class(augforge, letters, tmp_p
     assert found["made"] == 120
     assert set(found["rejected"]) <= {NEARER, FAR}
     assert sum(found["rejected"].values()) > 3
-    told = augforge("synth", letters, "--out", tmp_path / "again", *STROKES)
-    assert f"rejected {sum(found['rejected'].values())} tries: " in told.out
-    assert " far from its class" in told.out or " nearer to another class" in told.out
+    reply = augforge("synth", letters, "--out", tmp_path / "again", *STROKES)
+    assert f"rejected {sum(found['rejected'].values())} tries: " in reply.out
+    assert " far from its class" in reply.out or " nearer to another class" in reply.out
 
 
 def test_the_same_bytes_for_any_way_of_working(augforge, letters, snapshot, tmp_path):

@@ -52,15 +52,15 @@ def test_bench_averages_views_and_says_so(augforge, arrays, views):
     how = ("--way", 3, "--shot", 1, "--query", 2, "--trials", 10, "--made", 2, "--json")
     found = augforge("bench", arrays, *BY, *how, "--views", views).json()
     assert {row["views"] for row in found["rows"]} == {views}
-    told = augforge("bench", arrays, *BY, *how, "--views", "handwritten")
-    assert told.code == 2
-    assert "views='handwritten' is unknown; expected none, flip, flip-shift, flip-shift-wide or a" in told.err
+    reply = augforge("bench", arrays, *BY, *how, "--views", "handwritten")
+    assert reply.code == 2
+    assert "views='handwritten' is unknown; expected none, flip, flip-shift, flip-shift-wide or a" in reply.err
 
 
 def test_pictures_are_embedded_and_features_written(augforge, arrays, manifest_of, tmp_path):
     how = ("--with", "copies", "--per-class", 6, "--split", "test", "--class", "h", "--class", "i", "--include-real")
-    told = augforge("synth", arrays, "--out", tmp_path / "out", *BY, *how, "--json").json()
-    assert (told["made"], told["real"], told["skipped"]) == (12, 8, [])
+    reply = augforge("synth", arrays, "--out", tmp_path / "out", *BY, *how, "--json").json()
+    assert (reply["made"], reply["real"], reply["skipped"]) == (12, 8, [])
     found, real = _features(tmp_path / "out"), _embedded(arrays, "test")
     assert found.classes == ("h", "i")
     rows = manifest_of(tmp_path / "out")
@@ -78,8 +78,8 @@ def test_pictures_are_embedded_and_features_written(augforge, arrays, manifest_o
 def test_made_features_are_a_source_like_any_other(augforge, arrays, tmp_path):
     augforge("synth", arrays, "--out", tmp_path / "one", *BY, "--with", "noise", "--per-class", 6)
     made = tmp_path / "one" / "features.safetensors"
-    told = augforge("synth", made, "--out", tmp_path / "two", "--with", "noise", "--to", 9, "--json").json()
-    assert told["per_class"] == {"a": 3, "b": 3, "c": 3}
+    reply = augforge("synth", made, "--out", tmp_path / "two", "--with", "noise", "--to", 9, "--json").json()
+    assert reply["per_class"] == {"a": 3, "b": 3, "c": 3}
     assert augforge("fit", "gaussian", made, "--out", tmp_path / "part").code == 0
     assert "holds features already" in augforge("synth", made, "--out", tmp_path / "x", *BY, "--to", 9).error()
 
@@ -111,8 +111,8 @@ def test_what_chooses_sees_the_embedded_validation_classes(augforge, arrays, tmp
 
 def test_a_dry_run_and_a_run_that_was_made_before(augforge, arrays, snapshot, tmp_path):
     arguments = ("synth", arrays, "--out", tmp_path / "out", *BY, "--with", "noise", "--per-class", 5)
-    told = augforge(*arguments, "--dry-run", "--json").json()
-    assert (told["made"], told["dry_run"], told["bytes"]) == (15, True, 15 * 64 * 4)
+    reply = augforge(*arguments, "--dry-run", "--json").json()
+    assert (reply["made"], reply["dry_run"], reply["bytes"]) == (15, True, 15 * 64 * 4)
     assert not (tmp_path / "out").exists()
     assert augforge(*arguments).code == 0
     before = snapshot(tmp_path / "out")
@@ -144,9 +144,9 @@ def test_pictures_that_cannot_be_read_are_reported(augforge, tmp_path):
             Image.fromarray(picture[:, :, 0]).save(tmp_path / "letters" / name / f"{i}.png")
     (tmp_path / "letters" / "dog" / "1.png").write_bytes(b"no picture")
     arguments = ("synth", tmp_path / "letters", *BY, "--with", "copies", "--to", 6)
-    told = augforge(*arguments, "--out", tmp_path / "out", "--json").json()
-    assert told["per_class"] == {"cat": 2, "dog": 3}
-    assert [found["file"] for found in told["skipped"]] == ["dog/1.png"]
+    reply = augforge(*arguments, "--out", tmp_path / "out", "--json").json()
+    assert reply["per_class"] == {"cat": 2, "dog": 3}
+    assert [found["file"] for found in reply["skipped"]] == ["dog/1.png"]
     assert "(--strict)" in augforge(*arguments, "--out", tmp_path / "other", "--strict").error()
     for path in (tmp_path / "letters" / "dog").iterdir():
         path.write_bytes(b"no picture")

@@ -85,9 +85,9 @@ def test_links_are_followed_and_loops_reported(tmp_path):
     bank = open_folder(root)["all"]
     assert bank.names == ("cat/1.png", "cat/linked.png", "dog/2.png")
     loop = "is a link to a folder that it lies in"
-    told = dict(bank.skipped)
-    assert told.pop("cat/self", "cannot be opened").startswith("cannot be opened")
-    assert told == {"cat/gone.png": "is a link to nothing", "cat/here": loop, "cat/up": loop}
+    reply = dict(bank.skipped)
+    assert reply.pop("cat/self", "cannot be opened").startswith("cannot be opened")
+    assert reply == {"cat/gone.png": "is a link to nothing", "cat/here": loop, "cat/up": loop}
 
 
 def test_a_pipe_is_skipped_and_not_waited_for(tmp_path):
