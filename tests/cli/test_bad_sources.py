@@ -1,4 +1,4 @@
-"""Sources with something wrong in them: skipped and reply of, or one sentence and exit code 2; nothing is harmed."""
+"""Sources with something wrong in them: skipped and named, or one sentence and exit code 2; nothing is harmed."""
 
 import io
 import os

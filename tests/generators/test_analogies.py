@@ -84,15 +84,15 @@ def test_the_network_is_three_layers_of_the_three_inputs():
 
 
 def test_the_step_of_the_base_classes_is_carried_over(fitted):
-    """Rows of a novel class in the lower half are moved up when reply of a pair that goes up."""
+    """Rows of a novel class in the lower half are moved up after a pair that goes up."""
     first, last = fitted.history[0], fitted.history[-1]
     assert last["error"] < 0.5 * last["still"]
     assert last["classification"] < first["classification"]
     x = 6 * torch.rand(1, 6, generator=_rng(9))
     made = fitted.synthesize(Examples(x, torch.zeros(1, dtype=torch.int64)), torch.zeros(500, dtype=torch.int64), KEYS)
     start, end = (fitted.centroids_[rows] * fitted.scale_ for rows in two_of_a_class(fitted.counts_, KEYS))
-    reply, done = (end - start)[:, 0], (made.x - x)[:, 0]
-    assert torch.corrcoef(torch.stack([reply, done]))[0, 1] > 0.8
+    wanted_move, done = (end - start)[:, 0], (made.x - x)[:, 0]
+    assert torch.corrcoef(torch.stack([wanted_move, done]))[0, 1] > 0.8
 
 
 def test_a_noise_scale_of_zero_tells_of_no_change(fitted):

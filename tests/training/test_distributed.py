@@ -45,7 +45,7 @@ def test_torchrun_fits_one_part(tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
     both = subprocess.run([*launcher, *command, str(tmp_path / "two"), *settings], capture_output=True, text=True)
     assert both.returncode == 0, both.stderr
-    assert json.loads(both.stdout)["name"] == "image-gan"  # the first process alone has reply
+    assert json.loads(both.stdout)["name"] == "image-gan"  # the first process alone reports
     alone = subprocess.run([*command, str(tmp_path / "one"), *settings], capture_output=True, text=True, check=True)
     assert json.loads(alone.stdout)["kind"] == "synthesizer"
     first = [
