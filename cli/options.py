@@ -81,22 +81,26 @@ class Progress:
 
     def update(self, done: int, total: int, what: str = "") -> None:
         """Show that `done` of `total` are finished, and `what` is under way; a smaller number begins anew."""
-        if self.bar is None or self.bar.total != total or done < self.bar.n:
-            from tqdm import tqdm  # heavy for a command that only answers
-
-            self.close()
-            self.bar = tqdm(total=total, initial=done, unit=f" {self.unit}", file=sys.stderr, disable=None)
-            self.bar.total, self.bar.n = total, done  # which a bar that is not shown does not know
-        if not self.bar.disable:
-            self.bar.set_postfix_str(what, refresh=False)
-            self.bar.update(done - self.bar.n)
+        if sys.stderr.isatty():
+            self._draw(done, total, what)
             return
-        self.bar.n = done
         now = time.monotonic()
         if now - self.spoken >= self.seconds:
             self.spoken = now
             after = f", {what}" if what else ""
             click.echo(f"{done}/{total} {self.unit}{after}, {now - self.begun:.0f} s", err=True)
+
+    def _draw(self, done: int, total: int, what: str) -> None:
+        """Move the bar. Elsewhere than on a terminal tqdm is not made, even to show nothing: its lock is one for all
+        forks of a process, and stays closed for ever where one of them is killed with it.
+        """
+        if self.bar is None or self.bar.total != total or done < self.bar.n:
+            from tqdm import tqdm  # heavy for a command that only answers
+
+            self.close()
+            self.bar = tqdm(total=total, initial=done, unit=f" {self.unit}", file=sys.stderr)
+        self.bar.set_postfix_str(what, refresh=False)
+        self.bar.update(done - self.bar.n)
 
     def close(self) -> None:
         """Leave the bar as it is and go on below it."""
