@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from augforge import chance
-from augforge.bench.plan import Plan
+from augforge.bench.plan import BenchPlan
 from augforge.bench.recipes import Recipe
 from augforge.bench.run import run as run_bench
 from augforge.data.banks import ArrayPictures
@@ -97,7 +97,9 @@ def test_a_benchmark_gives_what_it_gives_on_the_cpu(toys):
             Recipe(None, catalog.make("noise"), catalog.make(name, {}, "classifier"), made=5)
             for name in ("prototype", "logistic")
         ]
-        return [row.accuracy for row in run_bench(toys.feature_task(), recipes, Plan(trials=20), device=device).rows]
+        return [
+            row.accuracy for row in run_bench(toys.feature_task(), recipes, BenchPlan(trials=20), device=device).rows
+        ]
 
     on_cpu, on_gpu = accuracies("cpu"), accuracies("cuda")
     assert len(on_cpu) == len(on_gpu)

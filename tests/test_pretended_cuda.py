@@ -13,7 +13,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from augforge import chance
-from augforge.bench.plan import Plan
+from augforge.bench.plan import BenchPlan
 from augforge.bench.recipes import Recipe
 from augforge.bench.run import run as run_bench
 from augforge.data.banks import ArrayPictures, FeatureBank
@@ -219,7 +219,7 @@ def test_a_benchmark_runs_on_a_device(device, toys):
         for method in ("nothing", "noise", "mixing")
         for classifier in ("prototype", "logistic")
     ]
-    results = run_bench(toys.feature_task(), recipes, Plan(trials=4), device=DEVICE)
+    results = run_bench(toys.feature_task(), recipes, BenchPlan(trials=4), device=DEVICE)
     assert len(results.rows) >= 12
 
 

@@ -38,9 +38,9 @@ def in_tiles(
     """`network` on rows [n, ...], always as many at a time, so that no bit of a row depends on the other rows.
 
     A tile has `size` rows (a multiple of 16) on a CPU and at least `device_size` elsewhere, where few rows leave a
-    device idle and too many fill its memory; the last one is filled up with zeros. Inside, `F.linear` and products
-    with a matrix [k, m] have sizes that are multiples of 16. All else in the network must work row by row, as
-    convolutions and elementwise functions do.
+    device idle and too many fill its memory; the last one is filled up with copies of its last row. Inside, `F.linear`
+    and products with a matrix [k, m] have sizes that are multiples of 16. All else in the network must work row by row,
+    as convolutions and elementwise functions do.
     """
     with _Filled():
         return whole_tiles(network, *rows, size=size, device_size=device_size)
@@ -56,9 +56,15 @@ def whole_tiles(
     size = size if rows[0].device.type == "cpu" else max(size, device_size)
     n = len(rows[0])
     short = -n % size if n else size
-    padded = [torch.cat([part, part.new_zeros(short, *part.shape[1:])]) if short else part for part in rows]
+    padded = [torch.cat([part, _spare(part, short)]) if short else part for part in rows]
     tiles = zip(*(part.contiguous().split(size) for part in padded), strict=True)
     return torch.cat([network(*tile) for tile in tiles])[:n]
+
+
+def _spare(rows: Tensor, count: int) -> Tensor:
+    """Copies of the last row that fill up a tile: a row of zeros may be no valid input, and have gradients of NaN."""
+    last = rows[-1:].detach() if len(rows) else rows.new_zeros(1, *rows.shape[1:])
+    return last.expand(count, *rows.shape[1:])
 
 
 class _Filled(TorchFunctionMode):

@@ -107,9 +107,9 @@ def test_what_the_numbers_bend():
     scatter = torch.rand(2, 3, dtype=torch.float64) * 4
 
     def by(psi=psi, scatter=None, **given):
-        numbers = torch.zeros(1, len(tc.NUMBERS), dtype=torch.float64)
+        numbers = torch.zeros(1, len(tc.PARAMETERS), dtype=torch.float64)
         for name, value in given.items():
-            numbers[0, tc.NUMBERS.index(name)] = value
+            numbers[0, tc.PARAMETERS.index(name)] = value
         return tc.predictive(psi, numbers, z, counts, scatter)
 
     def same(found, expected):
@@ -125,12 +125,12 @@ def test_what_the_numbers_bend():
     same(by(NOISE=1.0), (n * psi / (own + n * psi) * z, 1 + own * psi / (own + n * psi)))
     s = (3 + scatter) / (3 + n - 1)
     same(by(scatter=scatter, SPREAD=math.log(3)), (n * psi / (s + n * psi) * z, s + s * psi / (s + n * psi)))
-    same(by(scatter=scatter, SPREAD=tc.NO_SPREAD), by())
+    same(by(scatter=scatter, SPREAD=tc.IGNORE_SPREAD), by())
 
 
 def test_the_bias_adds_half_the_length_of_the_mean():
     mean, variance = torch.randn(1, 3, 4), torch.rand(1, 3, 4) + 0.5
-    query, numbers = torch.randn(1, 5, 4), torch.zeros(1, len(tc.NUMBERS))
+    query, numbers = torch.randn(1, 5, 4), torch.zeros(1, len(tc.PARAMETERS))
     plain = tc.log_density(numbers, query, mean, variance)
     numbers[0, tc.BIAS] = 0.7
     added = 0.7 * (mean.square() / variance).sum(-1) / 2
@@ -183,7 +183,7 @@ def test_what_few_coordinates_leave_out_keeps_its_spread():
     torch.testing.assert_close(place[0], model.mean)
     rng = torch.Generator().manual_seed(5)
     noise, rest = torch.randn(20000, 3, generator=rng).double(), torch.randn(20000, 30, generator=rng).double()
-    led = model.led(noise, outside * rest)
+    led = model.project_back(noise, outside * rest)
     torch.testing.assert_close(torch.cov(led.T), torch.eye(30).double(), atol=0.06, rtol=0)
     torch.testing.assert_close(led @ model.map, noise, atol=1e-5, rtol=1e-5)  # the rest is outside of them
 
