@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from augforge.cli.options import Progress
+from augforge.cli import options
 
 if TYPE_CHECKING:
     from augforge.bench.plan import BenchPlan
     from augforge.bench.recipes import Recipe
     from augforge.episodes.tasks import Task
-
-_PATH = click.Path(path_type=Path)
 
 
 @click.command()
@@ -47,8 +45,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--protocol", type=click.Choice(["episodes", "low-shot", "verification"]), default="episodes",
               show_default=True, help="low-shot: base and novel classes in one label space (Hariharan and Girshick); "
               "verification: are two pictures of the same class?")  # fmt: skip
-@click.option("--episodes", "episode_file", type=_PATH, metavar="FILE", help="Run exactly the episodes of a file "
-              "(docs/bench.md), in place of drawing them.")  # fmt: skip
+@click.option("--episodes", "episode_file", type=options.PATH, metavar="FILE",
+              help="Run exactly the episodes of a file (docs/bench.md), in place of drawing them.")  # fmt: skip
 @click.option("--way", type=int, help="Classes of an episode [default: 5].")
 @click.option("--shot", metavar="N[,N]", help="Real examples of each class; in 1-5 each class draws its own number "
               "[default: 1,5; of low-shot 1,2,5,10,20].")  # fmt: skip
@@ -58,15 +56,16 @@ _PATH = click.Path(path_type=Path)
               help="Evaluate on novel classes, or on validation classes to choose settings by.")  # fmt: skip
 @click.option("--against", type=click.Choice(["nothing", "best"]), default="nothing", show_default=True,
               help="best: add the gain over the best plain classifier, chosen on validation classes.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="The seed of all chance.")
+@options.seed()
 @click.option("--seeds", metavar="N,N[,N]", help="Fit and make with each of these seeds, on the episodes of --seed, "
               "and pool.")  # fmt: skip
 # The run
-@click.option("--device", default="cpu", show_default=True, help="Where parts are fitted and used: cpu, cuda, or auto.")
-@click.option("--out", type=_PATH, metavar="DIR", help="Keep results, table and plots; the same command goes on there.")
-@click.option("--data-root", type=_PATH, metavar="DIR", help="Where the data of named tasks lies "
-              "[default: $AUGFORGE_DATA].")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@options.device("parts are fitted and used", "cpu")
+@click.option(
+    "--out", type=options.PATH, metavar="DIR", help="Keep results, table and plots; the same command goes on there."
+)
+@options.data_root
+@options.as_json
 def bench(**given: Any) -> None:
     """Measure on TASK what made examples gain, beside the controls, with honest intervals.
 
@@ -96,13 +95,13 @@ def _check_options(given: dict[str, Any]) -> None:
     from augforge.types import InputError
 
     context = click.get_current_context()
-    options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    spelt = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     choice = "--episodes" if given["episode_file"] is not None else f"--protocol {given['protocol']}"
     if given["protocol"] != "episodes":
         choice = f"--protocol {given['protocol']}"
     for name in _UNUSED.get(choice, ()):
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise InputError(f"{options[name]} was given with {choice}, which has no use for it; expected one of them")
+            raise InputError(f"{spelt[name]} was given with {choice}, which has no use for it; expected one of them")
 
 
 Answer = tuple[dict[str, Any], str]  # what --json prints, and the table
@@ -122,7 +121,7 @@ def _episodes(given: dict[str, Any]) -> Answer:
     if given["episode_file"] is not None:
         task = replace(task, fixed=read_episodes(given["episode_file"], task.novel).episodes)
     recipes, plan, out = _recipes(given, made, task.name, task.base.space), _plan(given, task), given["out"]
-    with Progress("rows") as shown:
+    with options.Progress("rows") as shown:
         if seeds is None:
             results = run(task, recipes, plan, out, shown.update, given["device"])
         else:
@@ -205,7 +204,7 @@ def _recipes(given: dict[str, Any], made: tuple[int, ...], task: str, space: str
 
     settings = _settings(given)
     name, representation = _representation(given["representation"], task, space, settings)
-    options = BankOptions(normalise=given["normalise"], views=given["views"])
+    bank = BankOptions(normalise=given["normalise"], views=given["views"])
     texts = given["methods"] or ("copies",)
     methods = [_part(text, "synthesizer", settings) for text in texts]
     classifiers = [_part(text, "classifier", settings) for text in given["classifiers"] or ("prototype",)]
@@ -215,7 +214,7 @@ def _recipes(given: dict[str, Any], made: tuple[int, ...], task: str, space: str
         asked = shares.get(text, (None,) if plain else shares.get("", (None,)))
         for (label, classifier), count, share in product(classifiers, (0,) if plain else made, asked):
             names = (name, shown, label)
-            recipes.append(Recipe(representation, method, classifier, count, options=options, names=names, share=share))
+            recipes.append(Recipe(representation, method, classifier, count, options=bank, names=names, share=share))
     return recipes
 
 
