@@ -245,7 +245,7 @@ def capabilities(part: Part | type[Part]) -> Capabilities:
 
 @runtime_checkable
 class Named(Protocol):
-    """A synthesizer that is told the names of the classes that it makes rows of."""
+    """A synthesizer that is given the names of the classes that it makes rows of."""
 
     def named(self, names: Sequence[str]) -> Synthesizer:
         """The part for a support whose class i is called `names[i]`; InputError for a name that it does not know."""

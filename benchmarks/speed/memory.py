@@ -46,7 +46,7 @@ def resident() -> int:
 
 
 class Watch(threading.Thread):
-    """Samples the memory until it is told to stop."""
+    """Samples the memory until it is asked to stop."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
