@@ -8,8 +8,8 @@ float32 where its rounding is small beside the penalty's curvature of 1: a step 
 says where the minimum lies stays in float64. (Boehning's bound as preconditioner takes 2 to 10 times the products.)
 
 Written by hand because scikit-learn's LogisticRegression solves one episode at a time: on one core, in 5-way episodes
-of 64 features it takes 36 times as long at 1 shot and 15 times at 5 shots, in episodes of 640 features with 5 shots 8
-times as long at 5-way and 1.9 times at 20-way, for the same minimum (`benchmarks/speed/logistic.py`, scikit-learn 1.9).
+of 64 features it takes 26 times as long at 1 shot and 15 times at 5 shots, in episodes of 640 features with 5 shots 4.9
+times as long at 5-way and 2.2 times at 20-way, for the same minimum (`benchmarks/speed/logistic.py`, scikit-learn 1.9).
 """
 
 from __future__ import annotations
