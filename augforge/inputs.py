@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,6 +19,8 @@ from augforge.training.loop import Run
 from augforge.types import InputError, Inputs, LackError, UnreadablePicture, capabilities
 
 Skipped = list[tuple[str, str]]
+LARGEST_LETTER = 32  # pixels a side
+_LOOKED_AT = 8  # pictures that tell what a source holds
 _OPTIONS = BankOptions(precision="float32")  # files of features should not depend on what a processor is fast at
 
 
@@ -35,6 +37,24 @@ def open_bank(inputs: Inputs) -> AnyBank:
     """The split and the classes of the source that are named; raises InputError."""
     bank = open_split(inputs)
     return bank.only(inputs.classes) if inputs.classes else bank
+
+
+def kind_of_pictures(bank: PictureBank) -> Literal["letters", "photographs"]:
+    """What the defaults of commands go by: grey pictures of at most 32 px a side are letters, all else photographs.
+
+    Looks at up to 8 pictures that can be read, spread over the rows of `bank`; one photograph among them decides.
+    A bank without a picture that can be read holds photographs.
+    """
+    seen = 0
+    for row in torch.linspace(0, len(bank) - 1, min(_LOOKED_AT, len(bank))).round().long().tolist():
+        try:
+            height, width, channels = bank.load(row)[0].shape
+        except UnreadablePicture:
+            continue
+        if channels > 1 or max(height, width) > LARGEST_LETTER:
+            return "photographs"
+        seen += 1
+    return "letters" if seen else "photographs"
 
 
 def validation_bank(inputs: Inputs, device: str = "cpu") -> AnyBank | None:

@@ -1,12 +1,14 @@
 """What commands are given, opened: devices by name, banks to learn from on a device."""
 
+import numpy as np
 import pytest
 import torch
 
-from augforge.data.banks import FeatureBank
+from augforge.data.banks import ArrayPictures, FeatureBank
+from augforge.data.source import open_source
 from augforge.fit import FitOptions, fit_part
 from augforge.generators.noise import Noise
-from augforge.inputs import Inputs, device_of, on_device
+from augforge.inputs import Inputs, device_of, kind_of_pictures, on_device
 from augforge.types import InputError, LackError
 
 
@@ -64,3 +66,46 @@ def test_a_seed_has_64_bits():
     for seed in (2**64, -(2**63) - 1):
         with pytest.raises(InputError, match="expected a number of 64 bits"):
             Inputs("glyphs", seed=seed)
+
+
+def _pictures(*shapes):
+    return ArrayPictures(torch.zeros(len(shapes)).long(), ("a",), lambda row: _picture(shapes[row]), "here")
+
+
+def _picture(shape):
+    if shape is None:
+        raise OSError("damaged")
+    return np.zeros(shape, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "kind"),
+    [
+        ([(28, 28, 1)] * 3, "letters"),
+        ([(32, 20, 1)], "letters"),
+        ([(33, 20, 1)], "photographs"),
+        ([(28, 28, 3)], "photographs"),
+        ([(28, 28, 1)] * 20 + [(240, 320, 1)], "photographs"),  # the last row is among those looked at
+        ([None, (28, 28, 1)], "letters"),
+        ([None], "photographs"),
+        ([], "photographs"),
+    ],
+)
+def test_letters_are_small_and_grey_and_all_else_is_photographs(shapes, kind):
+    assert kind_of_pictures(_pictures(*shapes)) == kind
+
+
+def test_a_few_pictures_tell_what_a_source_holds():
+    looked_at = []
+
+    def picture(row):
+        looked_at.append(row)
+        return np.zeros((28, 28, 1), np.uint8)
+
+    bank = ArrayPictures(torch.zeros(10_000).long(), ("a",), picture, "here")
+    assert kind_of_pictures(bank) == "letters"
+    assert (len(looked_at), looked_at[0], looked_at[-1]) == (8, 0, 9_999)
+
+
+def test_glyphs_are_letters():
+    assert kind_of_pictures(open_source("glyphs")["test"]) == "letters"
