@@ -75,8 +75,8 @@ def _deflate(data: np.ndarray) -> bytes:
     if isal_zlib:
         # not compress(): ISA-L then reads a hash table that nobody cleared, and once in a few thousand pictures the
         # bytes depend on what lay in that memory before
-        coder = isal_zlib.compressobj(1)
-        return coder.compress(data) + coder.flush()
+        fast = isal_zlib.compressobj(1)
+        return fast.compress(data) + fast.flush()
     coder = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
     return coder.compress(data.data) + coder.flush()
 
