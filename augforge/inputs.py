@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from augforge.data.banks import AnyBank, FeatureBank, PictureBank, take_rows
+from augforge.data.selection import Selection
 from augforge.data.source import open_source
 from augforge.parts import catalog, saving
 from augforge.parts.learning import learn, sees_validation
@@ -24,9 +25,14 @@ _LOOKED_AT = 8  # pictures that tell what a source holds
 _OPTIONS = BankOptions(precision="float32")  # files of features should not depend on what a processor is fast at
 
 
+def _banks(inputs: Inputs) -> dict[str, AnyBank]:
+    selection = Selection(inputs.max_per_class, inputs.group_by, inputs.seed)
+    return open_source(inputs.source, inputs.data_root, selection)
+
+
 def open_split(inputs: Inputs) -> AnyBank:
     """The split of the source that is named, with all its classes; raises InputError."""
-    banks = open_source(inputs.source, inputs.data_root)
+    banks = _banks(inputs)
     split = inputs.split or (next(iter(banks)) if len(banks) == 1 else "train")
     if split not in banks:
         raise InputError(f"--split {split!r}: {inputs.source!r} has {', '.join(map(repr, banks))}")
@@ -64,7 +70,7 @@ def validation_bank(inputs: Inputs, device: str = "cpu") -> AnyBank | None:
     """
     if inputs.split is not None:
         return None
-    banks = open_source(inputs.source, inputs.data_root)
+    banks = _banks(inputs)
     bank = banks.get("val") if len(banks) > 1 else None
     if bank is not None and inputs.representation is not None:
         bank = embed_pictures(bank, inputs.representation, device)[0]

@@ -125,6 +125,8 @@ class Inputs:
     representation: str | None = None  # a name or a folder: pictures are embedded by it, and features are used
     device: str = "auto"  # auto, cpu, cuda or cuda:N; it changes no byte on a CPU
     data_root: Path | None = None  # where named sources lie; None: $AUGFORGE_DATA
+    max_per_class: int | None = None  # at most so many rows of each class, chosen by the seed; None: all
+    group_by: str | None = None  # a pattern in each row's name: rows with the same match are near-copies
 
     def __post_init__(self) -> None:
         """Check the seed."""

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 @options.seed()
 @click.option("--seeds", metavar="N,N[,N]", help="Fit and make with each of these seeds, on the episodes of --seed, "
               "and pool.")  # fmt: skip
+@options.max_per_class
+@options.group_by
 # The run
 @options.device("parts are fitted and used", "cpu")
 @click.option(
@@ -117,7 +119,7 @@ def _episodes(given: dict[str, Any]) -> Answer:
 
     made = _numbers(given["made"], "--made")
     seeds = None if given["seeds"] is None else _numbers(given["seeds"], "--seeds", fewest=0)
-    task = open_task(given["task"], given["data_root"])
+    task = open_task(given["task"], given["data_root"], _selection(given))
     if given["episode_file"] is not None:
         task = replace(task, fixed=read_episodes(given["episode_file"], task.novel).episodes)
     recipes, plan, out = _recipes(given, made, task.name, task.base.space), _plan(given, task), given["out"]
@@ -130,6 +132,12 @@ def _episodes(given: dict[str, Any]) -> Answer:
         write_report(results.rows, out)
         write_per_class(results.rows, results.confusions(), results.classes, out)
     return results.as_json(), markdown(results.rows)
+
+
+def _selection(given: dict[str, Any]) -> Any:
+    from augforge.data.selection import Selection
+
+    return Selection(given["max_per_class"], given["group_by"], given["seed"])
 
 
 def _plan(given: dict[str, Any], task: Task) -> BenchPlan:
@@ -164,7 +172,7 @@ def _low_shot(given: dict[str, Any]) -> Answer:
         test = open_low_shot_folder(name, "validation" if val else "test")
         pair = LowShotPair(name, test, None if val else open_low_shot_folder(name, "validation"))
     else:
-        task = open_task(name, given["data_root"])
+        task = open_task(name, given["data_root"], _selection(given))
         recipes = _recipes(given, made, task.name, task.base.space)
         pair = low_shot_features(task, recipes[0], plan, given["device"], given["out"])
     return _written(given, run_low_shot(pair, recipes, plan), low_shot_markdown, "low_shot.jsonl")
@@ -176,7 +184,7 @@ def _verification(given: dict[str, Any]) -> Answer:
     from augforge.bench.report import verification_markdown
     from augforge.episodes.named_tasks import open_task
 
-    task = open_task(given["task"], given["data_root"])
+    task = open_task(given["task"], given["data_root"], _selection(given))
     (recipe,) = _recipes({**given, "methods": ("nothing",)}, (1,), task.name, task.base.space)
     rows = run_verification(task, recipe, given["seed"], given["device"], given["out"])
     return _written(given, rows, verification_markdown, "verification.jsonl")

@@ -17,6 +17,8 @@ from augforge.cli import options
     "--holdout", metavar="SOURCE", help="Other real rows to compare with [default: half of each class of REAL]."
 )
 @options.split("Which part of a source that has train, val and test")
+@options.max_per_class
+@options.group_by
 @click.option("--representation", metavar="R|DIR",
               help="What embeds pictures: a name of `augforge list`, or a folder [default for 28 px in grey: "
                    "conv4-glyphs].")  # fmt: skip

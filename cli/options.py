@@ -22,6 +22,16 @@ data_root = click.option(
     "--data-root", type=PATH, metavar="DIR", help="Where the data of named sources lies [default: $AUGFORGE_DATA]."
 )
 
+max_per_class = click.option(
+    "--max-per-class", type=click.IntRange(min=1), metavar="N",
+    help="Use at most N rows of each class, chosen by --seed [default: all].",
+)  # fmt: skip
+group_by = click.option(
+    "--group-by", metavar="REGEX",
+    help="Rows whose names match alike, in the first group of REGEX, stay on one side of every split: frames of one "
+         "track, photos of one day.",
+)  # fmt: skip
+
 
 def seed(what: str = "all chance") -> Option:
     """`--seed` of something."""

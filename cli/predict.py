@@ -20,11 +20,12 @@ from augforge.cli import options
 @options.assignments("the classifier")
 @click.option("--base", metavar="SOURCE", help="Classes that the classifier learns from first, if it needs any.")
 @options.split("Which part of the support's source is shown")
+@options.max_per_class
 @click.option("--shortlist", type=click.IntRange(min=0), default=0, metavar="M",
               help="Look into the M nearest superclasses only.")  # fmt: skip
 @click.option("--save", type=options.PATH, metavar="DIR", help="Keep the support, embedded, for the next call.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes to name.")
-@options.seed("what is learnt from --base")
+@options.seed("what is learnt from --base, and of --max-per-class")
 @options.data_root
 @options.as_json
 def predict(**given: Any) -> None:
@@ -61,9 +62,9 @@ def _saved(given: dict[str, Any]) -> Any:
     from augforge.predict import load_predictor
     from augforge.types import InputError
 
-    for option in ("representation", "classifier", "assignments", "base", "split", "shortlist"):
+    for option in ("representation", "classifier", "assignments", "base", "split", "shortlist", "max_per_class"):
         if given[option]:
-            name = "set" if option == "assignments" else option
+            name = "set" if option == "assignments" else option.replace("_", "-")
             raise InputError(f"--{name} was given for {given['support']!r}, which was saved with its own")
     return load_predictor(Path(given["support"]))
 
@@ -84,7 +85,8 @@ def _made(given: dict[str, Any]) -> Any:
         base = open_split(Inputs(given["base"], data_root=given["data_root"]))
         features = FeatureBank(features_of(base, representation), base.y, tuple(base.classes), base.origin)
         classifier.fit(features, torch.Generator().manual_seed(given["seed"]))
-    bank = open_split(Inputs(given["support"], split=given["split"], data_root=given["data_root"]))
+    chosen = {name: given[name] for name in ("split", "seed", "data_root", "max_per_class")}
+    bank = open_split(Inputs(given["support"], **chosen))
     return make_predictor(bank, classifier, representation, given["shortlist"])
 
 

@@ -23,6 +23,7 @@ from augforge.cli import options
 @click.option("--counts", type=options.PATH, metavar="FILE", help="Make as many of each class as a JSON object says.")
 @click.option("--class", "classes", multiple=True, metavar="A", help="Only this class; may be given again.")
 @options.split("Which part of a source that has train, val and test")
+@options.max_per_class
 # How
 @options.assignments("the method")
 @options.config
@@ -80,7 +81,7 @@ def synth(**given: Any) -> None:
     inputs = Inputs(
         settings=options.read_settings(given["config"], given["assignments"]),
         **{name: given[name] for name in ("source", "method", "classes", "split", "seed", "representation", "device",
-                                          "data_root")},
+                                          "data_root", "max_per_class")},
     )  # fmt: skip
     request = Request(
         inputs,

@@ -235,6 +235,11 @@ def take_rows(bank: B, rows: Tensor) -> B:
     return _part(bank, ids, rows, y)
 
 
+def keep_rows(bank: B, rows: Tensor) -> B:
+    """The bank limited to `rows` [m], with all its classes, also those that then have no row."""
+    return _part(bank, torch.arange(len(bank.classes)), rows, bank.y[rows])
+
+
 def _limit(bank: AnyBank, classes: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
     """The old ids [way], the rows [m] in their old order, and the new labels [m] for the named classes."""
     known = {name: i for i, name in enumerate(bank.classes)}

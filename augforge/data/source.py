@@ -9,20 +9,28 @@ from pathlib import Path
 from augforge.data.archive import COMPRESSED_TARS, open_archive
 from augforge.data.banks import AnyBank
 from augforge.data.folder import open_folder
+from augforge.data.selection import Selection
 from augforge.types import InputError, LackError
 
 SOURCE_NAMES = ("glyphs", "omniglot", "omniglot-alphabet", "cifar-fs", "fc100", "orl-faces", "torchvision:NAME")
 _TORCHVISION = "torchvision:"
 
 
-def open_source(source: str | Path, data_root: Path | None = None) -> dict[str, AnyBank]:
-    """The banks of a source by split: {"all": ...}, or some of "train", "val" and "test".
+def open_source(
+    source: str | Path, data_root: Path | None = None, selection: Selection | None = None
+) -> dict[str, AnyBank]:
+    """The banks of a source by split: {"all": ...}, or some of "train", "val" and "test"; of each what is selected.
 
     `source` is a name of SOURCE_NAMES, or the path of a folder, `.zip`, `.tar`, `.npz` or `.safetensors`; a folder
     that is called like a name is opened as "./name". `data_root` is where the files of names lie, by default the
     environment variable AUGFORGE_DATA. Raises InputError for what is neither or cannot be read, and LackError for
     a name whose files are not there.
     """
+    banks = _open(source, data_root)
+    return banks if selection is None else {split: selection.of(bank) for split, bank in banks.items()}
+
+
+def _open(source: str | Path, data_root: Path | None) -> dict[str, AnyBank]:
     if isinstance(source, str) and (source in SOURCE_NAMES[:-1] or source.startswith(_TORCHVISION)):
         return _open_name(source, data_root)
     if not os.path.lexists(source):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from augforge.data.banks import AnyBank, ArrayPictures, take_rows
 from augforge.data.files import find_file, read_json
+from augforge.data.selection import Selection
 from augforge.data.source import open_source
 from augforge.episodes.tasks import Task
 from augforge.types import Episode, InputError
@@ -25,8 +26,9 @@ _LAKE_FILE = "omniglot_lake_oneshot_runs.json"
 _LAKE_RUNS, _LAKE_WAY = 20, 20
 
 
-def open_task(name: str | Path, data_root: Path | None = None) -> Task:
-    """A task of TASK_NAMES, or any source with the splits train, test and, if there is one, val.
+def open_task(name: str | Path, data_root: Path | None = None, selection: Selection | None = None) -> Task:
+    """A task of TASK_NAMES, or any source with the splits train, test and, if there is one, val; of each what is
+    selected.
 
     omniglot: Vinyals' split, characters in four rotations. omniglot-alphabet: episodes within one alphabet, 25
     background alphabets as base, 5 as validation (VAL_ALPHABETS), the 20 evaluation alphabets as novel.
@@ -43,6 +45,10 @@ def open_task(name: str | Path, data_root: Path | None = None) -> Task:
         splits = face_parts(data_root)
     else:
         splits = open_source(name, data_root)
+    if selection is not None:
+        if name == "lake-runs" and selection.max_per_class is not None:
+            raise InputError("--max-per-class was given with 'lake-runs', whose episodes need all of its rows")
+        splits = {split: selection.of(bank) for split, bank in splits.items()}
     if not {"train", "test"} <= splits.keys():
         raise InputError(
             f"{str(name)!r} cannot be a task: it has {', '.join(sorted(splits))}; expected the splits train (base "

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from augforge import chance
 from augforge.data.banks import AnyBank, FeatureBank, take_rows
+from augforge.data.selection import Selection, group_numbers, ranks_within_classes
 from augforge.data.source import open_source
 from augforge.inputs import device_of, embed_pictures
 from augforge.measure.quality import Sets
@@ -40,6 +40,8 @@ class MeasureRequest:
     data_root: Path | None = None  # None: the environment variable AUGFORGE_DATA
     steps: int = 600  # of training, for judge cnn
     repeats: int = 1  # training seeds, for judge cnn
+    max_per_class: int | None = None  # at most so many rows of each class of each source; None: all
+    group_by: str | None = None  # a pattern in the names of `real`: rows that match alike are held out together
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,10 @@ def open_sets(request: MeasureRequest) -> Opened:
 
 def _opened(request: MeasureRequest) -> tuple[Banks, list[str]]:
     """The banks of real, made and held-out rows, of the classes that real and made rows share, and notes."""
-    real, made = _bank(request.real, request, "REAL"), _bank(request.made, request, "MADE")
+    if request.group_by is not None and request.holdout is not None:
+        raise InputError("--group-by says which rows of REAL are held out together, and --holdout names other rows; "
+                         "expected one of them")  # fmt: skip
+    real, made = _bank(request.real, request, "REAL", request.group_by), _bank(request.made, request, "MADE")
     held_out = None if request.holdout is None else _bank(request.holdout, request, "--holdout")
     if len({bank.space for bank in (real, made, held_out) if bank is not None}) > 1:
         raise InputError(f"REAL {request.real!r}, MADE {request.made!r} and --holdout hold pictures and features; "
@@ -97,8 +102,8 @@ def _opened(request: MeasureRequest) -> tuple[Banks, list[str]]:
     return (real, made, held_out.only(known)), notes
 
 
-def _bank(source: str, request: MeasureRequest, role: str) -> AnyBank:
-    banks = open_source(source, request.data_root)
+def _bank(source: str, request: MeasureRequest, role: str, group_by: str | None = None) -> AnyBank:
+    banks = open_source(source, request.data_root, Selection(request.max_per_class, group_by, request.seed))
     split = next(iter(banks)) if len(banks) == 1 else request.split or "train"
     if split not in banks:
         raise InputError(f"--split {split!r}: {role} {source!r} has {', '.join(map(repr, banks))}")
@@ -106,20 +111,36 @@ def _bank(source: str, request: MeasureRequest, role: str) -> AnyBank:
 
 
 def _halved(bank: AnyBank, seed: int) -> tuple[AnyBank, AnyBank]:
-    """Two halves of a bank, class by class; of an odd number of rows the first has one more."""
-    keys = torch.empty(len(bank.y), dtype=torch.int64)
-    for label, name in enumerate(bank.classes):
-        rows = bank.rows_of(label)
-        keys[rows] = chance.row_keys(seed, name, torch.arange(len(rows)))
-    order = torch.argsort(chance.uniform64(chance.fork(keys, "halves")), stable=True)
-    order = order[torch.argsort(bank.y[order], stable=True)]  # by class, and shuffled within each
-    counts = torch.bincount(bank.y, minlength=len(bank.classes))
-    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[bank.y[order]]
-    held_out = place < counts[bank.y[order]] // 2
+    """Two halves of a bank, class by class; of an odd number of rows the first has one more.
+
+    Rows of one group stay together, so the second half of a class may be smaller.
+    """
+    ranks, counts, groups = ranks_within_classes(bank, seed, "halves"), bank.counts(), group_numbers(bank)
+    if groups is None:
+        held_out = ranks < (counts // 2)[bank.y]
+    else:
+        held_out = _whole_groups(bank, groups, ranks)
     if not bool(held_out.any()):
-        raise InputError(f"{bank.origin!r} has 1 row of each class; expected 2, or --holdout with other rows")
-    kept, rest = (order[side].sort().values for side in (~held_out, held_out))
+        what = "row" if groups is None else "group"
+        raise InputError(f"{bank.origin!r} has 1 {what} of each class; expected 2, or --holdout with other rows")
+    kept, rest = (side.nonzero(as_tuple=True)[0] for side in (~held_out, held_out))
     return take_rows(bank, kept), take_rows(bank, rest)  # type: ignore[type-var]
+
+
+def _whole_groups(bank: AnyBank, groups: Tensor, ranks: Tensor) -> Tensor:
+    """Which rows are held out, bool [n]: of each class as many groups, in random order, as fit into a half of it."""
+    held_out = torch.zeros(len(groups), dtype=torch.bool)
+    decided = torch.zeros_like(held_out)
+    for label in range(len(bank.classes)):
+        rows = bank.rows_of(label)
+        rows = rows[torch.argsort(ranks[rows])]
+        for group in dict.fromkeys(groups[rows].tolist()):
+            members = groups == group
+            mine = int((groups[rows] == group).sum())
+            if not bool(decided[members].any()):
+                held_out[members] = int(held_out[rows].sum()) + mine <= len(rows) // 2
+                decided |= members
+    return held_out
 
 
 class Embedder:

@@ -19,7 +19,7 @@ from augforge.synth.reject import DISCRIMINATOR
 from augforge.synth.sinks import UNITS, Format
 from augforge.types import InputError, Inputs
 
-_OF_INPUTS = ("source", "method", "settings", "classes", "split", "seed", "representation")
+_OF_INPUTS = ("source", "method", "settings", "classes", "split", "seed", "representation", "max_per_class")
 _RECORDED = (
     "source", "method", "settings", "per_class", "to", "counts", "classes", "split", "seed", "format", "encoding",
     "quality", "size", "include_real", "representation", "reject", "tries", "plausible",
@@ -83,6 +83,8 @@ def as_record(request: Request) -> dict[str, Any]:
         del found["representation"]  # as in the records of runs without one
     else:
         found["representation"] = _placed(request.inputs.representation)
+    if request.inputs.max_per_class is not None:
+        found["max_per_class"] = request.inputs.max_per_class
     if request.reject:
         found["reject"] = [name if name == DISCRIMINATOR else _placed(name) for name in request.reject]
     else:
