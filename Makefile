@@ -15,8 +15,8 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	($(BIN)/python -m pip install --quiet uv && \
-	  $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[fast,dev]') || \
-	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fast,dev]'
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[fast,scenes,dev]') || \
+	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fast,scenes,dev]'
 	touch $(READY)
 
 demo: $(READY)
@@ -41,7 +41,7 @@ wheel-test: $(READY)
 	$(BIN)/python -m build --wheel --outdir build/wheel > build/wheel/log
 	$(PYTHON) -m venv build/wheel/venv
 	$(BIN)/uv pip install --quiet --python build/wheel/venv/bin/python --constraint constraints.txt \
-	  "$$(ls build/wheel/*.whl)[fast,dev]"
+	  "$$(ls build/wheel/*.whl)[fast,scenes,dev]"
 	$(SERIAL) AUGFORGE_DATA="$(DATA)" build/wheel/venv/bin/pytest -n 2 --dist worksteal
 
 # What wants a CUDA device: the marked tests and all that is measured, in nine minutes at most (docs/gpu.md). Python, torch

@@ -14,6 +14,7 @@ PACKAGES = (
 )  # fmt: skip
 OPTIONAL = {
     "isal": "PNG files are deflated by zlib, about two to four times as slow (install augforge[fast])",
+    "scikit-image": "the source `scenes` cannot be opened (install augforge[scenes])",
     "webdataset": "WebDataset shards are written all the same; reading them needs the package",
     "datasets": "Hugging Face's imagefolder is not at hand; torchvision's ImageFolder reads the output as well",
 }

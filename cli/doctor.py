@@ -34,13 +34,14 @@ def doctor(as_json: bool) -> None:
     root = os.environ.get("AUGFORGE_DATA")
     sources = {name: bool(root) and all((Path(root or "") / f).exists() for f in files)
                for name, files in _DATA_FILES.items()}  # fmt: skip
+    built_in = {"glyphs": True, "scenes": bool(optional["scikit-image"])}
     ruled_out = [f"{name}: {why}" for name, why in OPTIONAL.items() if not optional[name]]
     ruled_out += [] if cuda else ["cuda: there is no CUDA device, so everything runs on the CPU"]
     ruled_out += [f"{name}: {', '.join(_DATA_FILES[name])} not found under AUGFORGE_DATA ({root or 'not set'})"
                   for name, there in sources.items() if not there]  # fmt: skip
     found = {
         "versions": versions(), "machine": machine(), "cuda": cuda, "optional": optional,
-        "data_root": root, "sources": {"glyphs": True, **sources}, "weights": _weights(), "ruled_out": ruled_out,
+        "data_root": root, "sources": built_in | sources, "weights": _weights(), "ruled_out": ruled_out,
     }  # fmt: skip
     click.echo(json.dumps(found) if as_json else _as_text(found))
 

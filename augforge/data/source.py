@@ -12,7 +12,9 @@ from augforge.data.folder import open_folder
 from augforge.data.selection import Selection
 from augforge.types import InputError, LackError
 
-SOURCE_NAMES = ("glyphs", "omniglot", "omniglot-alphabet", "cifar-fs", "fc100", "orl-faces", "torchvision:NAME")
+SOURCE_NAMES = (
+    "glyphs", "scenes", "omniglot", "omniglot-alphabet", "cifar-fs", "fc100", "orl-faces", "torchvision:NAME",
+)  # fmt: skip
 _TORCHVISION = "torchvision:"
 
 
@@ -62,6 +64,10 @@ def _open_name(name: str, data_root: Path | None) -> dict[str, AnyBank]:
         from augforge.data.glyphs import open_glyphs
 
         return {**open_glyphs()}
+    if name == "scenes":
+        from augforge.data.scenes import open_scenes
+
+        return {**open_scenes()}
     root = _data_root(name, data_root)
     if name.startswith(_TORCHVISION):
         from augforge.data.torchvision_sets import open_torchvision
