@@ -34,6 +34,9 @@ def open_split(inputs: Inputs) -> AnyBank:
     """The split of the source that is named, with all its classes; raises InputError."""
     banks = _banks(inputs)
     split = inputs.split or (next(iter(banks)) if len(banks) == 1 else "train")
+    if split not in banks and inputs.split is None:
+        raise InputError(f"{inputs.source!r} has the splits {', '.join(map(repr, banks))}; "
+                         "expected --split with one of them")  # fmt: skip
     if split not in banks:
         raise InputError(f"--split {split!r}: {inputs.source!r} has {', '.join(map(repr, banks))}")
     return banks[split]

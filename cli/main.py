@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TextIO
 
 import click
 
@@ -16,6 +19,7 @@ from augforge.cli.measure import measure
 from augforge.cli.predict import predict
 from augforge.cli.regen import regen
 from augforge.cli.synth import synth
+from augforge.data.notes import Note
 
 INTERRUPTED = 130
 
@@ -42,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error of the user's is one sentence on stderr."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        with _trusting(words):
+        with _trusting(words), _notes_as_lines():
             cli.main(arguments, prog_name="augforge", standalone_mode=False)
     except click.Abort:
         _stop("interrupted; the same command with --resume goes on", INTERRUPTED)
@@ -67,6 +71,26 @@ def _trusting(words: list[str]) -> AbstractContextManager[None]:
     from augforge.parts.plugins import trusting
 
     return trusting(*(word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in words))
+
+
+@contextmanager
+def _notes_as_lines() -> Iterator[None]:
+    """Every note is one line on stderr; other warnings are shown as they were."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int,
+            file: TextIO | None = None, line: str | None = None,
+        ) -> None:  # fmt: skip
+            if issubclass(category, Note):
+                click.echo(f"note: {message}", err=True)
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.simplefilter("default", Note)
+        warnings.showwarning = show
+        yield
 
 
 def _stop(sentence: str, code: int) -> None:

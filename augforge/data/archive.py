@@ -10,6 +10,7 @@ import os
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from augforge.data.banks import Columns, FilePictures
+from augforge.data.containers import HEAD_BYTES, is_picture, is_unknown, looks_like_picture
 from augforge.data.decode import decode
-from augforge.data.layout import MAX_BYTES, Skipped, Split, arrange, common_top, is_hidden, is_picture, parents
+from augforge.data.layout import MAX_BYTES, Listing, Split, arrange, is_hidden, parents, suffix_of, without_wrapping
 from augforge.types import InputError
 
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -51,6 +53,20 @@ class MemberReader:
         finally:
             os.close(file)
 
+    def head(self, row: int) -> bytes:
+        """The first bytes of a member; none of one that cannot be read."""
+        start, packed, _, _, method = self.members[row].tolist()
+        file = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            if method == _TAR:
+                return _read(file, start, min(packed, HEAD_BYTES))
+            data = _read_zipped(file, start, min(packed, 4096))
+            return data[:HEAD_BYTES] if method == _STORED else zlib.decompressobj(-15).decompress(data, HEAD_BYTES)
+        except (OSError, zlib.error):
+            return b""
+        finally:
+            os.close(file)
+
     def take(self, rows: np.ndarray) -> MemberReader:
         """A reader whose row i is this one's row `rows[i]`."""
         return MemberReader(self.path, self.stamp, self.members[rows])
@@ -61,8 +77,7 @@ class Index:
     """What an archive holds."""
 
     pictures: dict[str, int]  # name -> place in `read`
-    folders: set[str]
-    skipped: Skipped  # (name, reason)
+    listing: Listing
     read: MemberReader
 
 
@@ -74,7 +89,7 @@ def open_archive(path: str | Path) -> dict[str, FilePictures]:
     damaged, compressed as a whole, or not laid out as expected.
     """
     index = index_archive(path)
-    splits = arrange(index.pictures, index.folders, index.skipped, index.read.path)
+    splits = arrange(index.listing, index.read.path)
     return {name: bank_of(index, split) for name, split in splits.items()}
 
 
@@ -107,6 +122,8 @@ _Listed = tuple[str, bool, str, tuple[int, int, int, int, int]]  # name, is a fo
 
 def _index(path: str, stamp: tuple[int, int], rows: Iterable[_Listed]) -> Index:
     pictures: dict[str, int] = {}
+    unknown: dict[str, int] = {}
+    unread: Counter[str] = Counter()
     cleaned: dict[str, str | None] = {}
     folders: set[str] = set()
     skipped: list[tuple[str, str]] = []
@@ -119,20 +136,37 @@ def _index(path: str, stamp: tuple[int, int], rows: Iterable[_Listed]) -> Index:
             folder = cleaned[head]
             if folder and folder != _HIDDEN:
                 folders.update(parents(folder + "/"))
+            elif folder == _HIDDEN:
+                folders |= _system_folder(head)
         folder = cleaned[head]
-        if folder == _HIDDEN or is_hidden(leaf) or not is_picture(leaf):
+        known = is_picture(leaf)
+        if folder == _HIDDEN or is_hidden(leaf) or not leaf or not (known or folder):
             continue
         if folder is None or reason:
-            skipped.append((raw, reason or "has a name that leads out of the archive"))
+            if known:
+                skipped.append((raw, reason or "has a name that leads out of the archive"))
             continue
-        pictures[f"{folder}/{leaf}" if folder else leaf] = len(where)  # the last of a name counts, as when extracting
-        where.append(place)
-    top = common_top(pictures, folders)
-    if top:
-        pictures = {name.removeprefix(top): place for name, place in pictures.items()}
-        folders = {folder.removeprefix(top) for folder in folders if folder.startswith(top)}
+        if known or is_unknown(leaf):
+            names = pictures if known else unknown
+            names[f"{folder}/{leaf}" if folder else leaf] = len(where)  # the last of a name counts, as when extracting
+            where.append(place)
+        else:
+            unread[suffix_of(leaf)] += 1
     read = MemberReader(path, stamp, np.array(where, dtype=_MEMBER))
-    return Index(pictures, folders, tuple(sorted(skipped)), read)
+    for name, row in unknown.items():
+        if looks_like_picture(read.head(row)):
+            pictures[name] = row
+        else:
+            unread[suffix_of(name)] += 1
+    top, listing = without_wrapping(Listing(list(pictures), folders, unread, sorted(skipped)))
+    return Index({name.removeprefix(top): row for name, row in pictures.items()}, listing, read)
+
+
+def _system_folder(folder: str) -> set[str]:
+    """The path of the ignored folder that another lies in, to be named; none where it begins with a dot."""
+    parts = [part for part in folder.split("/") if part not in ("", ".")]
+    place = next(i for i, part in enumerate(parts) if is_hidden(part))
+    return set() if parts[place].startswith(".") or ".." in parts else {"/".join(parts[: place + 1])}
 
 
 def _clean(folder: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What the bytes of a picture file say before a pixel is decoded: format, size, orientation, and whether all is there.
+"""What a picture file's name and bytes say before a pixel is decoded: format, size, orientation, whether all is there.
 
 Metadata is cut out on the way, because Pillow parses it while opening a file and warns about damaged metadata
 that does not concern the pixels. Nothing here decodes.
@@ -6,7 +6,11 @@ that does not concern the pixels. Nothing here decodes.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from dataclasses import dataclass
+
+from PIL import features
 
 CUT_SHORT = "is cut short"
 NO_PICTURE = "is not a picture that can be read"
@@ -16,6 +20,37 @@ _JPEG_KEPT_APPS = (0xE0, 0xEE)  # JFIF, and Adobe's, which says how colours are 
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset([0x01, *range(0xD0, 0xD8)])  # markers without a length
 _ORIENTATION = 0x0112
+_STARTS: dict[str, tuple[bytes, ...]] = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "BMP": (b"BM",),
+}
+_AVIF_BRANDS = frozenset([b"avif", b"avis"])
+_HEIF_BRANDS = frozenset([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"])
+
+HEAD_BYTES = 64  # what `looks_like_picture` wants to see
+READ_BY = dict.fromkeys([".heic", ".heif", ".hif"], "pip install 'augforge[heif]' reads HEIF") | {
+    ".avif": "Pillow 11.3 or newer reads AVIF"
+}
+
+_SUFFIXES = {
+    "PNG": ("png", "apng"),
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif", "jif", "pjpeg", "pjp"),
+    "WEBP": ("webp",),
+    "BMP": ("bmp",),
+    "GIF": ("gif",),
+    "TIFF": ("tif", "tiff"),
+    "PPM": ("ppm", "pgm", "pbm", "pnm"),
+    "HEIF": ("heic", "heif", "hif"),
+    "AVIF": ("avif",),
+}
+_KIND_OF = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes}
+# Files that lie beside pictures and are none; there may be one for each, so that opening them would take its time.
+_OTHERS = frozenset(["txt", "json", "jsonl", "xml", "csv", "tsv", "md", "html", "py", "yaml", "yml", "log", "db",
+                     "npy", "npz", "pt", "pth", "mat", "pkl", "zip", "tar", "gz",
+                     "mp4", "avi", "mov", "mp3", "wav", "pdf"])  # fmt: skip
 
 
 class Defect(Exception):
@@ -33,25 +68,69 @@ class Container:
     plain: bool = False  # a still WebP of one chunk, without alpha
 
 
+def kind_of(head: bytes) -> str | None:
+    """The format, by Pillow's name of it, that a file's first bytes are of; None where it is none that is known."""
+    for kind, starts in _STARTS.items():
+        if head.startswith(starts):
+            return kind
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
+        return "PPM"
+    if head[4:8] == b"ftyp":  # the box of brands: the file's own, a version, and those that it is compatible with
+        brands = {head[8:12], *(head[i : i + 4] for i in range(16, min(len(head), int.from_bytes(head[:4], "big")), 4))}
+        return "AVIF" if brands & _AVIF_BRANDS else "HEIF" if brands & _HEIF_BRANDS else None
+    return None
+
+
+@functools.cache
+def can_read(kind: str) -> bool:
+    """Whether a format, by Pillow's name of it, can be decoded here; HEIF takes the package pillow-heif."""
+    if kind == "HEIF":
+        return importlib.util.find_spec("pillow_heif") is not None
+    return kind != "AVIF" or bool(features.check("avif"))
+
+
+def is_picture(name: str) -> bool:
+    """Whether the last part of a path has the suffix of a format that can be read, in any case."""
+    kind = _KIND_OF.get(_suffix(name))
+    return kind is not None and can_read(kind)
+
+
+def is_unknown(name: str) -> bool:
+    """Whether a name does not say what is in the file, so that its first bytes must."""
+    suffix = _suffix(name)
+    return suffix not in _KIND_OF and suffix not in _OTHERS
+
+
+def looks_like_picture(head: bytes) -> bool:
+    """Whether a file's first HEAD_BYTES are those of a format that can be read.
+
+    A text may begin with "BM" or "P1": a bitmap must also have a header of a known size, and a PPM a number.
+    """
+    kind = kind_of(head)
+    if kind == "BMP" and int.from_bytes(head[14:18], "little") not in (12, 40, 52, 56, 64, 108, 124):
+        return False
+    if kind == "PPM" and not head[3:4].isdigit():
+        return False
+    return kind is not None and can_read(kind)
+
+
+def _suffix(name: str) -> str:
+    return name[name.rfind(".") + 1 :].lower() if "." in name[name.rfind("/") + 1 :] else ""
+
+
 def inspect(data: bytes) -> Container:
     """Look at a file's structure; raises Defect where it is empty, of no known format, or cut short."""
     if not data:
         raise Defect("is empty")
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _inspect_png(data)
-    if data.startswith(b"\xff\xd8\xff"):
-        return _inspect_jpeg(data)
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return _inspect_webp(data)
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return Container("GIF", data, int.from_bytes(data[6:8], "little") * int.from_bytes(data[8:10], "little"))
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return Container("TIFF", data)
-    if data.startswith(b"BM"):
-        return Container("BMP", data)
-    if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3].isspace():
-        return Container("PPM", data)
-    raise Defect(NO_PICTURE)
+    kind = kind_of(data)
+    if kind is None:
+        raise Defect(NO_PICTURE)
+    if kind == "GIF":
+        return Container(kind, data, int.from_bytes(data[6:8], "little") * int.from_bytes(data[8:10], "little"))
+    special = {"PNG": _inspect_png, "JPEG": _inspect_jpeg, "WEBP": _inspect_webp}.get(kind)
+    return Container(kind, data) if special is None else special(data)
 
 
 def _inspect_png(data: bytes) -> Container:

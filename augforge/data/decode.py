@@ -11,7 +11,7 @@ import contextlib
 import io
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -20,7 +20,16 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImage
 from PIL import TiffImagePlugin, WebPImagePlugin  # isort: skip
 from PIL.ImageFile import ImageFile
 
-from augforge.data.containers import CUT_SHORT, NO_PICTURE, Container, Defect, inspect
+from augforge.data.containers import (
+    CUT_SHORT,
+    NO_PICTURE,
+    READ_BY,
+    Container,
+    Defect,
+    can_read,
+    exif_orientation,
+    inspect,
+)
 from augforge.types import UnreadablePicture
 
 MAX_PIXELS = 100_000_000
@@ -42,8 +51,8 @@ _quiet = threading.Lock()
 def decode(data: bytes, name: str) -> np.ndarray:
     """The picture [h, w, c] uint8, contiguous and writable; c is 1 (greyscale) or 3 (RGB).
 
-    PNG, JPEG, WebP, BMP, GIF (its first frame), TIFF and PPM/PGM are recognised by their bytes, whatever the file is
-    called. 16-bit greyscale is divided by 257 and rounded; 16-bit colour keeps its high bytes. Raises
+    PNG, JPEG, WebP, BMP, GIF (its first frame), TIFF, PPM/PGM, AVIF and HEIF are recognised by their bytes, whatever
+    the file is called. 16-bit greyscale is divided by 257 and rounded; 16-bit colour keeps its high bytes. Raises
     UnreadablePicture, with `name`, for what is empty, no picture, cut short, or larger than MAX_PIXELS.
     """
     try:
@@ -75,18 +84,37 @@ def _decode_plain_webp(data: bytes) -> np.ndarray | None:
 
 def _decode_pillow(container: Container) -> np.ndarray:
     """[h, w] or [h, w, c] uint8; whatever Pillow raises becomes a Defect."""
-    # Only these two parse metadata that may be damaged without concern to the pixels, and warn about it.
-    noisy = container.kind in ("TIFF", "GIF")
+    # Only these parse metadata that may be damaged without concern to the pixels, and warn about it.
+    noisy = container.kind in ("TIFF", "GIF", "AVIF", "HEIF")
+    opener = _opener(container.kind)
     try:
         quiet = _without_warnings() if noisy else contextlib.nullcontext()
-        with quiet, _OPEN[container.kind](io.BytesIO(container.data)) as image:
+        with quiet, opener(io.BytesIO(container.data)) as image:
             _check_size(image.width * image.height)
             image.load()
-            return to_pixels(image, container.kind)
+            pixels = to_pixels(image, container.kind)
+            if container.kind != "AVIF":  # libheif turns its pictures itself
+                return pixels
+            return _turn(pixels, exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0")))
     except (Defect, MemoryError):
         raise
     except Exception as error:  # Pillow raises nearly every built-in error for one defect or another
         raise Defect(CUT_SHORT if "truncated" in str(error).lower() else NO_PICTURE) from error
+
+
+def _opener(kind: str) -> Callable[[io.BytesIO], ImageFile]:
+    """Pillow's class for a format; raises Defect where this machine cannot read it."""
+    if not can_read(kind):
+        raise Defect(f"is {kind}, which is not read here: {READ_BY[f'.{kind.lower()}']}")
+    if kind == "AVIF":
+        from PIL.AvifImagePlugin import AvifImageFile
+
+        return AvifImageFile
+    if kind == "HEIF":
+        from pillow_heif import HeifImageFile
+
+        return HeifImageFile
+    return _OPEN[kind]
 
 
 @contextlib.contextmanager

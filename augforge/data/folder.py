@@ -1,18 +1,19 @@
 """A folder of pictures as a source: `root/class/**/picture` or `root/{train,val,test}/class/**/picture`.
 
-Indexing lists names only; no picture is opened. Hidden files and folders and files with other suffixes are
-ignored. Links are followed.
+Indexing lists names; no picture is opened, and of files whose suffix says nothing the first bytes are. Hidden files
+and folders are ignored. Links are followed.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from augforge.data.banks import FilePictures
+from augforge.data.containers import HEAD_BYTES, is_picture, is_unknown, looks_like_picture
 from augforge.data.decode import decode
-from augforge.data.layout import MAX_BYTES, arrange, is_hidden, is_picture
+from augforge.data.layout import MAX_BYTES, Listing, arrange, is_hidden, suffix_of, without_wrapping
 from augforge.types import InputError
 
 _Identity = tuple[int, int]
@@ -34,32 +35,26 @@ class FileReader:
             return file.readall()
 
 
-@dataclass
-class _Found:
-    pictures: list[str] = field(default_factory=list)
-    folders: list[str] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-
-
 def open_folder(path: str | Path) -> dict[str, FilePictures]:
     """The banks of a folder: {"all": ...}, or "train" and, where there are such folders, "val" and "test".
 
-    Each bank has its own classes, sorted by name; a class folder without pictures is a class without rows. What
-    could not be used (loops of links, dangling links, pipes, folders that cannot be opened) is in `skipped` of
-    the first bank. Raises InputError where the folder cannot be opened or is not laid out as expected.
+    Each bank has its own classes, sorted by name. Names are without the folder that everything lies in, if there is
+    one. What could not be used (loops of links, dangling links, pipes, folders that cannot be opened) is in `skipped`
+    of the first bank; folders without pictures and files that are not read are said in a note. Raises InputError where
+    the folder cannot be opened or is not laid out as expected.
     """
     root = os.path.abspath(path)
-    found = _walk(root)
+    top, found = without_wrapping(_walk(root))
     banks = {}
-    for name, split in arrange(found.pictures, found.folders, tuple(sorted(found.skipped)), root).items():
-        reader = FileReader(root, split.names)
+    for name, split in arrange(found, root).items():
+        reader = FileReader(os.path.join(root, top), split.names)
         banks[name] = FilePictures(split.y, split.classes, split.names, root, reader, decode, skipped=split.skipped)
     return banks
 
 
-def _walk(root: str) -> _Found:
-    """Paths below `root`, with "/" between the parts, in no particular order."""
-    found = _Found()
+def _walk(root: str) -> Listing:
+    """What lies below `root`."""
+    found = Listing()
     try:
         top = os.stat(root)
         os.scandir(root).close()
@@ -73,6 +68,8 @@ def _walk(root: str) -> _Found:
                 for entry in entries:
                     if not is_hidden(entry.name):
                         _take(entry, prefix + entry.name, above, found, todo)
+                    elif not entry.name.startswith(".") and entry.is_dir():
+                        found.folders.add(prefix + entry.name)
         except OSError as error:
             found.skipped.append((prefix.rstrip("/"), f"cannot be opened ({error.strerror})"))
     return found
@@ -82,7 +79,7 @@ def _take(
     entry: os.DirEntry[str],
     name: str,
     above: frozenset[_Identity],
-    found: _Found,
+    found: Listing,
     todo: list[tuple[str, frozenset[_Identity]]],
 ) -> None:
     """Sort one entry into pictures, folders to walk, and things to skip."""
@@ -93,7 +90,7 @@ def _take(
             if identity in above:
                 found.skipped.append((name, "is a link to a folder that it lies in"))
                 return
-            found.folders.append(name)
+            found.folders.add(name)
             todo.append((name + "/", above | {identity}))
         elif is_picture(entry.name):
             if entry.is_file():
@@ -102,5 +99,19 @@ def _take(
                 found.skipped.append((name, "is a link to nothing"))
             else:
                 found.skipped.append((name, "is not a regular file"))
+        elif entry.is_file() and "/" in name:
+            if is_unknown(entry.name) and looks_like_picture(_head(entry.path)):
+                found.pictures.append(name)
+            else:
+                found.unread[suffix_of(name)] += 1
     except OSError as error:
         found.skipped.append((name, f"cannot be opened ({error.strerror})"))
+
+
+def _head(path: str) -> bytes:
+    """The first bytes of a file; none of one that cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from augforge.data.banks import B, take_rows
-from augforge.data.layout import SPLITS
+from augforge.data.splits import ORDER, split_of
 from augforge.types import InputError
 
 
@@ -52,11 +52,12 @@ def by_split(bank: B, split: Sequence[str] | None, where: str) -> dict[str, B]:
         return {"all": bank}
     if len(split) != len(bank):
         raise InputError(f"{where}: split has {len(split)} entries and labels has {len(bank)}")
-    unknown = sorted(set(split) - SPLITS.keys())
+    meant = {name: split_of(name) for name in set(split)}
+    unknown = sorted(name for name, known in meant.items() if known is None)
     if unknown:
-        raise InputError(f"{where}: {unknown[0]!r} is no split; expected one of {', '.join(SPLITS)}")
-    names = np.array([SPLITS[name] for name in split])
-    parts = {name: torch.from_numpy(np.flatnonzero(names == name)) for name in ("train", "val", "test")}
+        raise InputError(f"{where}: {unknown[0]!r} is no split; expected one of {', '.join(ORDER)}")
+    names = np.array([meant[name] for name in split])
+    parts = {name: torch.from_numpy(np.flatnonzero(names == name)) for name in ORDER}
     return {name: take_rows(bank, rows) for name, rows in parts.items() if len(rows)}
 
 

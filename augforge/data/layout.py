@@ -1,32 +1,46 @@
 """Paths of pictures -> splits, classes and rows: one rule for folders and archives.
 
-`root/class/**/picture`, or `root/{train,val,test}/class/**/picture`. The second is recognised when there is a
-folder "train" and every other folder of the root is named like a split too ("valid" and "validation" are "val").
-The result depends on the paths alone, not on the order in which they were found.
+`root/class/**/picture`, or `root/{train,val,test}/class/**/picture`; `splits` says which names are splits. One folder
+that everything lies in is left off. Folders without pictures are left out and named, all in one note. The result
+depends on the paths alone, not on the order in which they were found.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from augforge.data.containers import READ_BY
+from augforge.data.notes import listed, note
+from augforge.data.splits import EXPECTED, ORDER, find_splits, split_of, splits_among
 from augforge.types import InputError
 
-PICTURE_SUFFIXES = frozenset(["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm"])
 MAX_BYTES = 1 << 30  # a file larger than this is no picture that anyone would train on
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 Skipped = tuple[tuple[str, str], ...]
-_EXPECTED = "expected root/class/picture or root/{train,val,test}/class/picture"
 _STRAY = "lies outside of every class folder"
+_SYSTEM_FOLDERS = frozenset(["__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"])
+_SYSTEM_FILES = frozenset(["thumbs.db", "desktop.ini"])
+_NAMED = 10  # folders and suffixes in a note
+
+
+@dataclass
+class Listing:
+    """What was found below a root, by paths with "/" between the parts, in no particular order."""
+
+    pictures: list[str] = field(default_factory=list)
+    folders: set[str] = field(default_factory=set)  # at least those of the upper two levels
+    unread: Counter[str] = field(default_factory=Counter)  # how many files of each suffix are no pictures
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # (name, reason)
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The rows of one split; a class may have none."""
+    """The rows of one split."""
 
     classes: tuple[str, ...]  # sorted
     names: tuple[str, ...]  # [n] by class and then by name
@@ -34,55 +48,45 @@ class Split:
     skipped: Skipped  # (name, reason)
 
 
-def is_picture(name: str) -> bool:
-    """Whether the last part of a path has a picture's suffix, in any case."""
-    return name[name.rfind(".") + 1 :].lower() in PICTURE_SUFFIXES if "." in name else False
-
-
 def is_hidden(part: str) -> bool:
-    """Whether one part of a path is ignored: hidden ones, and the folder that macOS adds to archives."""
-    return part.startswith(".") or part == "__MACOSX"
+    """Whether one part of a path is ignored: hidden ones, and what macOS, Windows and storage boxes add."""
+    return part.startswith(".") or part in _SYSTEM_FOLDERS or part.lower() in _SYSTEM_FILES
 
 
-def arrange(pictures: Iterable[str], folders: Iterable[str], skipped: Skipped, origin: str) -> dict[str, Split]:
-    """Splits of `pictures` (paths with "/" below the root) and `folders` (at least those of the upper two levels).
+def suffix_of(name: str) -> str:
+    """What is counted of a file that is no picture: ".txt" for "a/b.TXT", "" where there is none."""
+    leaf = name[name.rfind("/") + 1 :]
+    return leaf[leaf.rfind(".") :].lower() if "." in leaf[1:] else ""
 
-    Returns {"all": ...} or some of {"train": ..., "val": ..., "test": ...}. `skipped` goes to the first split.
-    Raises InputError where there are no class folders or no pictures, where two folders are the same split, and
-    where two classes differ by case alone.
+
+def without_wrapping(listing: Listing) -> tuple[str, Listing]:
+    """The folder that all pictures lie in and that is no class or split ("pets/"), or "", and the listing without it.
+
+    A folder with pictures of its own is a class and stays. Two such folders in each other are left off where the
+    inner one holds splits.
     """
-    folders = set(folders)
-    tops = {folder.partition("/")[0] for folder in folders}
-    strays: dict[str, list[str]] = {}
-    by_folder = _group(pictures, strays)
-    if not tops:
-        raise InputError(_nothing(origin, strays.get("")))
-    if "train" not in tops or not tops <= SPLITS.keys():
-        table = {"all": _class_lists(tops, by_folder)}
-    else:
-        table, more = _split_lists(tops, folders, by_folder, strays, origin)
-        skipped = (*skipped, *more)
-    skipped = (*skipped, *((name, _STRAY) for name in sorted(strays.get("", []))))
-    if not any(names for lists in table.values() for names in lists.values()):
-        raise InputError(f"{origin!r} holds no picture that can be used: {_EXPECTED}")
-    first = next(iter(table))
-    return {split: number_rows(lists, skipped if split == first else (), origin) for split, lists in table.items()}
+    top = _single_top(listing.pictures)
+    below = [name.removeprefix(top) for name in listing.pictures]
+    inner = _single_top(below) if top else ""
+    if inner and splits_among({name.removeprefix(inner).partition("/")[0] for name in below}):
+        top += inner
+    if not top:
+        return "", listing
+    inside = {name[len(top) :] for name in listing.folders if name.startswith(top)}
+    beside = {name for name in listing.folders if not top.startswith(name + "/") and not name.startswith(top)}
+    pictures = [name.removeprefix(top) for name in listing.pictures]
+    return top, Listing(pictures, inside | beside, listing.unread, listing.skipped)
 
 
-def common_top(pictures: Iterable[str], folders: Collection[str]) -> str:
-    """The one folder that everything in an archive lies in and that is no class or split ("pets/"), or "".
-
-    A folder that has pictures of its own is a class and stays.
-    """
-    tops = {folder.partition("/")[0] for folder in folders}
-    if len(tops) != 1 or tops == {"train"}:
+def _single_top(pictures: Collection[str]) -> str:
+    tops = {name.partition("/")[0] for name in pictures}
+    if len(tops) != 1:
         return ""
     top = tops.pop() + "/"
-    if not any(folder.startswith(top) for folder in folders):
+    if any(name.count("/") < 2 for name in pictures):
         return ""
-    if any("/" not in name.removeprefix(top) or not name.startswith(top) for name in pictures):
-        return ""
-    return top
+    inner = splits_among({name.split("/", 2)[1] for name in pictures})
+    return "" if split_of(top[:-1]) and len(set(inner.values())) < 2 else top
 
 
 def parents(name: str) -> list[str]:
@@ -91,63 +95,115 @@ def parents(name: str) -> list[str]:
     return [name[:i] for i in places]
 
 
-def _group(pictures: Iterable[str], strays: dict[str, list[str]]) -> dict[str, list[str]]:
+def arrange(listing: Listing, origin: str) -> dict[str, Split]:
+    """Splits of a listing: {"all": ...}, or some of {"train": ..., "val": ..., "test": ...}, in this order.
+
+    What was skipped goes to the first. Says in one note which folders are left out, and in another what is not read.
+    Raises InputError where there are no class folders or no pictures, for folders that may be splits or classes,
+    where two folders are the same split, and where two classes differ by case alone.
+    """
     by_top: dict[str, list[str]] = {}
-    for name in pictures:
+    strays: list[str] = []
+    for name in listing.pictures:
         top, slash, _ = name.partition("/")
-        if slash:
-            by_top.setdefault(top, []).append(name)
-        else:
-            strays.setdefault("", []).append(name)
-    return by_top
-
-
-def _class_lists(classes: Iterable[str], by_folder: dict[str, list[str]]) -> dict[str, list[str]]:
-    return {name: by_folder.get(name, []) for name in sorted(classes)}
+        by_top.setdefault(top, []).append(name) if slash else strays.append(name)
+    tops = {folder.partition("/")[0] for folder in listing.folders} | by_top.keys()
+    if not tops:
+        raise InputError(_nothing(origin, strays))
+    if not by_top:
+        raise InputError(f"{origin!r} holds no picture that can be used{_unread(listing.unread)}: {EXPECTED}")
+    try:
+        found = find_splits(by_top)
+    except ValueError as error:
+        raise InputError(f"{origin!r} {error}") from None
+    skipped = sorted(listing.skipped)
+    if found:
+        table, empty = _split_lists(found, listing.folders, by_top, strays, origin)
+        beside = by_top.keys() - found.keys()
+    else:
+        _check_case(tops, origin)
+        table, empty, beside = {"all": {name: by_top[name] for name in sorted(by_top)}}, set(), set()
+    skipped += [(name, _STRAY) for name in sorted(strays)]
+    _say(origin, empty | (tops - by_top.keys()), beside, listing.unread)
+    first = next(iter(table))
+    return {split: number_rows(lists, tuple(skipped) if split == first else (), origin)
+            for split, lists in table.items()}  # fmt: skip
 
 
 def _split_lists(
-    tops: set[str], folders: set[str], by_top: dict[str, list[str]], strays: dict[str, list[str]], origin: str
-) -> tuple[dict[str, dict[str, list[str]]], Skipped]:
-    """{split: {class: names}} in the order train, val, test, and the splits that have no classes."""
+    found: dict[str, str], folders: set[str], by_top: dict[str, list[str]], strays: list[str], origin: str
+) -> tuple[dict[str, dict[str, list[str]]], set[str]]:
+    """{split: {class: names}} in the order train, val, test, and the folders without pictures of a class.
+
+    Pictures of a split that are of no class are added to the strays.
+    """
     table: dict[str, dict[str, list[str]]] = {}
-    found: dict[str, str] = {}
-    skipped: list[tuple[str, str]] = []
-    for top in sorted(tops, key=lambda top: (("train", "val", "test").index(SPLITS[top]), top)):
-        split = SPLITS[top]
-        if split in found:
-            raise InputError(f"{origin!r} has both {found[split]!r} and {top!r}, and both are the split {split!r}")
-        found[split] = top
-        classes = {folder.split("/")[1] for folder in folders if folder.startswith(top + "/")}
-        lists: dict[str, list[str]] = {name: [] for name in sorted(classes)}
-        for name in by_top.get(top, []):
-            parts = name.split("/", 2)
-            if len(parts) == 3:
-                lists.setdefault(parts[1], []).append(name)
-            else:
-                strays.setdefault("", []).append(name)
+    empty: set[str] = set()
+    for top in sorted(found, key=lambda top: ORDER.index(found[top])):
+        start = top + "/" + _same_name(top, by_top[top])
+        lists: dict[str, list[str]] = {}
+        for name in by_top[top]:
+            inner, slash, _ = name[len(start) :].partition("/")
+            lists.setdefault(inner, []).append(name) if slash else strays.append(name)
+        known = {folder[len(start) :].partition("/")[0] for folder in folders if folder.startswith(start)}
+        _check_case(known | lists.keys(), origin)
+        empty |= {start + name for name in known - lists.keys()}
         if lists:
-            table[split] = lists
-        elif split == "train":
-            raise InputError(_nothing(f"{origin}/{top}", by_top.get(top)))
+            table[found[top]] = {name: lists[name] for name in sorted(lists)}
         else:
-            skipped.append((top, "has no class folders, so there is no such split"))
-    return table, tuple(skipped)
+            empty.add(top)
+    if not table:
+        raise InputError(_nothing(f"{origin}/{next(iter(found))}" if len(found) == 1 else origin, strays))
+    return table, empty
 
 
-def _nothing(place: str, pictures: list[str] | None) -> str:
+def _same_name(top: str, names: list[str]) -> str:
+    """The folder "train/" in which all of the split "train" lies once more, as some archives have it, or ""."""
+    inner = {name.split("/", 2)[1] for name in names}
+    again = len(inner) == 1 and min(inner).lower() == top.lower() and all(name.count("/") > 2 for name in names)
+    return min(inner) + "/" if again else ""
+
+
+def _nothing(place: str, pictures: list[str]) -> str:
     if pictures:
-        return f"{place!r} has pictures such as {min(pictures)!r} but no class folders: {_EXPECTED}"
-    return f"{place!r} has no class folders: {_EXPECTED}"
+        return f"{place!r} has pictures such as {min(pictures)!r} but no class folders: {EXPECTED}"
+    return f"{place!r} has no class folders: {EXPECTED}"
+
+
+def _say(origin: str, empty: set[str], beside: set[str], unread: Counter[str]) -> None:
+    """One note on all folders that are left out, and one on all files that are not read."""
+    parts = [f"without pictures of a class: {listed(empty)}"] if empty else []
+    parts += [f"beside the splits: {listed(beside)}"] if beside else []
+    if parts:
+        note(f"{origin!r}: folders are left out, {'; '.join(parts)}")
+    if unread:
+        note(f"{origin!r}: {sum(unread.values())} files are not read{_unread(unread)}")
+
+
+def _unread(unread: Counter[str]) -> str:
+    """How many files of each suffix were not read, and what reads them if anything does."""
+    if not unread:
+        return ""
+    kinds = ", ".join(
+        f"{count} {suffix or 'without a suffix'}"
+        for suffix, count in sorted(unread.items(), key=lambda pair: (-pair[1], pair[0]))[:_NAMED]
+    )
+    hints = dict.fromkeys(hint for suffix in unread if (hint := READ_BY.get(suffix)) is not None)
+    return f" ({kinds}{''.join(f'; {hint}' for hint in hints)})"
+
+
+def _check_case(names: Iterable[str], origin: str) -> None:
+    """Raise InputError where two classes differ by case alone."""
+    folded: dict[str, str] = {}
+    for name in sorted(names):
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise InputError(f"{origin!r} has classes {other!r} and {name!r}, whose names differ by case alone")
 
 
 def number_rows(lists: dict[str, list[str]], skipped: Skipped, origin: str) -> Split:
     """A split of {class: names}; raises InputError where two classes differ by case alone."""
-    folded: dict[str, str] = {}
-    for name in lists:
-        other = folded.setdefault(name.casefold(), name)
-        if other != name:
-            raise InputError(f"{origin!r} has classes {other!r} and {name!r}, whose names differ by case alone")
+    _check_case(lists, origin)
     sizes = torch.tensor([len(names) for names in lists.values()], dtype=torch.int64)
     names = tuple(name for part in lists.values() for name in sorted(part))
     return Split(tuple(lists), names, torch.repeat_interleave(torch.arange(len(lists)), sizes), skipped)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from augforge.data.archive import open_archive
 from augforge.data.folder import open_folder
+from augforge.data.notes import Note
 from augforge.types import InputError, UnreadablePicture
 
 NAMES = ["cat/1.png", "cat/sub/2.png", "dog/it's 🐕.png", "dog/new\nline.png"]
@@ -96,7 +97,11 @@ def test_names_that_lead_out_and_hidden_ones(tmp_path, kind):
         (name, encoded(1)) for name in ("cat/1.png", "../evil.png", "cat/../../evil.png", "/etc/evil.png", "/evil.png")
     ]
     members += [("__MACOSX/cat/._1.png", b"x"), ("cat/.2.png", b"x"), ("cat/readme.txt", b"x"), ("cat/.DS_Store", b"")]
-    bank = open_archive(write(tmp_path / kind, members))["all"]
+    with pytest.warns(Note) as said:
+        bank = open_archive(write(tmp_path / kind, members))["all"]
+    assert [str(one.message).partition(": ")[2] for one in said] == [
+        "folders are left out, without pictures of a class: '__MACOSX'", "1 files are not read (1 .txt)"
+    ]  # fmt: skip
     assert bank.names == ("cat/1.png",)
     assert {name for name, _ in bank.skipped} == {"../evil.png", "cat/../../evil.png", "/etc/evil.png", "/evil.png"}
     assert {reason for _, reason in bank.skipped} == {"has a name that leads out of the archive"}
@@ -137,9 +142,31 @@ def test_other_compression_in_a_zip_is_told(tmp_path):
     assert "method 14" in open_archive(tmp_path / "a.zip")["all"].skipped[0][1]
 
 
-def test_empty_folders_in_an_archive_are_classes(tmp_path):
-    bank = open_archive(write_zip(tmp_path / "a.zip", [("cat/1.png", encoded(1)), ("empty/", b"")]))["all"]
-    assert bank.classes == ("cat", "empty")
+def test_empty_folders_in_an_archive_are_left_out(tmp_path):
+    with pytest.warns(Note, match="without pictures of a class: 'empty'"):
+        bank = open_archive(write_zip(tmp_path / "a.zip", [("cat/1.png", encoded(1)), ("empty/", b"")]))["all"]
+    assert bank.classes == ("cat",)
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_unknown_suffixes_and_odd_folders_are_as_in_the_folder(tmp_path, kind, method):
+    members = [(f"animals/{name}", encoded(i, (40, 30))) for i, name in enumerate(("cat/1", "cat/2.img", "dog/3.PNG"))]
+    members += [("animals/cat/words", b"no picture"), ("animals/dog/notes.txt", b"x"), ("animals/empty/x.xml", b"<>"),
+                ("labels/a.xml", b"<>"), ("readme", b"x")]  # fmt: skip
+    for name, data in members:
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_bytes(data)
+    write = write_tar if kind == "a.tar" else lambda path, rows: write_zip(path, rows, method)
+    write(tmp_path / kind, members)
+    found = []
+    for opened in (lambda: open_archive(tmp_path / kind), lambda: open_folder(tmp_path / "root")):
+        with pytest.warns(Note) as said:
+            bank = opened()["all"]
+        found.append(([str(one.message).partition(": ")[2] for one in said], bank.names, bank.classes))
+        assert [level_of(bank, row) for row in range(3)] == [0, 1, 2]
+    assert found[0] == found[1]
+    assert found[0][1:] == (("cat/1", "cat/2.img", "dog/3.PNG"), ("cat", "dog"))
 
 
 def test_of_two_members_with_one_name_the_last_counts(tmp_path):

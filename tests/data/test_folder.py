@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from augforge.data.folder import open_folder
+from augforge.data.notes import Note
 from augforge.types import Bank, InputError, UnreadablePicture
 
 
@@ -27,11 +28,15 @@ def test_classes_are_folders_and_are_walked(tmp_path):
     put(tmp_path / ".hidden" / "1.png")
     put(tmp_path / "cat" / ".thumb.png")
     (tmp_path / "read me.md").write_text("")
-    bank = open_folder(tmp_path)["all"]
+    with pytest.warns(Note) as said:
+        bank = open_folder(tmp_path)["all"]
+    assert [str(one.message).partition(": ")[2] for one in said] == [
+        "folders are left out, without pictures of a class: 'empty'", "1 files are not read (1 .txt)"
+    ]  # fmt: skip
     assert isinstance(bank, Bank)
-    assert bank.classes == ("cat", "dog", "empty")
+    assert bank.classes == ("cat", "dog")
     assert bank.names == ("cat/1.png", "dog/b.PNG", "dog/more/deep/a.png")
-    assert bank.counts().tolist() == [1, 2, 0]
+    assert bank.counts().tolist() == [1, 2]
     assert bank.origin == str(tmp_path)
     assert bank.skipped == ()
     pixels, digest = bank.load(2)
@@ -46,6 +51,32 @@ def test_splits(tmp_path):
     assert list(banks) == ["train", "val", "test"]
     assert banks["val"].name(0) == "validation/a/1.png"
     assert banks["val"].load(0)[0].shape == (3, 4, 1)
+
+
+def test_the_folder_around_everything_is_left_off(tmp_path):
+    for name in ("animals/cat/1.png", "animals/dog/more/2.png"):
+        put(tmp_path / name)
+    put(tmp_path / "@eaDir" / "cat" / "thumb.png")
+    with pytest.warns(Note, match="without pictures of a class: '@eaDir'"):
+        bank = open_folder(tmp_path)["all"]
+    assert bank.names == ("cat/1.png", "dog/more/2.png")
+    assert bank.origin == str(tmp_path)
+    assert bank.load(1)[0].shape == (3, 4, 1)
+
+
+def test_an_unknown_suffix_is_looked_into(tmp_path):
+    for name in ("cat/1", "cat/2.img", "cat/3.jpg.download"):
+        put(tmp_path / name)
+    Image.new("RGB", (4, 3)).save(tmp_path / "cat" / "4.jfif", "JPEG")
+    (tmp_path / "cat" / "BMW").write_text("BM is how this text begins, and it is no picture for all that it may seem.")
+    (tmp_path / "cat" / "P1").write_text("P1 is how this text begins")
+    (tmp_path / "cat" / "empty").touch()
+    put(tmp_path / "cat" / "renamed.txt")
+    os.mkfifo(tmp_path / "cat" / "pipe")
+    with pytest.warns(Note, match=r"4 files are not read \(3 without a suffix, 1 .txt\)"):
+        bank = open_folder(tmp_path)["all"]
+    assert bank.names == ("cat/1", "cat/2.img", "cat/3.jpg.download", "cat/4.jfif")
+    assert len(bank.examples(torch.arange(4)).x) == 4
 
 
 def test_a_relative_path_still_works_from_elsewhere(tmp_path, monkeypatch):

@@ -110,7 +110,7 @@ def test_features(tmp_path):
         ({"images": IMAGES, "labels": LABELS, "classes": np.arange(3)}, "expected strings"),
         ({"images": IMAGES, "labels": np.array(list("aabbcd")), "classes": np.array(list("abc"))}, "'d' is not among"),
         ({"images": IMAGES, "labels": LABELS, "split": np.array(["train"] * 5)}, "split has 5 entries"),
-        ({"images": IMAGES, "labels": LABELS, "split": np.array(["train"] * 5 + ["dev"])}, "'dev' is no split"),
+        ({"images": IMAGES, "labels": LABELS, "split": np.array(["train"] * 5 + ["fold3"])}, "'fold3' is no split"),
         ({"features": IMAGES, "labels": LABELS}, "expected floats"),
         ({"images": np.array([{}] * 6), "labels": LABELS}, "cannot be read as an .npz|images have shape"),
     ],
