@@ -43,11 +43,11 @@ from augforge.cli import options
 # Where to
 @click.option("--format", "sink", type=click.Choice(["folder", "webdataset", "npz"]), default="folder",
               show_default=True, help="What OUT holds.")  # fmt: skip
-@click.option("--encoding", type=click.Choice(["png", "jpeg", "webp"]), default="png", show_default=True,
-              help="How pictures are coded.")  # fmt: skip
+@click.option("--encoding", type=click.Choice(["source", "png", "jpeg", "webp"]), default="source", show_default=True,
+              help="How pictures are coded; source: as the picture that each was made from.")  # fmt: skip
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True,
               help="Of JPEG and WebP; WebP 100 is lossless.")  # fmt: skip
-@click.option("--include-real", is_flag=True, help="Write the real pictures too, coded alike.")
+@click.option("--include-real", is_flag=True, help="Write the real pictures too.")
 # The run
 @options.device("the method runs")
 @click.option("--workers", type=click.IntRange(min=0), default=0, metavar="N",
@@ -100,6 +100,8 @@ def synth(**given: Any) -> None:
             **{name: given[name] for name in ("workers", "batch_size", "resume", "overwrite", "strict")},
         )
         report = (dry_run if given["dry_run"] else run)(request, given["out"], how)
+    if report.chosen:
+        click.echo(report.chosen, err=True)
     for name, reason in report.skipped[:10]:
         click.echo(f"skipped {name!r}: {reason}", err=True)
     if len(report.skipped) > 10:

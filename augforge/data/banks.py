@@ -54,10 +54,11 @@ class FilePictures:
 
     def load(self, row: int) -> tuple[np.ndarray, str]:
         """A picture [h, w, c] uint8 and the SHA-256 of its encoded bytes; raises UnreadablePicture."""
-        data = self._encoded(row)
+        data = self.encoded(row)
         return self.decode(data, self.names[row]), hashlib.sha256(data).hexdigest()
 
-    def _encoded(self, row: int) -> bytes:
+    def encoded(self, row: int) -> bytes:
+        """The bytes of a row's file; raises UnreadablePicture where it cannot be read."""
         try:
             return self.read(_place(self.index, row))
         except OSError as error:
@@ -70,7 +71,7 @@ class FilePictures:
         be read, and ValueError for a row of a class that is not in `classes`.
         """
         y = _labels(self.y, rows, classes)
-        return Examples(_stack(lambda row: self.decode(self._encoded(row), self.names[row]), rows), y)
+        return Examples(_stack(lambda row: self.decode(self.encoded(row), self.names[row]), rows), y)
 
     def counts(self) -> Tensor:
         """How many rows each class has: [n_classes] int64."""

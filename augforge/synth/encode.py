@@ -10,6 +10,7 @@ that still codes filtered rows well. It beats OpenCV's writer: 67 us against 142
 from __future__ import annotations
 
 import functools
+import os
 import struct
 import zlib
 from typing import Literal
@@ -25,13 +26,32 @@ except ImportError:  # an extra: augforge[fast]
     isal_zlib = None  # type: ignore[assignment]
 
 Encoding = Literal["png", "jpeg", "webp"]
+AS_SOURCE: Literal["source"] = "source"  # each picture is coded as the one it was made from
 SUFFIXES: dict[str, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+# Sources that lose detail stay small: the suffixes of JPEG, and of what only phones and browsers write.
+_OF_SUFFIX: dict[str, Encoding] = {
+    ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".heic": "jpeg", ".heif": "jpeg", ".avif": "jpeg",
+    ".webp": "webp",
+}  # fmt: skip
 LARGEST_SIDE = {"png": 2**31 - 1, "jpeg": 65500, "webp": 16383}
 PNG_WRITER = "isal" if isal_zlib else "zlib"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NONE, _SUB, _UP = 0, 1, 2  # PNG filter types: as it is, the difference to the pixel on the left, to the one above
 _crc32 = isal_zlib.crc32 if isal_zlib else zlib.crc32
 _LOSSLESS_WEBP = 101
+
+
+def encoding_of(parent: str, encoding: Encoding | Literal["source"]) -> Encoding:
+    """How a picture made from the file `parent` is coded: as `encoding` says, or as the parent is where it is "source".
+
+    JPEG, HEIC and AVIF give JPEG, WebP gives WebP, all else, "" for no single parent included, PNG.
+
+    >>> encoding_of("cats/1.JPG", "source"), encoding_of("cats/2.bmp", "source"), encoding_of("cats/1.JPG", "webp")
+    ('jpeg', 'png', 'webp')
+    """
+    if encoding != AS_SOURCE:
+        return encoding
+    return _OF_SUFFIX.get(os.path.splitext(parent)[1].lower(), "png")
 
 
 def encode(picture: np.ndarray, encoding: Encoding, quality: int = 95) -> bytes:

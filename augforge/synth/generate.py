@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from augforge import __version__, chance
-from augforge.data.banks import PictureBank
+from augforge.data.banks import FilePictures, PictureBank
 from augforge.networks.pixels import resized
+from augforge.synth.encode import AS_SOURCE, encoding_of
 from augforge.synth.manifest import REAL, ManifestRow
 from augforge.synth.plan import ClassPlan, Plan, Segment
 from augforge.synth.reject import Filter, Implausible, failure_text, synthesize_plausible
@@ -26,6 +27,7 @@ from augforge.types import Examples, InputError, Named, QuotaError, UnreadablePi
 
 _BYTES_AT_ONCE = 32 << 20  # pixels of the parents in one call of a method, however large the batch may be
 _ONE_AT_A_TIME = threading.Lock()  # of threads that make units together, one is in the method; others read and write
+_STARTS = {"jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
 _LONGEST_STEM = 180  # bytes of a parent's name that its children keep; a file system takes 255 in all
 
 
@@ -67,6 +69,7 @@ class MadePicture:
     number: int
     stem: str
     row: dict[str, Any]
+    original: bytes | None = None  # of a real picture: its file, where a copy of it will do
 
     def to_row(self, file: str, member: str = "") -> ManifestRow:
         """The manifest row, once it is known where the picture lies."""
@@ -95,9 +98,18 @@ def _real(making: Making, segment: Segment) -> Iterator[MadePicture]:
         picture, sha256 = load(making, row)
         name = making.bank.name(row)
         facts = _facts(REAL, "", (name, sha256), making.seed, place)
-        yield MadePicture(
-            picture, plan.name, plan.label, segment.first + place - segment.start, f"{stem(name)}-r", facts
-        )
+        number = segment.first + place - segment.start
+        original = original_of(making.bank, row) if making.size is None else None
+        yield MadePicture(picture, plan.name, plan.label, number, f"{stem(name)}-r", facts, original)
+
+
+def original_of(bank: PictureBank, row: int) -> bytes | None:
+    """The file of a real picture where coding it again would lose detail, which is of JPEG and WebP; else None."""
+    if not isinstance(bank, FilePictures):
+        return None
+    start = _STARTS.get(encoding_of(bank.name(row), AS_SOURCE))
+    data = b"" if start is None else bank.encoded(row)
+    return data if start and data.startswith(start) else None
 
 
 def _made(making: Making, segment: Segment, notes: Notes) -> Iterator[MadePicture]:

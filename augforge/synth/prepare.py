@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from augforge.data.banks import FeatureBank, PictureBank
-from augforge.inputs import device_of, open_method, open_representation, open_split
+from augforge.data.banks import FeatureBank, FilePictures, PictureBank
+from augforge.inputs import device_of, kind_of_pictures, open_method, open_representation, open_split
 from augforge.machine import cores
 from augforge.parts import catalog, saving
+from augforge.synth.encode import AS_SOURCE, encoding_of
 from augforge.synth.generate import Making, load, needs_no_support
 from augforge.synth.plan import Plan, Quota, make_plan
 from augforge.synth.reject import DISCRIMINATOR, ByClasses, ByDiscriminator, Filter, by_classes, embedded
@@ -25,6 +26,7 @@ from augforge.synth.workers import in_order
 from augforge.training.loop import Run
 from augforge.types import InputError, Named, Plausible, UnreadablePicture, capabilities
 
+_PRESETS = {"letters": "keras", "photographs": "photographs"}  # of `classical`, where none was given
 _CHECKED_AT_ONCE, _EMBEDDED_AT_ONCE = 128, 256  # pictures
 _MOST_THREADS = 8  # that read and write around a device, unless --workers says otherwise
 
@@ -34,7 +36,7 @@ class Ready:
     """A run that can start: everything was opened, checked and planned, and nothing was written.
 
     `record` is what `run.json` holds, `skipped` the (name, reason) of pictures found unreadable so far, `folder`
-    the source's folder or file on disk, if it is one.
+    the source's folder or file on disk, if it is one, `chosen` a line about what the request left open.
     """
 
     making: Making
@@ -43,10 +45,12 @@ class Ready:
     skipped: list[tuple[str, str]]
     folder: Path | None
     workers: int
+    chosen: str
 
 
 def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions) -> Ready:
     """Check and plan a run of pictures; raises InputError or LackError, and writes nothing."""
+    request, kind, chosen = with_defaults(request, bank)
     quota = Quota(request.per_class, request.to, request.counts)
     check_folder_names(bank.classes)
     device = device_of(request.inputs.device, best="cpu")
@@ -66,10 +70,33 @@ def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions)
     making = replace(making, plan=plan, filters=filters, tries=request.tries)
     sink = Sink(out, request.format, request.encoding, request.quality, _npz_shape(request, shapes), plan.total)
     origin = Path(bank.origin)
-    record = run_record(request, bank, part, plan)
+    record = run_record(request, bank, part, plan) | {"pictures": kind}
     if digests:
         record["judges"] = digests  # the key of all versions so far
-    return Ready(making, sink, record, skipped, origin if origin.exists() else None, workers)
+    return Ready(making, sink, record, skipped, origin if origin.exists() else None, workers, chosen)
+
+
+def with_defaults(request: Request, bank: PictureBank) -> tuple[Request, str, str]:
+    """A request with what it left open filled in, as its pictures need it; their kind; and a line that says so.
+
+    The preset of `classical` is "keras" for letters, and "photographs" for all else. The encoding is "png" for arrays,
+    and where every file of the source gives PNG. So what `run.json` keeps under "order" needs no look at the pictures.
+    """
+    kind = kind_of_pictures(bank)
+    inputs, said = request.inputs, []
+    if inputs.method == "classical" and "preset" not in inputs.settings:
+        preset = _PRESETS[kind]
+        if kind != "letters":  # whose records keep what was given
+            inputs = replace(inputs, settings={**inputs.settings, "preset": preset})
+        said.append(f"classical with preset={preset}")
+    encoding = request.encoding
+    if encoding == AS_SOURCE:
+        files = isinstance(bank, FilePictures) and request.format != "npz"
+        kinds = sorted({encoding_of(name, AS_SOURCE) for name in bank.names or ()} if files else {"png"}) or ["png"]
+        encoding = "png" if kinds == ["png"] else AS_SOURCE
+        if request.format != "npz":
+            said.append(f"files are {' and '.join(map(str.upper, kinds))}")
+    return replace(request, inputs=inputs, encoding=encoding), kind, f"{kind}: {', '.join(said)}" if said else ""
 
 
 def open_filters(request: Request, making: Making) -> tuple[tuple[Filter, ...], list[str]]:

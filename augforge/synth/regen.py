@@ -16,8 +16,8 @@ from augforge.data.banks import FeatureBank
 from augforge.inputs import open_bank, open_method
 from augforge.parts import catalog, saving
 from augforge.parts.catalog import nearest
-from augforge.synth.encode import PNG_WRITER, encode
-from augforge.synth.generate import Making, Notes, Parents, load, needs_no_support, synthesized
+from augforge.synth.encode import AS_SOURCE, PNG_WRITER, encode, encoding_of
+from augforge.synth.generate import Making, Notes, Parents, load, needs_no_support, original_of, synthesized
 from augforge.synth.manifest import REAL, ManifestRow, read_rows
 from augforge.synth.plan import ClassPlan, Plan
 from augforge.synth.prepare import check_pictures, open_filters
@@ -90,11 +90,15 @@ def _encoded(row: ManifestRow, record: dict[str, Any], data_root: Path | None) -
     picture = _picture(making, ClassPlan(row.cls, label, rows, 1, 0), row)
     if request.format == "npz":
         return encode(picture, "png")
-    if request.encoding == "png" and record.get("png_writer") != PNG_WRITER:
+    as_it_is = row.method == REAL and request.encoding == AS_SOURCE and request.size is None
+    if as_it_is and (original := original_of(bank, int(rows[0]))) is not None:
+        return original
+    encoding = encoding_of(row.parent, request.encoding)
+    if encoding == "png" and record.get("png_writer") != PNG_WRITER:
         raise InputError(
             f"the run wrote PNG files with {record.get('png_writer')}; this is {PNG_WRITER} (extra `fast`)"
         )
-    return encode(picture, request.encoding, request.quality)
+    return encode(picture, encoding, request.quality)
 
 
 def _with_filters(making: Making, request: Request, record: dict[str, Any]) -> Making:

@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from augforge import __version__
 from augforge.data.banks import AnyBank
 from augforge.data.source import SOURCE_NAMES
 from augforge.machine import machine, versions
 from augforge.parts import catalog, saving
-from augforge.synth.encode import PNG_WRITER, SUFFIXES, Encoding
+from augforge.synth.encode import AS_SOURCE, PNG_WRITER, SUFFIXES, Encoding
 from augforge.synth.plan import Plan
 from augforge.synth.reject import DISCRIMINATOR
 from augforge.synth.sinks import UNITS, Format
@@ -39,7 +39,7 @@ class Request:
     to: int | None = None  # bring each class up to so many, real ones counted
     counts: Mapping[str, int] | None = None  # make so many more of each named class
     format: Format = "folder"  # what OUT holds
-    encoding: Encoding = "png"  # how pictures are coded
+    encoding: Encoding | Literal["source"] = "source"  # how pictures are coded; "source": as the one each was made from
     quality: int = 95  # of JPEG and WebP, 1 to 100; WebP 100 is lossless
     size: int | None = None  # every picture is made square first, 1 to 16384 px
     include_real: bool = False  # the real pictures are written too
@@ -49,7 +49,8 @@ class Request:
 
     def __post_init__(self) -> None:
         """Check what was given."""
-        for name, value, allowed in (("--format", self.format, UNITS), ("--encoding", self.encoding, SUFFIXES)):
+        encodings = (AS_SOURCE, *SUFFIXES)
+        for name, value, allowed in (("--format", self.format, UNITS), ("--encoding", self.encoding, encodings)):
             if value not in allowed:
                 raise InputError(f"{name} {value!r} was given; expected one of {', '.join(allowed)}")
         if not 1 <= self.quality <= 100:

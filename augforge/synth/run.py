@@ -34,7 +34,8 @@ _SAMPLED_ROWS = 2  # at each
 class Report:
     """What a run did: `made` and `real` rows by this call (`already` had been), `per_class` of the whole plan,
     `skipped` (name, reason) of what could not be read, `rejected` tries by reason, `size` in bytes (of a dry run:
-    an estimate), `seconds` of making, and where the `contact_sheet` is, if one was drawn.
+    an estimate), `seconds` of making, where the `contact_sheet` is, if one was drawn, and what was `chosen` for
+    what the request left open.
     """
 
     out: str
@@ -49,6 +50,7 @@ class Report:
     finished: bool = True
     dry_run: bool = False
     contact_sheet: str | None = None
+    chosen: str = ""
 
     @property
     def images_per_second(self) -> float:
@@ -108,7 +110,7 @@ def dry_run(request: Request, out: str | Path, options: RunOptions = DEFAULTS) -
     sizes = []
     for unit in range(sampled.units):
         for made in itertools.islice(rows_of_unit(making, unit, Notes()), _SAMPLED_ROWS):
-            sizes.append(ready.sink.size_of(made.picture))
+            sizes.append(ready.sink.size_of(made))
     report.size = round(float(np.mean(sizes)) * plan.total) if sizes else 0
     return report
 
@@ -128,7 +130,7 @@ def _open(request: Request, options: RunOptions) -> tuple[AnyBank, Skipped]:
 
 def _report(ready: Ready, out: Path) -> Report:
     per_class = {c.name: c.make for c in ready.making.plan.classes}
-    return Report(str(out), per_class=per_class, skipped=list(ready.skipped))
+    return Report(str(out), per_class=per_class, skipped=list(ready.skipped), chosen=ready.chosen)
 
 
 def _make(ready: Ready, options: RunOptions, report: Report) -> None:

@@ -31,7 +31,7 @@ _MANIFEST = re.compile(r"manifest(-\d+-of-\d+)?\.jsonl")
 _SINK_FILE = {"folder": r"features\.safetensors", "webdataset": r"shard-\d{6,}\.tar", "npz": r"data\.npz"}
 _LEFT_OVER = re.compile(r"(run\.json|\.?contact_sheet\.png|features\.safetensors)\.\d+\.part(ial)?")
 _SHEET = re.compile(r"\.?contact_sheet\.png")
-_UNCOMPARED = ("versions", "machine")
+_UNCOMPARED = ("versions", "machine", "pictures")
 _LOCK_SECONDS = 5.0  # that a lock is waited for
 
 

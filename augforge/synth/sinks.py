@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
-from augforge.synth.encode import SUFFIXES, Encoding, encode
+from augforge.synth.encode import AS_SOURCE, SUFFIXES, Encoding, encode, encoding_of
 from augforge.synth.generate import MadePicture
 from augforge.synth.manifest import ManifestRow
 from augforge.types import InputError
@@ -36,7 +36,7 @@ class Sink:
 
     out: Path
     format: Format = "folder"
-    encoding: Encoding = "png"
+    encoding: Encoding | Literal["source"] = "png"
     quality: int = 95
     shape: tuple[int, int, int] | None = None
     total: int = 0
@@ -52,11 +52,18 @@ class Sink:
         except OSError as error:
             raise InputError(f"{str(self.out)!r} cannot be written ({error.strerror or error})") from error
 
-    def size_of(self, picture: np.ndarray) -> int:
-        """How many bytes a picture [h, w, c] uint8 takes, headers of a tar included."""
+    def encoded(self, made: MadePicture) -> tuple[bytes, str]:
+        """The bytes of a picture's file and its suffix."""
+        encoding = encoding_of(made.row["parent"], self.encoding)
+        if made.original is not None and self.encoding == AS_SOURCE:
+            return made.original, SUFFIXES[encoding]
+        return encode(made.picture, encoding, self.quality), SUFFIXES[encoding]
+
+    def size_of(self, made: MadePicture) -> int:
+        """How many bytes a picture takes, headers of a tar included."""
         if self.format == "npz":
             return int(np.prod(self.shape or 0))
-        size = len(encode(picture, self.encoding, self.quality))
+        size = len(self.encoded(made)[0])
         if self.format == "folder":
             return size
         return 3 * _TAR_BLOCK + -(-size // _TAR_BLOCK) * _TAR_BLOCK  # two headers and one block for the label
@@ -104,9 +111,8 @@ def _write_folder(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[l
     rows, size = [], 0
     out = str(sink.out)
     partial = f"{out}/{PARTIAL}/{_own_name()}"
-    suffix = SUFFIXES[sink.encoding]
     for one in made:
-        data = encode(one.picture, sink.encoding, sink.quality)
+        data, suffix = sink.encoded(one)
         file = f"{folder_name(one.cls)}/{one.stem}{one.row['index']:05d}{suffix}"
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
@@ -123,11 +129,11 @@ def _write_tar(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[list
     """A shard: `<number>.png` and `<number>.cls` (the label in digits) for each row, as WebDataset reads them."""
     rows, file = [], f"shard-{unit:06d}.tar"
     partial = sink.out / PARTIAL / f"{_own_name()}.tar"
-    suffix = SUFFIXES[sink.encoding]
     with open(partial, "wb") as tar:
         for one in made:
+            data, suffix = sink.encoded(one)
             member = f"{one.number:09d}{suffix}"
-            _add_member(tar, member, encode(one.picture, sink.encoding, sink.quality))
+            _add_member(tar, member, data)
             _add_member(tar, f"{one.number:09d}.cls", str(one.label).encode())
             rows.append(one.to_row(file, member))
         tar.write(_TAR_END)
