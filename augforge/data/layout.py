@@ -24,7 +24,7 @@ MAX_BYTES = 1 << 30  # a file larger than this is no picture that anyone would t
 Skipped = tuple[tuple[str, str], ...]
 _STRAY = "lies outside of every class folder"
 _SYSTEM_FOLDERS = frozenset(["__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"])
-_SYSTEM_FILES = frozenset(["thumbs.db", "desktop.ini"])
+_SYSTEM_FILES = frozenset(["thumbs.db", "desktop.ini", "manifest.jsonl", "run.json"])  # the last two of our own runs
 _NAMED = 10  # folders and suffixes in a note
 
 
@@ -49,7 +49,7 @@ class Split:
 
 
 def is_hidden(part: str) -> bool:
-    """Whether one part of a path is ignored: hidden ones, and what macOS, Windows and storage boxes add."""
+    """Whether one part of a path is ignored: hidden ones, and what macOS, Windows, storage boxes and `synth` add."""
     return part.startswith(".") or part in _SYSTEM_FOLDERS or part.lower() in _SYSTEM_FILES
 
 

@@ -132,3 +132,12 @@ def test_photographs_do_not_grow_by_being_coded_anew(augforge, tmp_path):
     made = augforge("synth", tmp_path / "source", "--per-class", 40, "--out", tmp_path / "out", "--json").json()
     assert made["bytes"] / made["made"] < 1.3 * real
     assert abs(guess.json()["bytes"] / made["bytes"] - 1) < 0.3
+
+
+def test_splits_written_by_two_runs_are_one_source_without_a_word(augforge, photographs, tmp_path):
+    for split in ("train", "test"):
+        augforge("synth", photographs, "--with", "nothing", "--include-real", "--per-class", 0, "--out",
+                 tmp_path / "whole" / split)  # fmt: skip
+    result = augforge("synth", tmp_path / "whole", "--per-class", 1, "--out", tmp_path / "out")
+    assert result.err == "photographs: classical with preset=photographs, files are JPEG\n"
+    assert len(made_files(tmp_path / "out")) == 2
