@@ -140,7 +140,8 @@ def test_without_pillow_heif_the_note_and_the_error_say_how_to_get_it(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == (f"note: {str(tmp_path / 'source')!r}: 3 files are not read (2 .heic, 1 without a suffix; "
-                           "pip install 'augforge[heif]' reads HEIF)\n")  # fmt: skip
+                           "pip install 'augforge[heif]' reads HEIF)\n"
+                           "photographs: classical with preset=photographs, files are JPEG\n")  # fmt: skip
     code = "from augforge.data.decode import decode; decode(open(sys.argv[1], 'rb').read(), 'x')"
     done = run(code, tmp_path / "source" / "cat" / "3")
     assert "is HEIF, which is not read here: pip install 'augforge[heif]' reads HEIF" in done.stderr
