@@ -20,6 +20,7 @@ from torch import Tensor
 from augforge import __version__
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import AnyBank, FeatureBank
+from augforge.data.embeddings import read_rows
 from augforge.parts.saving import load_part, save_part
 from augforge.types import Classifier, Examples, InputError, Representation
 
@@ -72,7 +73,9 @@ class Predictor:
         first; only those of the shortlist where there is one. Raises InputError without a representation.
         """
         if self.representation is None:
-            raise InputError("this predictor has no representation, so it knows features only")
+            raise InputError(
+                "this predictor has no representation, so it knows features only; expected a file of embeddings"
+            )
         return self.predict_features(_embed(self.representation, pictures))
 
     @torch.no_grad()
@@ -124,6 +127,23 @@ def make_predictor(
     superclasses = _superclasses(bank) if shortlist else None
     support = Examples(features_of(bank, representation), bank.y, weight=getattr(bank, "weight", None))
     return Predictor(representation, classifier, support, tuple(bank.classes), superclasses, shortlist)
+
+
+def predict_rows(predictor: Predictor, path: str | Path) -> list[tuple[str, Ranking]]:
+    """The name of each row of a file of embeddings, and its classes and their probabilities, best first.
+
+    A row without a name is "FILE[3]". Raises InputError where the rows are not as long as those of the support.
+    """
+    rows = read_rows(path)
+    support = torch.as_tensor(predictor.support.x)
+    if rows.x.shape[1] != support.shape[1]:
+        raise InputError(
+            f"{str(path)!r} has rows of {rows.x.shape[1]} numbers, and the support has {support.shape[1]}; expected "
+            "embeddings that the same network made"
+        )
+    names = rows.names or tuple(f"{Path(path).name}[{i}]" for i in range(len(rows.x)))
+    ranked = predictor.predict_features(rows.x.to(support.dtype))
+    return list(zip(names, ranked, strict=True))
 
 
 def features_of(bank: AnyBank, representation: Representation | None) -> Tensor:

@@ -13,7 +13,7 @@ from augforge.cli import options
 
 @click.command()
 @click.argument("support")
-@click.argument("pictures", nargs=-1, type=options.PATH, metavar="[PICTURE]...")
+@click.argument("pictures", nargs=-1, type=options.PATH, metavar="[PICTURE|ROWS]...")
 @click.option("--representation", metavar="R|DIR",
               help="What embeds pictures: a name of `augforge list`, or a folder [default: conv4-glyphs].")  # fmt: skip
 @click.option("--classifier", metavar="C|DIR", help="A name of `augforge list`, or a folder [default: prototype].")
@@ -31,7 +31,8 @@ from augforge.cli import options
 def predict(**given: Any) -> None:
     """Name the class of each PICTURE, shown SUPPORT: a few examples of every class.
 
-    SUPPORT is a source (a folder of class folders, an archive, ...) or a folder that --save wrote.
+    SUPPORT is a source (a folder of class folders, an archive, embeddings, ...) or a folder that --save wrote. ROWS is
+    a file of embeddings (.npy, .npz, .safetensors, .csv, .parquet), made as those of SUPPORT were.
     """
     from augforge import predict as production
     from augforge.types import InputError
@@ -41,10 +42,9 @@ def predict(**given: Any) -> None:
     predictor = _saved(given) if production.is_predictor(given["support"]) else _made(given)
     if given["save"] is not None:
         production.save_predictor(predictor, given["save"])
-    found = predictor.predict(_decoded(given["pictures"])) if given["pictures"] else []
     rows: list[dict[str, Any]] = [
-        {"picture": str(path), "classes": [{"class": name, "probability": p} for name, p in ranking[: given["top"]]]}
-        for path, ranking in zip(given["pictures"], found, strict=True)
+        {"picture": name, "classes": [{"class": name, "probability": p} for name, p in ranking[: given["top"]]]}
+        for name, ranking in _named(predictor, given["pictures"])
     ]
     if given["as_json"]:
         out = None if given["save"] is None else str(given["save"])
@@ -69,6 +69,19 @@ def _saved(given: dict[str, Any]) -> Any:
     return load_predictor(Path(given["support"]))
 
 
+def _named(predictor: Any, paths: tuple[Path, ...]) -> list[tuple[str, Any]]:
+    """(name, ranking) of every picture, and of every row of files of embeddings, in the order of the paths."""
+    from augforge.data.embeddings import is_embeddings
+    from augforge.predict import predict_rows
+
+    pictures = tuple(path for path in paths if not is_embeddings(path))
+    of_pictures = iter(predictor.predict(_decoded(pictures)) if pictures else [])
+    found: list[tuple[str, Any]] = []
+    for path in paths:
+        found += predict_rows(predictor, path) if is_embeddings(path) else [(str(path), next(of_pictures))]
+    return found
+
+
 def _made(given: dict[str, Any]) -> Any:
     """A predictor from a source, with the classifier fitted on --base where there is one."""
     import torch
@@ -77,16 +90,21 @@ def _made(given: dict[str, Any]) -> Any:
     from augforge.inputs import Inputs, open_split
     from augforge.parts.saving import open_part
     from augforge.predict import features_of, make_predictor
+    from augforge.types import InputError
 
-    representation = open_part(given["representation"] or "conv4-glyphs", None, "representation")
+    chosen = {name: given[name] for name in ("split", "seed", "data_root", "max_per_class")}
+    bank = open_split(Inputs(given["support"], **chosen))
+    representation = None
+    if not isinstance(bank, FeatureBank):
+        representation = open_part(given["representation"] or "conv4-glyphs", None, "representation")
+    elif given["representation"] is not None:
+        raise InputError(f"--representation was given, and {given['support']!r} holds features already")
     settings = options.read_settings(None, given["assignments"])
     classifier = open_part(given["classifier"] or "prototype", settings, "classifier")
     if given["base"] is not None:
         base = open_split(Inputs(given["base"], data_root=given["data_root"]))
         features = FeatureBank(features_of(base, representation), base.y, tuple(base.classes), base.origin)
         classifier.fit(features, torch.Generator().manual_seed(given["seed"]))
-    chosen = {name: given[name] for name in ("split", "seed", "data_root", "max_per_class")}
-    bank = open_split(Inputs(given["support"], **chosen))
     return make_predictor(bank, classifier, representation, given["shortlist"])
 
 

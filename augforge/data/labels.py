@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +14,8 @@ from torch import Tensor
 from augforge.data.banks import B, take_rows
 from augforge.data.splits import ORDER, split_of
 from augforge.types import InputError
+
+_LABELS = ("label", "labels", "class", "target", "y", "category")  # the names of a column of them
 
 
 def number_labels(labels: np.ndarray, classes: Sequence[str] | None, where: str) -> tuple[Tensor, tuple[str, ...]]:
@@ -41,6 +46,54 @@ def number_labels(labels: np.ndarray, classes: Sequence[str] | None, where: str)
             raise InputError(f"{where}: the classes {folded[name.casefold()]!r} and {name!r} are the same but for case")
         folded[name.casefold()] = name
     return torch.from_numpy(y.astype(np.int64)), names
+
+
+def labels_beside(path: str, n: int) -> np.ndarray | None:
+    """The labels [n] in a file beside the file `path` of n rows, or None where there is none; raises InputError.
+
+    It is a column: an `.npy` [n], or text with a label a line, a header or none, or with a column "label".
+    """
+    found = beside(path)
+    if found is None:
+        return None
+    try:
+        labels = np.load(found, allow_pickle=False) if found.endswith(".npy") else _column(found, n)
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise InputError(f"{found!r} cannot be read as the labels of {path!r} ({error})") from error
+    if labels.ndim != 1 or len(labels) != n:
+        raise InputError(f"{found!r} has labels {list(labels.shape)}, and {path!r} has {n} rows; expected as many")
+    return labels
+
+
+def beside(path: str, own: bool = False) -> str | None:
+    """The path of the file that holds the labels of the file `path`; None where there is none.
+
+    "X_train.npy" has its own "y_train.npy" or "X_train_labels.npy"; without `own` "labels.npy" counts too.
+    """
+    folder, stem = os.path.split(os.path.splitext(path)[0])
+    stems = [f"{stem}_labels", f"{stem}-labels", f"{stem}.labels"]
+    for words, instead in ((r"X|x", "y"), (r"features?|feats?|embeddings?|embs?|vectors?|X|x", "labels")):
+        other = re.sub(rf"(?<![A-Za-z])(?:{words})(?![A-Za-z])", instead, stem, count=1)
+        stems += [other] if other != stem else []
+    for name in [*stems, *([] if own else ["labels"])]:
+        for suffix in (".npy", ".csv", ".txt"):
+            found = os.path.join(folder, name + suffix)
+            if found != path and os.path.isfile(found):
+                return found
+    return None
+
+
+def _column(path: str, n: int) -> np.ndarray:
+    """A column of text [n]; whole numbers where all of them are."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        lines = [line for line in csv.reader(file) if line]
+    header = [name.strip().lower() for name in lines[0]] if lines else []
+    place = next((header.index(name) for name in _LABELS if name in header), None)
+    if place is None and len(header) > 1:
+        raise ValueError(f"it has the columns {', '.join(header)} and none called label")
+    texts = [line[place or 0].strip() for line in (lines[1:] if place is not None or len(lines) == n + 1 else lines)]
+    whole = all(re.fullmatch(r"-?\d{1,18}", text) for text in texts)
+    return np.array([int(text) for text in texts] if whole else texts)
 
 
 def by_split(bank: B, split: Sequence[str] | None, where: str) -> dict[str, B]:

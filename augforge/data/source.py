@@ -8,6 +8,13 @@ from pathlib import Path
 
 from augforge.data.archive import COMPRESSED_TARS, open_archive
 from augforge.data.banks import AnyBank
+from augforge.data.embeddings import (
+    SUFFIXES,
+    is_embeddings_folder,
+    is_renamed,
+    open_embeddings,
+    open_embeddings_folder,
+)
 from augforge.data.folder import open_folder
 from augforge.data.selection import Selection
 from augforge.types import InputError, LackError
@@ -23,7 +30,7 @@ def open_source(
 ) -> dict[str, AnyBank]:
     """The banks of a source by split: {"all": ...}, or some of "train", "val" and "test"; of each what is selected.
 
-    `source` is a name of SOURCE_NAMES, or the path of a folder, `.zip`, `.tar`, `.npz` or `.safetensors`; a folder
+    `source` is a name of SOURCE_NAMES, or the path of a folder, `.zip`, `.tar`, or a file of SUFFIXES; a folder
     that is called like a name is opened as "./name". `data_root` is where the files of names lie, by default the
     environment variable AUGFORGE_DATA. Raises InputError for what is neither or cannot be read, and LackError for
     a name whose files are not there.
@@ -45,9 +52,11 @@ def _open(source: str | Path, data_root: Path | None) -> dict[str, AnyBank]:
 def _open_path(path: str | Path) -> dict[str, AnyBank]:
     lower = os.fspath(path).lower()
     if os.path.isdir(path):
-        return {**open_folder(path)}
+        return {**(open_embeddings_folder(path) if is_embeddings_folder(path) else open_folder(path))}
     if lower.endswith((".zip", ".tar", *COMPRESSED_TARS)):
         return {**open_archive(path)}
+    if lower.endswith((".npy", ".csv", ".parquet")) or (lower.endswith((".npz", ".safetensors")) and is_renamed(path)):
+        return {**open_embeddings(path)}
     if lower.endswith(".npz"):
         from augforge.data.npz import open_npz
 
@@ -56,7 +65,7 @@ def _open_path(path: str | Path) -> dict[str, AnyBank]:
         from augforge.data.features import open_features
 
         return {**open_features(path)}
-    raise InputError(f"{str(path)!r} is none of: a folder, .zip, .tar, .npz, .safetensors")
+    raise InputError(f"{str(path)!r} is none of: a folder, .zip, .tar, {', '.join(SUFFIXES)}")
 
 
 def _open_name(name: str, data_root: Path | None) -> dict[str, AnyBank]:
