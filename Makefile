@@ -7,6 +7,10 @@ SERIAL := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NO_A
 # The real data sets, where they lie beside the checkout; tests that need them skip where they do not.
 DATA := $(or $(AUGFORGE_DATA),$(abspath $(wildcard ../shared/data)))
 
+# A folder as people have it: JPEG files of mixed sizes, five a class to learn from and others to test on.
+DEMO := PYTHONDONTWRITEBYTECODE= $(BIN)/augforge
+AS_THEY_ARE := --with nothing --include-real --per-class 0 --encoding jpeg
+
 .PHONY: setup demo test lint wheel-test gpu clean
 
 setup: $(READY)
@@ -21,8 +25,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	rm -rf demo
-	PYTHONDONTWRITEBYTECODE= $(BIN)/augforge synth glyphs --split test --per-class 160 --set preset=handwriting --out demo
-	@echo "where each picture came from is in demo/manifest.jsonl"
+	$(DEMO) synth scenes --max-per-class 5 $(AS_THEY_ARE) --out demo/pictures/train
+	$(DEMO) synth scenes --max-per-class 10 --split test $(AS_THEY_ARE) --out demo/pictures/test
+	$(DEMO) synth demo/pictures --per-class 50 --out demo/more
+	@echo "where each picture came from is in demo/more/manifest.jsonl"
 
 test: $(READY) lint
 	$(SERIAL) AUGFORGE_DATA="$(DATA)" $(BIN)/python -m pytest -n 2 --dist worksteal

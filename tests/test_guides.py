@@ -73,7 +73,7 @@ def dataset() -> TensorDataset:
 
 def test_readme(capsys, tmp_path, dataset):
     names = _run("README.md", _without_times, capsys, dataset=dataset)
-    assert len(list((tmp_path / "more").glob("*/*.png"))) == 300
+    assert len(list((tmp_path / "more").glob("*/*.jpg"))) == 1200
     assert len(names["loader"].dataset) == 4
 
 
@@ -109,6 +109,7 @@ def test_classical(capsys, dataset):
 
 def test_synth(capsys, tmp_path):
     main(["synth", "glyphs", "--split", "test", "--class", "georgian-an", "--per-class", "3", "--out", "pets"])
+    capsys.readouterr()
     names = _run("docs/synth.md", _without_times, capsys)
     assert names["report"].made == 50
     assert len(list((tmp_path / "more-pets").glob("*/*.png"))) == 50
