@@ -143,14 +143,6 @@ def device_of(name: str, best: str | None = None) -> str:
     return name
 
 
-def open_representation(name: str, bank: AnyBank) -> Any:
-    """A representation by name or folder; one of torchvision reads its weights, and nothing is learnt of the bank."""
-    representation = saving.open_part(name, None, "representation")
-    if name.startswith("torchvision:"):
-        representation.fit(bank, torch.Generator())
-    return representation
-
-
 def embed_pictures(bank: AnyBank, name: str, device: str = "cpu") -> tuple[FeatureBank, Skipped]:
     """The pictures of a bank as features float32 on the CPU, and the (name, reason) of those that cannot be read.
 
@@ -160,7 +152,7 @@ def embed_pictures(bank: AnyBank, name: str, device: str = "cpu") -> tuple[Featu
     """
     if isinstance(bank, FeatureBank):
         raise InputError(f"--representation {name!r} was given; {bank.origin!r} holds features already")
-    representation = open_representation(name, bank)
+    representation = saving.open_part(name, None, "representation")
     skipped = list(bank.skipped)
     try:
         features = embed_bank(representation, bank, _OPTIONS, device=device)

@@ -234,6 +234,7 @@ class Capabilities:
     trains: bool = False  # `fit(base, rng, val, run)` takes validation classes and how to train
     shares: bool = False  # several processes can train it together
     counts_weights: bool = True  # to a classifier a row of weight 2 is two rows
+    pretrained: bool = False  # `fit(None, None)` reads weights that lie on this machine, and learns nothing
     alarms: Sequence[str] = ()  # what went wrong while it was trained
 
 

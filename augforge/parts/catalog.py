@@ -52,6 +52,8 @@ REPRESENTATIONS = {
     "resnet10": "augforge.representations.convnet:ConvNet",
     "resnet12": "augforge.representations.convnet:ConvNet",
     "resnet18": "augforge.representations.convnet:ConvNet",
+    "photos": "augforge.representations.photos:Photos",
+    "photos-lite2": "augforge.representations.photos:Photos",
 }
 # What a row sets before the settings that are given: names may share a class.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -59,9 +61,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     "resnet10": {"arch": "resnet10"},
     "resnet12": {"arch": "resnet12"},
     "resnet18": {"arch": "resnet18"},
+    "photos": {"network": "lite0"},
+    "photos-lite2": {"network": "lite2"},
 }
 # Names that begin so are one class each, and the rest of the name is the setting "name".
-PREFIXES = {"representation": {"torchvision:": "augforge.representations.pretrained:Pretrained"}}
+PREFIXES = {
+    "representation": {
+        "torchvision:": "augforge.representations.pretrained:Pretrained",
+        "timm:": "augforge.representations.timm_networks:TimmNetwork",
+    }
+}
+# Representations with + between them, as "photos+photos-lite2", are one class, and the whole is the setting "name".
+JOINED = "augforge.representations.joined:Joined"
 # Fitted parts that are shipped in augforge/weights.
 SHIPPED = {"conv4-glyphs": "representation", "hallucinator-glyphs": "synthesizer", "image-gan-glyphs": "synthesizer"}
 TABLES = {"synthesizer": SYNTHESIZERS, "classifier": CLASSIFIERS, "representation": REPRESENTATIONS}
@@ -75,6 +86,8 @@ def part_class(name: str, kind: str = "synthesizer") -> type[Any]:
     `plugins.load_class` does, or where the class is not of that kind.
     """
     place = TABLES[kind].get(name) or PREFIXES.get(kind, {}).get(_prefix(name))
+    if _is_joined(name, kind):
+        place = JOINED
     if place is not None:
         module, _, attribute = place.partition(":")
         return getattr(importlib.import_module(module), attribute)
@@ -107,6 +120,8 @@ def make(name: str, settings: dict[str, Any] | None = None, kind: str = "synthes
     preset = PRESETS.get(name, {})
     if _prefix(name) in PREFIXES.get(kind, {}):
         preset = {"name": name.removeprefix(_prefix(name))}
+    if _is_joined(name, kind):
+        preset = {"name": name}
     given = {**preset, **(settings or {})}
     hints = typing.get_type_hints(cls) if given else {}  # which takes a millisecond, and tables name many parts
     for key, value in given.items():
@@ -139,6 +154,8 @@ def _catalog_name(part: Part, kind: str) -> str | None:
     where = _place_of(type(part))
     names = [name for name, place in TABLES[kind].items() if place == where]
     names += [prefix + cast(Any, part).name for prefix, place in PREFIXES.get(kind, {}).items() if place == where]
+    if kind == "representation" and where == JOINED:
+        return str(cast(Any, part).name)
     if not names:
         return None
     # Names that share a class differ in their presets.
@@ -172,7 +189,12 @@ def _place_of(cls: type[Any]) -> str:
 def kind_of(name: str) -> str:
     """Which kind of part a name is; raises InputError for an unknown one, with the nearest name."""
     for kind, table in TABLES.items():
-        if name in table or _prefix(name) in PREFIXES.get(kind, {}) or SHIPPED.get(name) == kind:
+        if (
+            name in table
+            or _prefix(name) in PREFIXES.get(kind, {})
+            or SHIPPED.get(name) == kind
+            or _is_joined(name, kind)
+        ):
             return kind
     offered = {kind: plugins.installed(kind) for kind in TABLES}
     for kind, names in offered.items():
@@ -186,6 +208,10 @@ def kind_of(name: str) -> str:
     if not kinds:
         raise InputError(f"{name!r} is no part; expected a dataclass with `fit` and one of {', '.join(VERBS.values())}")
     return kinds[0]
+
+
+def _is_joined(name: str, kind: str) -> bool:
+    return kind == "representation" and "+" in name
 
 
 def _prefix(name: str) -> str:

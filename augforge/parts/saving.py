@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from augforge import __version__
 from augforge.parts import catalog
-from augforge.types import Built, InputError, Part
+from augforge.types import Built, InputError, Part, capabilities
 
 _SETTINGS, _TENSORS = "part.json", "fitted.safetensors"
 # Where classes lay when digests were first kept. The names of these go into digests by that module and class, wherever
@@ -192,12 +192,14 @@ def open_part(name: str, settings: dict[str, Any] | None = None, kind: str = "sy
     """A part by what a user calls it: a name of the catalog or of an entry point, "module:Class", a shipped fitted
     part, or a folder that `fit` made.
 
-    A name goes before a folder of the same name, which is given as "./name". Raises InputError for an unknown name, a
+    A name goes before a folder of the same name, which is given as "./name". One with pretrained weights has read them,
+    or raises LackError where they are not on this machine. Raises InputError for an unknown name, a
     class that is neither installed nor trusted, and settings with a part that is fitted already.
     """
     shipped = catalog.SHIPPED.get(name) == kind
     if not shipped and (name in catalog.TABLES[kind] or not Path(name).is_dir()):
-        return catalog.make(name, settings, kind)
+        part = catalog.make(name, settings, kind)
+        return cast(Any, part).fit(None, None) if capabilities(part).pretrained else part
     if settings:
         raise InputError(f"settings were given for {name!r}, which was fitted with settings of its own")
     return load_part(_WEIGHTS / name if shipped else Path(name), kind)

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from augforge import chance
-from augforge.data.banks import AnyBank, FeatureBank
+from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank
 from augforge.parts.saving import made_by
 from augforge.representations.options import NORMALISATIONS, BankOptions, Normalise
 from augforge.representations.pictures import mirrored
@@ -34,8 +34,13 @@ Views = Callable[[Tensor, Tensor], Tensor]
 
 MADE_BY = "made_by"  # the column of a feature bank that names the weights
 _ROWS_AT_ONCE = 1024
+_BYTES_AT_ONCE = 256 << 20  # of pixels that are decoded at a time; the first few rows show how many that are
+_FIRST_ROWS = 16
 _SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 _CORNERS = ((2, 2), (2, -2), (-2, 2), (-2, -2))
+# Crops beside the picture and its mirror image: share of the area, and where of the room that is left, down and across.
+_BOXES = ((0.7, 0.5, 0.5), (0.85, 0.2, 0.8), (0.6, 0.8, 0.1), (0.75, 0.9, 0.9), (0.55, 0.1, 0.4), (0.9, 0.7, 0.2))
+_CROPPED = {"crops-4": _BOXES[:2], "crops": _BOXES}
 _SHIFTED = {"none": _SHIFTS[:1], "flip": _SHIFTS[:1], "flip-shift": _SHIFTS, "flip-shift-wide": (*_SHIFTS, *_CORNERS)}
 
 
@@ -57,8 +62,9 @@ def embed_bank(
     options = BankOptions() if options is None else options
     if bank.space != "image":
         raise InputError("this bank holds features already; a representation embeds pictures")
-    if options.views not in _SHIFTED and views is None:
-        raise InputError(f"views={options.views!r} is unknown; expected {', '.join(_SHIFTED)} or a classical preset")
+    if options.views not in (*_SHIFTED, *_CROPPED) and views is None:
+        known = ", ".join((*_SHIFTED, *_CROPPED))
+        raise InputError(f"views={options.views!r} is unknown; expected {known} or a classical preset")
     digest = made_by(representation)
     path = None
     facts: dict[str, str | int] = {
@@ -159,18 +165,38 @@ def _embed(
     representation: Representation, bank: AnyBank, options: BankOptions, device: str, views: Views | None
 ) -> Tensor:
     """Features [n, d] float32 on the CPU, each the mean over its views."""
-    dtype, parts = _dtype(options, device), []
-    kind = torch.device(device).type
-    with torch.no_grad(), full_float32(kind), torch.autocast(kind, dtype, enabled=dtype == torch.bfloat16):
-        for rows in torch.arange(len(bank.y)).split(_ROWS_AT_ONCE):
-            x = bank.examples(rows).x
-            if isinstance(x, list):
-                embedded = [representation.embed([picture.to(device) for picture in view])
-                            for view in _views_of_list(x, rows, options, views)]  # fmt: skip
-            else:
-                embedded = [representation.embed(view) for view in _views(x.to(device), rows, options, views)]
-            parts.append(torch.stack([e.float() for e in embedded]).mean(0))  # [views, n, d] -> [n, d]
+    known = isinstance(bank, ArrayPictures) and not callable(bank.pixels)
+    parts, start, count = [], 0, _ROWS_AT_ONCE if known else _FIRST_ROWS
+    while start < len(bank.y):
+        rows = torch.arange(start, min(start + count, len(bank.y)))
+        x = bank.examples(rows).x
+        largest = max(picture.numel() for picture in x)
+        start, count = start + len(rows), min(max(1, _BYTES_AT_ONCE // largest), _ROWS_AT_ONCE)
+        x = [picture.to(device) for picture in x] if isinstance(x, list) else x.to(device)
+        parts.append(averaged_features(representation, x, rows, options, views))
     return torch.cat(parts).cpu()  # copied once: each copy waits for the device
+
+
+def averaged_features(
+    representation: Representation,
+    x: Tensor | list[Tensor],
+    rows: Tensor,
+    options: BankOptions,
+    views: Views | None = None,
+) -> Tensor:
+    """Features [n, d] float32 of pictures [n, c, h, w] or a list of n [c, h, w], each the mean over its views.
+
+    Those of "crops" and "crops-4" are brought to length 1 before the mean. `rows` [n] int64 are the pictures' places in
+    their bank, by which views of another name draw.
+    """
+    kind = x[0].device.type
+    dtype = _dtype(options, str(x[0].device))
+    with torch.no_grad(), full_float32(kind), torch.autocast(kind, dtype, enabled=dtype == torch.bfloat16):
+        all_views = _views_of_list(x, rows, options, views) if isinstance(x, list) else _views(x, rows, options, views)
+        embedded = [representation.embed(view).float() for view in all_views]
+    if options.views in _CROPPED:
+        embedded = [F.normalize(features, dim=1) for features in embedded]
+    return torch.stack(embedded).mean(0)  # [views, n, d] -> [n, d]
 
 
 @contextmanager
@@ -196,6 +222,13 @@ def full_float32(kind: str) -> Iterator[None]:
 
 def _views(x: Tensor, rows: Tensor, options: BankOptions, views: Views | None) -> Iterator[Tensor]:
     """The views of pictures [n, c, h, w], one batch after the other."""
+    if options.views in _CROPPED:
+        yield x
+        yield x.flip(3)
+        for i, box in enumerate(_CROPPED[options.views]):
+            cut = _cut(x, *box)
+            yield cut.flip(3) if i % 2 else cut
+        return
     if views is None or options.views in _SHIFTED:
         reach = max(1, min(x.shape[2:]) // 16)
         for down, right in _SHIFTED[options.views]:
@@ -214,6 +247,13 @@ def _views_of_list(x: list[Tensor], rows: Tensor, options: BankOptions, views: V
     each = [_views(p[None], row[None], options, views) for p, row in zip(x, rows, strict=True)]
     for view in zip(*each, strict=True):
         yield [picture[0] for picture in view]
+
+
+def _cut(x: Tensor, area: float, down: float, right: float) -> Tensor:
+    """A part of pictures [n, c, h, w] with that share of their area and their proportions, at least one pixel."""
+    sides = [max(1, round(side * area**0.5)) for side in x.shape[2:]]
+    top, left = (round(at * (whole - side)) for at, whole, side in zip((down, right), x.shape[2:], sides, strict=True))
+    return x[:, :, top : top + sides[0], left : left + sides[1]]
 
 
 def _shifted(x: Tensor, down: int, right: int, mirror: bool) -> Tensor:

@@ -17,11 +17,13 @@ class BankOptions:
 
     Views are averaged. "flip" is 2 of them; "flip-shift" 10: flipped or not, five places a sixteenth of the side apart,
     with the border repeated; "flip-shift-wide" 18: four corners twice as far too, with the picture mirrored at its
-    border, as in training. Any other name is that of a callable given to `embed_bank`.
+    border, as in training. "crops" is 8, of features at unit length: the picture, its mirror image and six fixed crops
+    of 0.55 to 0.9 of its area, half of them mirrored; "crops-4" has two of the crops. Any other name is that of a
+    callable given to `embed_bank`.
     """
 
     normalise: Normalise = "none"  # none, l2, centred-l2 (minus the base mean, then l2) or power (square root, then l2)
-    views: str = "none"  # none, flip, flip-shift, flip-shift-wide or another name
+    views: str = "none"  # none, flip, flip-shift, flip-shift-wide, crops, crops-4 or another name
     n_views: int = 10  # of another name, beside the picture itself; at least 1
     sides: Literal["both", "support", "query"] = "both"  # rows of an episode with averaged features; others have none
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the hardware multiplies it

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from augforge.networks.layers import built
 from augforge.networks.products import whole_tiles
-from augforge.training.loop import Run
+from augforge.representations.state_files import read_state
 from augforge.types import Bank, InputError, LackError, Space
 
 _TILE = 16  # pictures at a time on a CPU
@@ -34,7 +33,7 @@ class Pretrained:
     """
 
     space: ClassVar[Space] = "image"
-    trains: ClassVar[bool] = True
+    pretrained: ClassVar[bool] = True
 
     name: str = "resnet18"  # torchvision's name, as vit_b_16
     weights: str = ""  # a .safetensors or .pth file; "": torchvision's own in its cache, torch.hub.get_dir()
@@ -48,14 +47,14 @@ class Pretrained:
             raise InputError(f"size={self.size} was given; expected at least 0")
         _default_weights(self.name)
 
-    def fit(self, base: Bank, rng: torch.Generator, val: Bank | None = None, run: Run | None = None) -> Self:
+    def fit(self, base: Bank | None, rng: torch.Generator | None) -> Self:
         """Read the weights; nothing else that is given is used.
 
         Raises LackError where torchvision's cache lacks them, InputError for a file that is damaged or of another
         network.
         """
-        state = _read(self._file())
-        self.build({"size": self.size})
+        state = read_state(self._file())
+        self.build({"side": _side(self.name, self.size)})
         net = self._ready()
         state = {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in state.items()}
         wanted = net.state_dict()
@@ -72,7 +71,7 @@ class Pretrained:
         return self
 
     def build(self, facts: dict[str, int]) -> None:
-        """Make the empty network; `facts` has the size for the record."""
+        """Make the empty network; `facts` has the side of its pictures for the record."""
         self.facts_ = dict(facts)
         self.net_ = built(lambda: _without_head(self.name)).eval().requires_grad_(False)
 
@@ -115,8 +114,9 @@ class Pretrained:
         path = Path(torch.hub.get_dir()) / "checkpoints" / _default_weights(self.name).url.rsplit("/", 1)[1]
         if not path.is_file():
             raise LackError(
-                f"the weights of torchvision:{self.name} are not in {str(path.parent)!r}; this command gets them: "
-                f"python -c \"import torchvision; torchvision.models.get_model('{self.name}', weights='DEFAULT')\""
+                f"the weights of torchvision:{self.name} are not in {str(path.parent)!r}; --download gets them, or "
+                f'this command: python -c "import torchvision; '
+                f"torchvision.models.get_model('{self.name}', weights='DEFAULT')\""
             )
         return path
 
@@ -156,15 +156,6 @@ def _preprocessing(name: str, size: int) -> Callable[[Tensor], Tensor]:
     return weights.transforms(crop_size=size, resize_size=round(size * usual.resize_size[0] / usual.crop_size[0]))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Named tensors from .safetensors or .pth; a .pth is read as tensors only, and runs none of its code."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes many kinds of either reader
-        reason = str(error).split("\n", 1)[0][:200]
-        raise InputError(f"{str(path)!r} cannot be read as tensors alone ({reason})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{str(path)!r} is no table of tensors; expected a saved state_dict")
-    return state
+def _side(name: str, size: int) -> int:
+    """The side in px of the pictures that a backbone takes."""
+    return size or int(_default_weights(name).transforms().crop_size[0])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank, FilePictures, PictureBank
-from augforge.inputs import device_of, kind_of_pictures, open_method, open_representation, open_split
+from augforge.inputs import device_of, kind_of_pictures, open_method, open_split
 from augforge.machine import cores
 from augforge.parts import catalog, saving
 from augforge.synth.encode import AS_SOURCE, encoding_of
@@ -129,7 +129,7 @@ def open_filters(request: Request, making: Making) -> tuple[tuple[Filter, ...], 
 
 def _fitted_representation(name: str, bank: PictureBank) -> Any:
     """A representation by its name or folder, with its weights; raises InputError where it has none."""
-    representation = open_representation(name, bank)
+    representation = saving.open_part(name, None, "representation")
     if getattr(representation, "net_", representation) is None:
         raise InputError(
             f"--reject {name!r} names a representation that is not fitted; expected conv4-glyphs or a folder of `fit`"

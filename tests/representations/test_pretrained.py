@@ -73,7 +73,7 @@ def test_global_chance_does_not_move(weights):
 
 
 def test_missing_weights_are_a_lack_with_the_command_that_gets_them(cache):
-    with pytest.raises(LackError, match=f"this command gets them: python -c .*get_model\\('{NAME}', weights='DEFAULT'"):
+    with pytest.raises(LackError, match=f"or this command: python -c .*get_model\\('{NAME}', weights='DEFAULT'"):
         Pretrained(NAME).fit(None, None)
 
 
