@@ -59,7 +59,8 @@ class TimmNetwork:
             # timm fits weights to the network, as those of another size; it begins with a random start. Only with its
             # last layer, which goes then, does it ask for every tensor.
             with torch.random.fork_rng(devices=[]):
-                net = timm.create_model(self.name, pretrained=True, pretrained_cfg_overlay=overlay, **self._shape())
+                net: Any = timm.create_model(self.name, pretrained=True, pretrained_cfg_overlay=overlay,
+                                             **self._shape())  # fmt: skip
             net.reset_classifier(0)
         except Exception as error:  # of many kinds, one for each family of networks
             reason = " ".join(str(error).split())[:200]
