@@ -66,6 +66,11 @@ def kind_of_pictures(bank: PictureBank) -> Literal["letters", "photographs"]:
     return "letters" if seen else "photographs"
 
 
+def default_representation(bank: PictureBank) -> str:
+    """The representation of pictures where none was named: `conv4-glyphs` for letters, `photos` for all else."""
+    return "conv4-glyphs" if kind_of_pictures(bank) == "letters" else "photos"
+
+
 def validation_bank(inputs: Inputs, device: str = "cpu") -> AnyBank | None:
     """The validation classes of the source, embedded on `device` and left there where a representation is named.
 

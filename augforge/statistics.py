@@ -59,6 +59,37 @@ def episode_interval(values: ArrayLike) -> Interval:
     return _student(float(v.mean()), error, len(v) - 1)
 
 
+def wilson_interval(right: ArrayLike) -> Interval:
+    """The share of right answers among `right` [n] of 0 and 1, with Wilson's interval (JASA 22, 1927).
+
+    For answers that are independent of each other. It stays within 0..1, and has a width where all are right.
+    """
+    v = np.asarray(right, np.float64)
+    n, share = len(v), float(v.mean())
+    z = 1.959963984540054
+    middle, wide = (share + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n)
+    reach = wide * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
+    low, high = max(0.0, middle - reach), min(1.0, middle + reach)
+    return Interval(share, low, high, reach / z, 0.0 if low > 0 else 1.0)
+
+
+def cluster_interval(values: ArrayLike, clusters: ArrayLike) -> Interval:
+    """Mean of `values` [m] with Student's interval where `clusters` [m], ids, are drawn anew, each with all its values.
+
+    For queries that come up in many episodes the cluster is the picture, or the group of near-copies that it is in:
+    more episodes of the same pictures do not make the interval smaller. The variance is the sum over clusters of the
+    squared sums of their residuals, over m^2, times k / (k - 1) (Liang & Zeger, Biometrika 73, 1986). With one cluster
+    the interval is all numbers.
+    """
+    v = np.asarray(values, np.float64).reshape(-1)
+    place = np.unique(np.asarray(clusters).reshape(-1), return_inverse=True)[1].reshape(-1)
+    k = int(place.max()) + 1
+    if k < 2:
+        return _student(float(v.mean()), float("inf"), 0)
+    sums = np.bincount(place, v - v.mean(), minlength=k)
+    return _student(float(v.mean()), float(np.sqrt((sums**2).sum() * k / (k - 1))) / len(v), k - 1)
+
+
 def episode_bootstrap(values: ArrayLike, key: int, resamples: int = RESAMPLES) -> tuple[float, float]:
     """The 2.5 and 97.5 percentile of the mean of `values` [n] over episodes drawn with replacement (Efron 1979)."""
     v = np.asarray(values, np.float64)

@@ -34,6 +34,10 @@ class UnreadablePicture(InputError):
         return f"the picture {self.name!r} {self.reason}"
 
 
+class NothingToLearn(InputError):
+    """A part that learns from base classes was given none."""
+
+
 class QuotaError(RuntimeError):
     """A quota or a quality gate was not met. Exit code 3."""
 

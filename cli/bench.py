@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 @click.option("--with", "methods", multiple=True, metavar="NAME|DIR", help="A method: a name of `augforge list`, "
               "or a folder of `augforge fit`; may be given again [default: the controls alone].")  # fmt: skip
 @click.option("--classifier", "classifiers", multiple=True, metavar="C", help="A classifier; may be given again "
-              "[default: prototype].")  # fmt: skip
+              "[default: prototype; of photographs or one's own classes logistic too].")  # fmt: skip
 @click.option("--set", "assignments", multiple=True, metavar="[NAME.]K=V", help="A setting of the part NAME; without "
               "it of the only method, or of the only classifier where no method is named.")  # fmt: skip
 @click.option("--representation", metavar="R|DIR", help="What makes features of pictures: a name, which is fitted on "
-              "the base classes if it is not shipped, or a folder [default for glyphs: conv4-glyphs].")  # fmt: skip
+              "the base classes if it is not shipped, or a folder [default: by the pictures].")  # fmt: skip
 @click.option("--normalise", default="none", show_default=True, metavar="HOW",
               help="Of features: none, l2, centred-l2, power.")  # fmt: skip
 @click.option("--views", default="none", show_default=True, metavar="NAME",
@@ -42,16 +42,19 @@ if TYPE_CHECKING:
               "together: 0.5 is half of what its real ones do; of the method NAME, or of all others [default: each row "
               "weighs what its method says, or 1].")  # fmt: skip
 # The episodes
+@click.option("--test", metavar="SOURCE", help="Other rows of the classes of TASK to test on: all rows of TASK are the "
+              "support, and every row of SOURCE is a query.")  # fmt: skip
 @click.option("--protocol", type=click.Choice(["episodes", "low-shot", "verification"]), default="episodes",
               show_default=True, help="low-shot: base and novel classes in one label space (Hariharan and Girshick); "
               "verification: are two pictures of the same class?")  # fmt: skip
 @click.option("--episodes", "episode_file", type=options.PATH, metavar="FILE",
               help="Run exactly the episodes of a file (docs/bench.md), in place of drawing them.")  # fmt: skip
-@click.option("--way", type=int, help="Classes of an episode [default: 5].")
+@click.option("--way", type=int, help="Classes of an episode [default: 5; of one's own all].")
 @click.option("--shot", metavar="N[,N]", help="Real examples of each class; in 1-5 each class draws its own number "
-              "[default: 1,5; of low-shot 1,2,5,10,20].")  # fmt: skip
-@click.option("--query", type=int, help="Queries of each class [default: 15].")
-@click.option("--trials", type=int, help="Episodes [default: 600], or draws of low-shot [default: 5].")
+              "[default: 1,5; of low-shot 1,2,5,10,20, and of these what one's own classes allow].")  # fmt: skip
+@click.option("--query", type=int, help="Queries of each class [default: 15, or what one's own classes allow].")
+@click.option("--trials", type=int, help="Episodes [default: 600; of one's own fewer the more classes there are], or "
+              "draws of low-shot [default: 5].")  # fmt: skip
 @click.option("--part", type=click.Choice(["novel", "val"]), default="novel", show_default=True,
               help="Evaluate on novel classes, or on validation classes to choose settings by.")  # fmt: skip
 @click.option("--against", type=click.Choice(["nothing", "best"]), default="nothing", show_default=True,
@@ -72,7 +75,8 @@ def bench(**given: Any) -> None:
     """Measure on TASK what made examples gain, beside the controls, with honest intervals.
 
     TASK is glyphs, omniglot, omniglot-alphabet, lake-runs, cifar-fs, fc100, orl-faces, or a source with train, val
-    and test classes. Copies, noise, plain augmentation and nothing at all are in every table.
+    and test classes; or a source of your own, whose classes are told apart by a few of their rows each, or by all of
+    them with --test. Copies, noise, plain augmentation and nothing at all are beside every method.
     """
     from augforge.inputs import device_of
 
@@ -89,6 +93,7 @@ _UNUSED = {
     "--protocol verification": ("episode_file", "way", "against", "seeds", "methods", "classifiers", "made", "shares",
                                 "shot", "query", "trials", "part"),
     "--episodes": ("way", "shot", "query", "trials", "part"),
+    "--test": ("episode_file", "way", "shot", "query", "trials", "part", "against", "protocol"),
 }  # fmt: skip
 
 
@@ -101,6 +106,8 @@ def _check_options(given: dict[str, Any]) -> None:
     choice = "--episodes" if given["episode_file"] is not None else f"--protocol {given['protocol']}"
     if given["protocol"] != "episodes":
         choice = f"--protocol {given['protocol']}"
+    if given["test"] is not None:
+        choice = "--test"
     for name in _UNUSED.get(choice, ()):
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise InputError(f"{spelt[name]} was given with {choice}, which has no use for it; expected one of them")
@@ -119,11 +126,15 @@ def _episodes(given: dict[str, Any]) -> Answer:
 
     made = _numbers(given["made"], "--made")
     seeds = None if given["seeds"] is None else _numbers(given["seeds"], "--seeds", fewest=0)
-    task = open_task(given["task"], given["data_root"], _selection(given))
+    task = (
+        _tested(given) if given["test"] is not None else open_task(given["task"], given["data_root"], _selection(given))
+    )
     if given["episode_file"] is not None:
         task = replace(task, fixed=read_episodes(given["episode_file"], task.novel).episodes)
-    recipes, plan, out = _recipes(given, made, task.name, task.base.space), _plan(given, task), given["out"]
-    with options.Progress("rows") as shown:
+    if task.base is None and not given["methods"]:
+        given = {**given, "methods": ("nothing",)}
+    recipes, plan, out = _recipes(given, made, task), _plan(given, task), given["out"]
+    with _Said(task, plan, recipes) as shown:
         if seeds is None:
             results = run(task, recipes, plan, out, shown.update, given["device"])
         else:
@@ -140,19 +151,45 @@ def _selection(given: dict[str, Any]) -> Any:
     return Selection(given["max_per_class"], given["group_by"], given["seed"])
 
 
-def _plan(given: dict[str, Any], task: Task) -> BenchPlan:
-    """The episodes that were asked for; what was left open is that of the task's fixed episodes, where it has some."""
-    from augforge.bench.plan import BenchPlan
+def _tested(given: dict[str, Any]) -> Task:
+    """All rows of TASK as the support, and those of --test as its queries. --max-per-class is of the support."""
+    from augforge.data.selection import Selection
+    from augforge.episodes.own import fixed_support_task, split_of
 
-    usual: dict[str, Any] = {"way": 5, "shots": (1, 5), "query": 15, "trials": 600}
-    if task.fixed is not None and given["part"] == "novel":
-        first = task.fixed[0]
-        way, shot = first.support.shape
-        usual = {"way": way, "shots": (shot,), "query": first.query.shape[1], "trials": len(task.fixed)}
-    asked = {name: given[name] for name in ("way", "query", "trials")}
+    alike = Selection(None, given["group_by"], given["seed"])
+    support = split_of(given["task"], given["data_root"], _selection(given), "train")
+    return fixed_support_task(
+        given["task"], support, given["test"], split_of(given["test"], given["data_root"], alike, "test")
+    )
+
+
+def _plan(given: dict[str, Any], task: Task) -> BenchPlan:
+    """The episodes that were asked for; what was left open is what suits the task."""
+    from augforge.bench.plan import plan_of
+
+    asked = {name: given[name] for name in ("way", "query", "trials", "seed", "part", "against")}
     asked["shots"] = None if given["shot"] is None else _shots(given["shot"])
-    chosen = usual | {name: value for name, value in asked.items() if value is not None}
-    return BenchPlan(**chosen, seed=given["seed"], part=given["part"], against=given["against"])
+    return plan_of(task, asked)
+
+
+class _Said(options.Progress):
+    """Progress whose first step says on stderr what was chosen where nothing was asked for."""
+
+    def __init__(self, task: Task, plan: BenchPlan, recipes: Sequence[Recipe]) -> None:
+        super().__init__("rows")
+        self.task, self.plan, self.recipes = task, plan, recipes
+        self.said = task.base is not None
+
+    def update(self, done: int, total: int, what: str = "") -> None:
+        """As it is, and the line first."""
+        from augforge.bench.plan import in_words
+
+        if not self.said:
+            self.said = True
+            names = dict.fromkeys(recipe.shown()["classifier"] for recipe in self.recipes)
+            features = self.recipes[0].shown()["representation"]
+            click.echo(f"{in_words(self.task, self.plan)}; {features}; {', '.join(names)}", err=True)
+        super().update(done, total, what)
 
 
 def _low_shot(given: dict[str, Any]) -> Answer:
@@ -168,12 +205,12 @@ def _low_shot(given: dict[str, Any]) -> Answer:
     plan = LowShotPlan(**{k: v for k, v in chosen.items() if v is not None}, seed=given["seed"], val=val)
     made = _numbers(given["made"], "--made")
     if is_low_shot_folder(name):
-        recipes = _recipes(given, made, name, "feature")
+        recipes = _recipes(given, made, None)
         test = open_low_shot_folder(name, "validation" if val else "test")
         pair = LowShotPair(name, test, None if val else open_low_shot_folder(name, "validation"))
     else:
         task = open_task(name, given["data_root"], _selection(given))
-        recipes = _recipes(given, made, task.name, task.base.space)
+        recipes = _recipes(given, made, task)
         pair = low_shot_features(task, recipes[0], plan, given["device"], given["out"])
     return _written(given, run_low_shot(pair, recipes, plan), low_shot_markdown, "low_shot.jsonl")
 
@@ -185,7 +222,7 @@ def _verification(given: dict[str, Any]) -> Answer:
     from augforge.episodes.named_tasks import open_task
 
     task = open_task(given["task"], given["data_root"], _selection(given))
-    (recipe,) = _recipes({**given, "methods": ("nothing",)}, (1,), task.name, task.base.space)
+    (recipe,) = _recipes({**given, "methods": ("nothing",), "classifiers": ("prototype",)}, (1,), task)
     rows = run_verification(task, recipe, given["seed"], given["device"], given["out"])
     return _written(given, rows, verification_markdown, "verification.jsonl")
 
@@ -205,17 +242,25 @@ def _written(given: dict[str, Any], rows: list[dict[str, Any]], markdown: Callab
     return {**facts, "versions": versions_once(), "machine": machine_once(), "rows": rows}, table
 
 
-def _recipes(given: dict[str, Any], made: tuple[int, ...], task: str, space: str) -> list[Recipe]:
-    """Every method with every classifier, every number made and every share."""
+def _recipes(given: dict[str, Any], made: tuple[int, ...], task: Task | None) -> list[Recipe]:
+    """Every method with every classifier, every number made and every share; None is a task of features."""
     from augforge.bench.recipes import Recipe
     from augforge.representations.options import BankOptions
 
+    usual = None if task is None else _usual_representation(task)
+    if given["representation"] is None:
+        given = {**given, "representation": usual}
+    if not given["classifiers"]:
+        logistic = task is not None and (task.base is None or usual == "photos")
+        given = {**given, "classifiers": ("logistic", "prototype") if logistic else ("prototype",)}
     settings = _settings(given)
-    name, representation = _representation(given["representation"], task, space, settings)
+    name, representation = None, None
+    if given["representation"] is not None:
+        name, representation = _part(given["representation"], "representation", settings)
     bank = BankOptions(normalise=given["normalise"], views=given["views"])
     texts = given["methods"] or ("copies",)
     methods = [_part(text, "synthesizer", settings) for text in texts]
-    classifiers = [_part(text, "classifier", settings) for text in given["classifiers"] or ("prototype",)]
+    classifiers = [_part(text, "classifier", settings) for text in given["classifiers"]]
     shares, recipes = _shares(given["shares"], texts), []
     for text, (shown, method) in zip(texts, methods, strict=True):
         plain = type(method).__name__ == "Nothing"
@@ -250,7 +295,7 @@ def _settings(given: dict[str, Any]) -> dict[str, dict[str, str]]:
     from augforge.parts.catalog import nearest, read_assignment
     from augforge.types import InputError
 
-    methods, classifiers = list(given["methods"]), list(given["classifiers"] or ("prototype",))
+    methods, classifiers = list(given["methods"]), list(given["classifiers"])
     named = [*methods, *classifiers, *([given["representation"]] if given["representation"] else [])]
     only = methods or classifiers
     found: dict[str, dict[str, str]] = {}
@@ -266,16 +311,12 @@ def _settings(given: dict[str, Any]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _representation(
-    asked: str | None, task: str, space: str, settings: dict[str, dict[str, str]]
-) -> tuple[str | None, Any]:
-    from augforge.types import InputError
+def _usual_representation(task: Task) -> str | None:
+    """What the pictures of a task ask for; None for features."""
+    from augforge.data.banks import FeatureBank
+    from augforge.inputs import default_representation
 
-    if asked is None and space == "feature":
-        return None, None
-    if asked is None and task != "glyphs":
-        raise InputError(f"the task {task!r} holds pictures; expected --representation with a name or a fitted folder")
-    return _part(asked or "conv4-glyphs", "representation", settings)
+    return None if isinstance(task.novel, FeatureBank) else default_representation(task.novel)
 
 
 def _part(text: str, kind: str, settings: dict[str, dict[str, str]]) -> tuple[str | None, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from augforge import chance
 from augforge.generators.shared.support import choose_parents, not_fitted
 from augforge.networks.products import row_product
-from augforge.types import Bank, Examples, InputError, Space
+from augforge.types import Bank, Examples, InputError, NothingToLearn, Space
 
 _ROWS_AT_ONCE = 8192
 
@@ -56,6 +56,8 @@ class Noise:
         counts = counts.to(sums.device)
         free = int((counts - 1).clamp(min=0).sum())
         if not free:
+            if not len(base.y):
+                raise NothingToLearn("noise learns from base features; there are none")
             raise InputError("noise needs a base class with at least 2 rows to learn their spread; every class has 1")
         means = sums / counts.clamp(min=1)[:, None]
         covariance = (scatter - (means.T * counts) @ means) / free

@@ -173,3 +173,43 @@ def test_shot_worth_says_what_lies_outside_of_the_curve():
     assert shot_worth(80, draws + 30, [1, 4, 16], curve[0], curve).words() == "more than 16"
     assert shot_worth(40, draws - 30, [1, 4, 16], curve[0], curve).words() == "less than 1"
     assert shot_worth(55, [55.0] * 3, [1], [50], [[50.0]] * 3).words() == "more than 1"
+
+
+# Pictures asked about, drawn anew
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    # Newcombe, Statistics in Medicine 17, 1998, table I, method 3
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilsons_interval_is_the_published_one(right, n, low, high):
+    found = st.wilson_interval(np.arange(n) < right)
+    assert found.value == pytest.approx(right / n)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=6e-5)
+    all_right = st.wilson_interval(np.ones(20))
+    assert (all_right.low, all_right.high) == pytest.approx((1 - 0.1611, 1), abs=6e-5)
+
+
+def test_clusters_of_one_value_are_students_interval():
+    values = RNG(3).normal(size=40)
+    one, other = st.cluster_interval(values, np.arange(40)), st.episode_interval(values)
+    assert (one.low, one.high, one.p) == pytest.approx((other.low, other.high, other.p))
+
+
+def test_values_that_come_again_make_the_interval_no_smaller():
+    values = RNG(4).normal(size=30)
+    once = st.cluster_interval(values, np.arange(30))
+    often = st.cluster_interval(np.tile(values, 50), np.tile(np.arange(30), 50))
+    assert (often.low, often.high) == pytest.approx((once.low, once.high))
+    assert st.cluster_interval(values, np.zeros(30)).high == np.inf
+
+
+def test_the_interval_over_clusters_holds_the_truth_as_often_as_it_says():
+    rng, held = RNG(5), 0
+    for _ in range(400):
+        own = rng.normal(size=25)
+        of = rng.integers(0, 25, 300)
+        found = st.cluster_interval(own[of] + rng.normal(size=300), of)
+        held += found.low <= 0 <= found.high
+    assert held / 400 == pytest.approx(0.95, abs=0.04)

@@ -18,16 +18,20 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Of n episodes `predicted` [n, m], positions, and `in_top5` [n, m], whether the true class was among them."""
+    """Of n episodes `predicted` [n, m], positions, and `in_top5` [n, m], whether the true class was among them.
+
+    `confidence` [n, m] is the probability of the class that was predicted: the softmax of the scores.
+    """
 
     predicted: NDArray[np.uint16]
     in_top5: NDArray[np.bool_]
+    confidence: NDArray[np.float32]
 
     def save(self, path: Path) -> None:
         """Write to a file that appears whole or not at all."""
         partial = path.with_name(path.name + ".partial.npz")
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(partial, predicted=self.predicted, in_top5=self.in_top5)
+        np.savez_compressed(partial, **vars(self))
         partial.replace(path)
 
 
@@ -35,10 +39,16 @@ def load_outcome(path: Path, shape: tuple[int, ...]) -> Outcome | None:
     """What `save` wrote; None where it is absent, damaged or not of this shape [n, m]."""
     try:
         with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
-            found = Outcome(file["predicted"], file["in_top5"])
+            found = Outcome(file["predicted"], file["in_top5"], file["confidence"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    return found if found.predicted.shape == found.in_top5.shape == shape else None
+    return found if all(column.shape == shape for column in vars(found).values()) else None
+
+
+def softmax_top(scores: NDArray) -> NDArray[np.float32]:
+    """The highest of the softmax of scores: [..., way] -> [...]."""
+    apart = scores.astype(np.float64) - scores.max(-1, keepdims=True)
+    return (1 / np.exp(apart).sum(-1)).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from torch import Tensor
 from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank
 from augforge.parts.saving import made_by
 from augforge.representations.bank import (
+    MADE_BY,
     BankOptions,
     Views,
     check_made_by,
@@ -30,7 +31,7 @@ from augforge.types import InputError, Representation
 class Features:
     """What one representation makes of a task; all tensors lie on one device."""
 
-    base: FeatureBank  # to fit on
+    base: FeatureBank | None  # to fit on; None where there are no base classes
     support: FeatureBank  # of the classes that episodes are of
     query: FeatureBank  # the same bank as `support`, unless the options average views of one side alone
     embed: Callable[[Tensor | list[Tensor]], Tensor] | None  # of pictures, as `support` was; None: no pictures
@@ -42,7 +43,7 @@ class Features:
 
 def features_of(
     representation: Representation | None,
-    base: AnyBank,
+    base: AnyBank | None,
     part: AnyBank,
     options: BankOptions,
     cache: Path | None,
@@ -55,10 +56,10 @@ def features_of(
     have no representation, and where features were made with other weights than those of the representation, or do not
     say with which.
     """
-    banks = (base, part) if val is None else (base, part, val)
-    if len({bank.space for bank in banks}) > 1:
+    banks = (base, part, val)
+    if len({bank.space for bank in banks if bank is not None}) > 1:
         raise InputError("one part of the task holds pictures and another features; expected both alike")
-    if isinstance(base, FeatureBank):
+    if isinstance(part, FeatureBank):
         return _on(_given(representation, banks, options), device)
     if representation is None:
         raise InputError("this task holds pictures; expected a representation that makes features of them")
@@ -75,57 +76,61 @@ def _on(features: Features, device: str) -> Features:
     query = support if features.query is features.support else replace(features.query, x=features.query.x.to(device))
     made = features.embed
     embed = None if made is None else lambda pictures: made(pictures).to(device)
-    assert base is not None
     return replace(features, base=base, val=val, support=support, query=query, embed=embed)
 
 
+_Banks = tuple[AnyBank | None, AnyBank, AnyBank | None]  # base, the part that episodes are of, validation
+
+
 def _embedded(
-    representation: Representation, banks: Sequence[AnyBank], options: BankOptions, cache: Path | None, device: str
+    representation: Representation, banks: _Banks, options: BankOptions, cache: Path | None, device: str
 ) -> Features:
-    """Base, part and, where it is given, val: embedded on the device, and brought back."""
+    """Base, where it is given, part and, where it is given, val: embedded on the device, and brought back."""
     views = preset_views(options)
-    sides = [embed_sides(representation, bank, options, cache, device, views) for bank in banks]
-    support_base, (support, query) = sides[0][0], sides[1]
-    mean = reduce(support_base.x.double(), "n d -> d", "mean").float()
+    sides = [None if b is None else embed_sides(representation, b, options, cache, device, views) for b in banks]
+    assert sides[1] is not None
+    support, query = sides[1]
+    base, val = (None if side is None else side[0] for side in (sides[0], sides[2]))
+    mean = None if base is None else reduce(base.x.double(), "n d -> d", "mean").float()
     of_support = options if options.sides != "query" else replace(options, views="none")
 
     def embed(pictures: Tensor | list[Tensor]) -> Tensor:
         made = embed_bank(representation, _as_bank(pictures), of_support, None, device, preset_views(of_support))
         return normalised_rows(made.x, options.normalise, mean)
 
-    known = [support_base, support, query, *(side[0] for side in sides[2:])]
-    found = [normalised(bank, options.normalise, support_base) for bank in known]
-    if query is support:
-        found[2] = found[1]
-    return _with_digests(found, embed, options, made_by(representation))
+    known = normalised(support, options.normalise, base)
+    asked = known if query is support else normalised(query, options.normalise, base)
+    learnt, chosen = (None if bank is None else normalised(bank, options.normalise, base) for bank in (base, val))
+    return _with_digests(Features(learnt, known, asked, embed, "", made_by(representation), chosen), options)
 
 
-def _with_digests(
-    banks: list[FeatureBank], embed: Callable[[Tensor | list[Tensor]], Tensor] | None, options: BankOptions, made: str
-) -> Features:
-    """Base, support, query and, where it is there, val, with their digests."""
-    val = banks[3] if len(banks) > 3 else None
-    seen = banks[:3] if embed is not None else banks[:2]  # given features are the same bank on both sides
-    val_digest = "" if val is None else banks_digest([val], options)
-    return Features(banks[0], banks[1], banks[2], embed, banks_digest(seen, options), made, val, val_digest)
+def _with_digests(features: Features, options: BankOptions) -> Features:
+    """The same, with the digests of its numbers; given features are the same bank on both sides, and count once."""
+    seen = [features.base, features.support, *([] if features.embed is None else [features.query])]
+    val_digest = "" if features.val is None else banks_digest([features.val], options)
+    return replace(features, digest=banks_digest([b for b in seen if b is not None], options), val_digest=val_digest)
 
 
-def _given(representation: Representation | None, banks: Sequence[AnyBank], options: BankOptions) -> Features:
+def _given(representation: Representation | None, banks: _Banks, options: BankOptions) -> Features:
     if options.views != "none":
         raise InputError(f"views={options.views!r} was given and this task holds features, of which there are no views")
-    given = [bank for bank in banks if isinstance(bank, FeatureBank)]
     made = ""
     if representation is not None:
         made = made_by(representation)
-        for bank in given:
-            if "made_by" not in bank.groups:
-                raise InputError(
-                    f"the features of {bank.origin!r} do not tell what made them, and the recipe names "
-                    f"{type(representation).__name__}; expected no representation for a task of features"
-                )
-            check_made_by(bank, representation)
-    base, part, *val = (normalised(bank, options.normalise, given[0]) for bank in given)
-    return _with_digests([base, part, part, *val], None, options, made)
+        for bank in banks:
+            if isinstance(bank, FeatureBank):
+                if MADE_BY not in bank.groups:
+                    raise InputError(
+                        f"the features of {bank.origin!r} do not tell what made them, and the recipe names "
+                        f"{type(representation).__name__}; expected no representation for a task of features"
+                    )
+                check_made_by(bank, representation)
+    base = banks[0] if isinstance(banks[0], FeatureBank) else None
+    known, part, val = (
+        normalised(bank, options.normalise, base) if isinstance(bank, FeatureBank) else None for bank in banks
+    )
+    assert part is not None
+    return _with_digests(Features(known, part, part, None, "", made, val), options)
 
 
 def _as_bank(pictures: Tensor | list[Tensor]) -> ArrayPictures:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from augforge.bench.accuracy import Outcome, in_top
-from augforge.bench.fast_prototypes import Prepared, prepare, prototype_predictions
+from augforge.bench.accuracy import Outcome, in_top, softmax_top
+from augforge.bench.fast_prototypes import CHUNK, Prepared, prepare, prototype_scores
 from augforge.bench.features import Features
 from augforge.classifiers.prototype import Prototype
 from augforge.episodes.batch import MadeRows, RowMaker, Trials
@@ -42,11 +42,15 @@ def prepared(features: Features) -> Prepared:
     return prepare(features.support.x)
 
 
-def predict_fast(ready: Prepared, trials: Trials) -> Outcome:
+def predict_fast(ready: Prepared, trials: Trials, temperature: float = 1.0) -> Outcome:
     """The nearest prototype of every query; for episodes of at most five classes."""
-    n = len(trials)
-    predicted = prototype_predictions(ready, trials.rows).reshape(n, -1).astype(np.uint16)
-    return Outcome(predicted, np.ones_like(predicted, dtype=bool))
+    found = []
+    for start in range(0, len(trials), CHUNK):
+        scores = prototype_scores(ready, trials.part(start, start + CHUNK).rows).flatten(1, 2).numpy()  # [b, m, way]
+        predicted = scores.argmax(2).astype(np.uint16)
+        sure = softmax_top(2 * scores / temperature)  # they are half of Prototype's, less what all classes share
+        found.append(Outcome(predicted, np.ones_like(predicted, dtype=bool), sure))
+    return _concatenate(found)
 
 
 def predict(
@@ -98,7 +102,7 @@ def _of_both(
         found.append(_of_part(classifiers, features, part.take(with_rows), rows, constant))
     back = torch.cat([without, with_rows]).argsort().numpy()
     both = [_concatenate(list(outcomes)) for outcomes in zip(*found, strict=True)]
-    return [Outcome(outcome.predicted[back], outcome.in_top5[back]) for outcome in both]
+    return [Outcome(one.predicted[back], one.in_top5[back], one.confidence[back]) for one in both]
 
 
 def _support(features: Features, part: Trials, made: MadeRows | None, constant: bool) -> Examples:
@@ -123,9 +127,10 @@ def _outcome(scorer: Scorer, support: Examples, query: Tensor, target: Tensor) -
     scores = scorer.scores(support, query).float().cpu().numpy()  # [b, m, way]
     if np.isnan(scores).any():
         raise InputError(f"{type(scorer).__name__} gave a score that is not a number; are the features finite?")
-    return Outcome(scores.argmax(2).astype(np.uint16), in_top(scores, target.numpy(), TOP))
+    top = in_top(scores, target.numpy(), TOP)
+    return Outcome(scores.argmax(2).astype(np.uint16), top, softmax_top(scores))
 
 
 def _concatenate(outcomes: list[Outcome]) -> Outcome:
-    predicted = np.concatenate([outcome.predicted for outcome in outcomes])
-    return Outcome(predicted, np.concatenate([outcome.in_top5 for outcome in outcomes]))
+    columns = zip(*(vars(outcome).values() for outcome in outcomes), strict=True)
+    return Outcome(*map(np.concatenate, columns))

@@ -77,6 +77,11 @@ def low_shot_features(task: Task, recipe: Recipe, plan: LowShotPlan, device: str
     Of every class `plan.query` rows are held out as queries. Raises InputError where a class has too few rows.
     """
     bank = task.val if plan.val else task.novel
+    if task.base is None:
+        raise InputError(
+            f"--protocol low-shot tells base and novel classes apart, and {task.name!r} has no base classes; expected "
+            "a source with train and test folders of different classes"
+        )
     if bank is None:
         raise InputError(f"the task {task.name!r} has no validation classes to run on")
     bench = Workbench(task, bank, BenchPlan(seed=plan.seed, part="val" if plan.val else "novel"), cache, device)

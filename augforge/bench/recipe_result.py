@@ -17,6 +17,7 @@ from augforge.bench.accuracy import Outcome, by_class, confusion
 from augforge.bench.plan import Shots, shots_name
 from augforge.bench.recipes import Recipe
 from augforge.episodes.batch import Trials
+from augforge.metrics.calibration import expected_calibration_error
 from augforge.statistics import Interval
 
 TableRow = dict[str, Any]  # a line of bench.jsonl: text, numbers, intervals
@@ -61,7 +62,8 @@ def table_row(result: RecipeResult, seed: int) -> TableRow:
     With several training seeds every number, and so every interval, is one of the episodes' means over the seeds.
     """
     correct, trials, recipe = result.correct, result.trials, result.recipe
-    over_episodes = statistics.episode_interval(correct.mean(1))
+    over_pictures = _over_pictures(result)
+    over_episodes = over_pictures if trials.tested else statistics.episode_interval(correct.mean(1))
     over_classes = statistics.class_interval(correct, trials.clusters)
     counts, ids = confused(result)
     top = float(np.mean([outcome.in_top5.mean() for outcome in result.outcomes]))
@@ -71,12 +73,33 @@ def table_row(result: RecipeResult, seed: int) -> TableRow:
         "views": recipe.options.views, "way": trials.way, "shot": shots_name(result.shot),
         "query": trials.rows.query.shape[2], "trials": len(trials),
         "accuracy": percent(over_episodes.value), "ci95": ends(over_episodes), "ci95_classes": ends(over_classes),
+        "ci95_pictures": ends(over_pictures), "ece": percent(_calibration_error(result)),
         "top5": percent(top), "f1": percent(by_class(counts, ids).macro_f1),
         "clusters": len(np.unique(trials.clusters)),
     }  # fmt: skip
     later = ("gain_over_best", "gain_over_best_ci95", "best_plain", "gain_best", "gain_best_ci95", "shot_worth",
              "shot_worth_ci95", "shot_worth_says", "p_holm", "verdict")  # fmt: skip
     return row | _gains(result, seed) | _spread(result) | dict.fromkeys(later) | {"digest": result.digest}
+
+
+def _over_pictures(result: RecipeResult) -> Interval:
+    """The accuracy with its interval where the pictures asked about, in groups of near-copies, are drawn anew.
+
+    Wilson's for a tested support whose pictures are not in groups and whose answers are of one seed.
+    """
+    hits = [outcome.predicted == result.trials.target.numpy() for outcome in result.outcomes]
+    right = np.mean(hits, axis=0)  # [n, m]
+    if result.trials.tested and result.trials.near is None and len(hits) == 1:
+        return statistics.wilson_interval(right.reshape(-1))
+    return statistics.cluster_interval(right, result.trials.pictures())
+
+
+def _calibration_error(result: RecipeResult) -> float:
+    """The expected calibration error of all queries of all seeds together."""
+    target = result.trials.target.numpy()
+    sure = np.concatenate([outcome.confidence.reshape(-1) for outcome in result.outcomes])
+    right = np.concatenate([(outcome.predicted == target).reshape(-1) for outcome in result.outcomes])
+    return expected_calibration_error(sure, right)
 
 
 def _spread(result: RecipeResult) -> TableRow:

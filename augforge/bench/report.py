@@ -37,20 +37,45 @@ def markdown(rows: Sequence[TableRow]) -> str:
         first = group[0]
         where = "" if part == "novel" else " on validation classes"
         seeds = "" if first.get("seeds", 1) == 1 else f", mean over {first['seeds']} training seeds"
-        parts.append(
-            f"## {task}: {way}-way {shot}-shot{where}, {first['trials']} episodes, {first['query']} queries{seeds}\n"
-        )
+        if first.get("test") is None:
+            what = f"{first['trials']} episodes, {first['query']} queries"
+        else:
+            what = f"{first['query']} queries of {first['test']}"
+        parts.append(f"## {task}: {way}-way {shot}-shot{where}, {what}{seeds}\n")
         parts.append(_table(group))
+    return "\n".join([*parts, _legend(rows)])
+
+
+def _legend(rows: Sequence[TableRow]) -> str:
+    """How to read a table: what its rows have need of."""
+    own = [row for row in rows if _is_own(row)]
+    if any(row.get("test") is not None for row in own):
+        interval = _OF_TEST
+    else:
+        interval = _OF_OWN if own else _OF_EPISODES
+    gained = any(row["p"] is not None for row in rows)
     shares = any(row.get("share") is not None for row in rows)
-    return "\n".join([*parts, _LEGEND + (_SHARES if shares else "")])
+    known = any(row.get("ece") is not None for row in rows)
+    plain = "" if own and not gained else _GAINS
+    return (
+        (interval + (plain or _BESIDE)).rstrip("\n") + (_CALIBRATION if known else "\n") + (_SHARES if shares else "")
+    )
 
 
-_CHOSEN, _SPREAD = "over best by validation", "gain's sd over seeds"  # columns that are there where they are filled
+def _is_own(row: TableRow) -> bool:
+    """Whether a row is of a task of one's own: without base classes."""
+    return row.get("base_classes") == 0
+
+
+# Columns that are there where they are filled
+_CHOSEN, _SPREAD, _ECE, _WORTH = "over best by validation", "gain's sd over seeds", "ECE", "worth in shots"
+_FILLED = (_CHOSEN, _SPREAD, _ECE, _WORTH, "gain over classes", "wins", "verdict")
 _COLUMNS: tuple[tuple[str, Callable[[TableRow], str]], ...] = (
     ("representation", lambda r: _cell(_features(r))),
     ("made rows", lambda r: _method(r) + (" (control)" if r.get("control") else "")),
     ("classifier", lambda r: _cell(r["classifier"])),
-    ("accuracy", lambda r: _plus_minus(r["accuracy"], r["ci95"])),
+    ("accuracy", lambda r: _within(r["accuracy"], r["ci95_pictures"]) if _is_own(r)
+     else _plus_minus(r["accuracy"], r["ci95"])),
     ("gain over classes", lambda r: "" if r["p"] is None else _between(r["gain"], r["gain_ci95"])),
     ("over best plain", lambda r: "" if r.get("gain_over_best") is None
      else _between(r["gain_over_best"], r["gain_over_best_ci95"])),
@@ -59,12 +84,24 @@ _COLUMNS: tuple[tuple[str, Callable[[TableRow], str]], ...] = (
     (_SPREAD, lambda r: "" if r.get("gain_sd") is None or r["p"] is None else f"{r['gain_sd']:.2f}"),
     ("wins", lambda r: "" if r["win_rate"] is None else f"{r['win_rate']:.0f} %"),
     ("F1", lambda r: f"{r['f1']:.1f}"),
-    ("worth in shots", lambda r: r.get("shot_worth_says") or ""),
+    (_ECE, lambda r: "" if r.get("ece") is None else f"{r['ece']:.1f}"),
+    (_WORTH, lambda r: "" if r.get("test") is not None or (_is_own(r) and r["p"] is None)
+     else r.get("shot_worth_says") or ""),
     ("verdict", lambda r: r.get("verdict") or ""),
 )  # fmt: skip
 
-_LEGEND = """\
-Percent. The accuracy is ± its 95 % interval over episodes of these classes. A gain is against `nothing` with the same \
+_OF_EPISODES = "Percent. The accuracy is ± its 95 % interval over episodes of these classes. "
+_OF_OWN = """\
+Percent. The accuracy has its 95 % interval where the pictures asked about are drawn anew, those of a group together; \
+the classes are yours and stay. """
+_OF_TEST = """\
+Percent. The accuracy of the one support that there is has its 95 % interval over test pictures: Wilson's, or where \
+they are in groups that of groups drawn anew. """
+_BESIDE = """\
+"Over best plain" is against the best classifier on the same queries, with its 95 % interval over classes drawn anew.
+"""
+_GAINS = """\
+A gain is against `nothing` with the same \
 features and classifier on the same episodes; its 95 % interval is over classes drawn anew, and the one over episodes \
 alone, which is too small, is in bench.jsonl. "Over best plain" is against the best classifier with nothing made, \
 chosen on these episodes; "by validation" is against the one that is best on the validation classes, which is named. \
@@ -72,11 +109,15 @@ chosen on these episodes; "by validation" is against the one that is best on the
 many real shots of the best plain classifier give the same accuracy. The verdict keeps false alarms among all rows of \
 a run under 5 % (Holm), so that an interval beside "no evidence" can leave out 0.
 """
+_CALIBRATION = """ \
+"ECE" is the expected calibration error (Guo et al. 2017, 15 bins of equal width): how far confidences are from \
+accuracies.
+"""
 _SHARES = '"Share 0.5": the made rows of a class weigh half as much together as its real ones.\n'
 
 
 def _table(rows: Sequence[TableRow]) -> str:
-    columns = [(name, cell) for name, cell in _COLUMNS if name not in (_CHOSEN, _SPREAD) or any(map(cell, rows))]
+    columns = [(name, cell) for name, cell in _COLUMNS if name not in _FILLED or any(map(cell, rows))]
     lines = ["| " + " | ".join(name for name, _ in columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(cell(row) for _, cell in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
@@ -118,6 +159,11 @@ def _cell(text: str) -> str:
 def _plus_minus(value: float, ends: Sequence[float | None]) -> str:
     low, high = ends
     return f"{value:.2f}" if low is None or high is None else f"{value:.2f} ± {(high - low) / 2:.2f}"
+
+
+def _within(value: float, ends: Sequence[float | None]) -> str:
+    low, high = ("?" if end is None else f"{end:.1f}" for end in ends)
+    return f"{value:.2f} ({low} to {high})"
 
 
 def _between(value: float, ends: Sequence[float | None]) -> str:

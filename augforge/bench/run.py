@@ -21,7 +21,7 @@ from augforge import __version__, chance
 from augforge.bench.accuracy import Outcome, load_outcome
 from augforge.bench.features import Features
 from augforge.bench.files import RESULTS, append_row, make_folder, replace_rows
-from augforge.bench.fitting import Workbench, fit_once, recipe_features, seen_digest
+from augforge.bench.fitting import Workbench, check_without_base, fit_once, recipe_features, seen_digest
 from augforge.bench.made_rows import check_support, from_features, from_parents, from_pictures, sharing
 from augforge.bench.plan import BenchPlan, Shots, shots_name
 from augforge.bench.predictions import is_fast, predict, predict_fast, prepared
@@ -34,7 +34,7 @@ from augforge.episodes.batch import RowMaker, Trials, as_trials
 from augforge.episodes.tasks import Task, task_episodes
 from augforge.imagine import check_space
 from augforge.parts.saving import digest, made_by
-from augforge.types import Examples, InputError, Part, capabilities
+from augforge.types import InputError, Part, capabilities
 
 Progress = Callable[[int, int, str], None]
 Group = list[tuple[Recipe, bool]]  # recipes, and whether each is a control
@@ -73,7 +73,9 @@ def run(
     if bank is None or (plan.against == "best" and task.val is None):
         why = "to run on" if bank is None else "to choose the best plain classifier by"
         raise InputError(f"the task {task.name!r} has no validation classes {why}")
-    compared = with_controls(recipes, bank)
+    compared = with_controls(recipes, bank, task.base is not None)
+    if task.base is None:
+        check_without_base(task, [recipe for recipe, _ in compared])
     make_folder(cache_dir)
     validation = None
     if plan.against == "best":
@@ -82,6 +84,7 @@ def run(
         validation = run(task, plain, chosen, cache_dir, progress, device)
     state = _Run(Workbench(task, bank, plan, cache_dir, device), progress, len(compared) * len(plan.shots))
     episodes = {shots: plan_trials(task, bank, plan, shots) for shots in plan.shots}
+    _report(state, "features")
     for group in _groups(compared, lambda r: (id(r.representation), r.options)):
         features = recipe_features(state.bench, [recipe for recipe, _ in group])
         for same in _groups(group, _made_rows):
@@ -120,6 +123,8 @@ def plan_trials(task: Task, bank: AnyBank, plan: BenchPlan, shots: Shots) -> Tri
     Raises InputError where the classes or rows do not suffice.
     """
     low, most = shots if isinstance(shots, tuple) else (shots, shots)
+    if task.tested is not None:
+        return as_trials(task.fixed or (), bank, task.groups, tested=True)
     episodes = task_episodes(task, way=plan.way, shot=most, n_query=plan.query, trials=plan.trials, seed=plan.seed,
                              part=plan.part)  # fmt: skip
     if low < most:
@@ -162,6 +167,8 @@ def _run_group(state: _Run, group: Group, features: Features, shots: Shots, tria
         plain = None if recipe.plain else _plain_of(state, recipe, shots)
         result = RecipeResult(recipe, control, shots, trials, (outcome,), digests[i], plain)
         row = {"task": bench.task.name, "part": plan.part, **table_row(result, bootstrap_key(plan.seed))}
+        base = bench.task.base
+        row |= {"base_classes": 0 if base is None else len(base.classes), "test": bench.task.tested}
         row |= {"seed": plan.seed, "fit_seed": plan.training_seed, "episodes": trials.digest(),
                 "bank": features.digest, "maker": features.made_by, "versions": versions_once(),
                 "machine": machine_once(), "seconds": round(seconds, 3) if i in missing else 0.0}  # fmt: skip
@@ -225,7 +232,7 @@ def _outcomes(bench: Workbench, recipes: list[Recipe], features: Features, trial
     fitted = {i: fit_once(bench, recipes[i].classifier, "classifier", features) for i in others}
     if first.plain:
         fast = [i for i in others if is_fast(fitted[i], features, trials)]
-        outcomes |= {i: predict_fast(prepared(features), trials) for i in fast}
+        outcomes |= {i: predict_fast(prepared(features), trials, fitted[i].temperature) for i in fast}
     slow = [i for i in others if i not in outcomes]
     if slow:
         made = None if first.plain else sharing(_row_maker(bench, first, features, trials), first.share)
@@ -242,9 +249,8 @@ def _row_maker(bench: Workbench, recipe: Recipe, features: Features, trials: Tri
         part = fit_once(bench, synthesizer, "synthesizer", features)
         return from_features(part, features.support.x, recipe.made, seed)
     if features.embed is None:
-        check_space(
-            synthesizer, Examples(features.base.x[:1], features.base.y[:1]), part_name(synthesizer, "synthesizer")
-        )
+        row = features.support.examples(torch.arange(1))
+        check_space(synthesizer, row, part_name(synthesizer, "synthesizer"))
     assert features.embed is not None
     part = fit_once(bench, synthesizer, "synthesizer", features, pictures=True)
     can = capabilities(part)

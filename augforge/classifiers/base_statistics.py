@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from augforge.types import Bank, InputError
+from augforge.types import Bank, InputError, NothingToLearn
 
 _ROWS_AT_ONCE = 4096
 
@@ -27,7 +27,7 @@ def base_rows(base: Bank, who: str) -> Tensor:
     if base.space != "feature":
         raise InputError(f"{who} learns from features; the base classes are pictures, so embed them first")
     if not len(base.y):
-        raise InputError(f"{who} learns from base features; there are none")
+        raise NothingToLearn(f"{who} learns from base features; there are none")
     x = base.examples(torch.arange(len(base.y))).x
     assert isinstance(x, Tensor)
     return x
@@ -43,6 +43,8 @@ def base_statistics(x: Tensor, y: Tensor, who: str) -> BaseStatistics:
     ids, y = torch.unique(y.to(x.device), return_inverse=True)
     counts = torch.bincount(y).to(torch.float64)
     free = float((counts - 1).sum())
+    if not len(y):
+        raise NothingToLearn(f"{who} learns from base features; there are none")
     if free < 1:
         raise InputError(f"{who} needs a base class with at least 2 rows to learn their spread; every class has 1")
     means = torch.zeros(len(ids), x.shape[1], dtype=torch.float64, device=x.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from augforge.data.banks import AnyBank
+from augforge.data.selection import group_numbers
 from augforge.episodes import check_episode
 from augforge.types import Episode, Examples, InputError
 
@@ -32,11 +33,16 @@ class Stacked:
 class Trials:
     """n episodes of one form: `rows` as tensors (-1 in `support` is padding), `target` [n, m] the position of the
     class of each query, and `clusters` [n, way] which classes stand and fall together, for intervals over classes.
+    `near` says the same of the rows of the bank: those of one group of near-copies have one number.
+
+    A single episode that is `tested` is looked at query by query: `clusters` is then [m, 1], of the class of each.
     """
 
     rows: Stacked
     target: Tensor
     clusters: NDArray[np.int64]
+    near: NDArray[np.int64] | None = None  # [rows of the bank]; None: each row for itself
+    tested: bool = False
 
     def __len__(self) -> int:
         """How many episodes there are."""
@@ -60,16 +66,24 @@ class Trials:
         return self._at(places)
 
     def _at(self, places: slice | Tensor) -> Trials:
-        r = self.rows
-        clusters = self.clusters[places if isinstance(places, slice) else places.numpy()]
-        return Trials(Stacked(r.classes[places], r.support[places], r.query[places]), self.target[places], clusters)
+        r, rows = self.rows, places if isinstance(places, slice) else places.numpy()
+        clusters = self.clusters if self.tested else self.clusters[rows]
+        stacked = Stacked(r.classes[places], r.support[places], r.query[places])
+        return replace(self, rows=stacked, target=self.target[places], clusters=clusters)
+
+    def pictures(self) -> NDArray[np.int64]:
+        """The row of each query, or its group's number: [n, m]; what an interval over pictures draws anew."""
+        rows = self.rows.query.flatten(1).numpy()
+        return rows if self.near is None else self.near[rows]
 
     def by_class(self, correct: NDArray) -> NDArray[np.float64]:
-        """The part of right answers for each class, [n, way], from `correct` [n, m].
+        """The part of right answers for each class, [n, way], from `correct` [n, m]; of a tested support [m, 1].
 
         Where the queries are not in lines, one for each class, every class has the mean of its episode.
         """
         n, lines, each = self.rows.query.shape
+        if self.tested:
+            return correct.reshape(-1, 1).astype(np.float64)
         if lines == self.way:
             return correct.reshape(n, lines, each).mean(2)
         return np.repeat(correct.mean(1, keepdims=True), self.way, axis=1)
@@ -86,8 +100,9 @@ MadeRows = tuple[Tensor, Tensor | None]  # rows [b, way, made, d] of b episodes,
 RowMaker = Callable[[int, Trials], MadeRows]  # of the number of the first episode, and b episodes
 
 
-def as_trials(episodes: Sequence[Episode], bank: AnyBank, groups: str | None = None) -> Trials:
-    """Episodes of `bank` as tensors; `groups` names the column that classes are grouped by, as in a Task.
+def as_trials(episodes: Sequence[Episode], bank: AnyBank, groups: str | None = None, tested: bool = False) -> Trials:
+    """Episodes of `bank` as tensors; `groups` names the column that classes are grouped by, and a single episode may
+    be `tested`, both as in a Task.
 
     Raises InputError where one is not of this bank, a query row is in its support, or their forms differ.
     """
@@ -98,7 +113,9 @@ def as_trials(episodes: Sequence[Episode], bank: AnyBank, groups: str | None = N
     _check(rows, episodes, bank.y)
     labels = bank.y[rows.query.flatten(1)]
     target = (labels[:, :, None] == rows.classes[:, None, :]).to(torch.int8).argmax(2)  # [n, m, way] -> [n, m]
-    return Trials(rows, target, cluster_of_classes(bank, groups)[rows.classes.numpy()])
+    of_class, near = cluster_of_classes(bank, groups), group_numbers(bank)
+    clusters = of_class[labels.reshape(-1, 1).numpy()] if tested else of_class[rows.classes.numpy()]
+    return Trials(rows, target, clusters, None if near is None else near.numpy(), tested)
 
 
 def _check(rows: Stacked, episodes: Sequence[Episode], y: Tensor) -> None:

@@ -16,6 +16,7 @@ from augforge.data.banks import AnyBank, ArrayPictures, take_rows
 from augforge.data.files import find_file, read_json
 from augforge.data.selection import Selection
 from augforge.data.source import open_source
+from augforge.episodes.own import own_task
 from augforge.episodes.tasks import Task
 from augforge.types import Episode, InputError
 
@@ -27,14 +28,17 @@ _LAKE_RUNS, _LAKE_WAY = 20, 20
 
 
 def open_task(name: str | Path, data_root: Path | None = None, selection: Selection | None = None) -> Task:
-    """A task of TASK_NAMES, or any source with the splits train, test and, if there is one, val; of each what is
-    selected.
+    """A task of TASK_NAMES, or any source: of each of its splits what is selected.
+
+    With the splits train, test and, if there is one, val, which have no class in common, they are base, novel and
+    validation classes. A source with one split, or with the same classes in all, is a task of one's own (`own_task`):
+    it has no base classes.
 
     omniglot: Vinyals' split, characters in four rotations. omniglot-alphabet: episodes within one alphabet, 25
     background alphabets as base, 5 as validation (VAL_ALPHABETS), the 20 evaluation alphabets as novel.
     lake-runs: the same, with Lake's 400 one-shot trials as fixed episodes. orl-faces: 20, 8 and 12 people.
-    The files of names lie in `data_root`, by default in AUGFORGE_DATA. Raises InputError for a source without
-    splits or with a class in two of them, and what `open_source` raises.
+    The files of names lie in `data_root`, by default in AUGFORGE_DATA. Raises InputError where some
+    classes alone are in two splits, and what `open_source` raises.
     """
     groups = "alphabet" if name in ("omniglot-alphabet", "lake-runs") else None
     if name == "omniglot":
@@ -49,11 +53,8 @@ def open_task(name: str | Path, data_root: Path | None = None, selection: Select
         if name == "lake-runs" and selection.max_per_class is not None:
             raise InputError("--max-per-class was given with 'lake-runs', whose episodes need all of its rows")
         splits = {split: selection.of(bank) for split, bank in splits.items()}
-    if not {"train", "test"} <= splits.keys():
-        raise InputError(
-            f"{str(name)!r} cannot be a task: it has {', '.join(sorted(splits))}; expected the splits train (base "
-            "classes), test (novel classes) and, if there is one, val"
-        )
+    if not {"train", "test"} <= splits.keys() or set(splits["train"].classes) == set(splits["test"].classes):
+        return own_task(str(name), splits)
     fixed = lake_episodes(splits["test"], data_root) if name == "lake-runs" else None
     return Task(str(name), splits["train"], splits.get("val"), splits["test"], groups, fixed)
 

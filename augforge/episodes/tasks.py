@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from augforge.data.banks import AnyBank
+from augforge.data.selection import group_numbers
 from augforge.episodes import check_episode, draw_episodes, draw_within_groups, with_shots
+from augforge.episodes.apart import draw_apart
 from augforge.types import Episode, InputError
 
 Part = Literal["base", "val", "novel"]
@@ -23,19 +25,24 @@ Part = Literal["base", "val", "novel"]
 
 @dataclass(frozen=True)
 class Task:
-    """What is compared on: `base` to learn from, `val` to choose by (or None), `novel` to test on.
+    """What is compared on: `base` to learn from, `val` to choose by, `novel` to test on; the first two may be None.
 
     `groups` names a column of the banks ("alphabet"): an episode then stays within one group of classes; None means
-    that it may take any. `fixed` are episodes of `novel` that the protocol prescribes, or None where they are drawn.
-    Raises InputError where a class is in two of the parts, and for a fixed episode that is none.
+    that it may take any. `fixed` are episodes of `novel` that the protocol prescribes, or None where they are drawn; a
+    single one that holds all there is to test has `tested` set, and what is said of it is said of its queries. `sides`
+    names a column of `novel` that is 0 for rows that may be support and 1 for those that may be queries. Rows that are
+    alike in the column "group" are never both in the support and among the queries of an episode. Raises InputError
+    where a class is in two of the parts, and for a fixed episode that is none.
     """
 
     name: str
-    base: AnyBank
+    base: AnyBank | None
     val: AnyBank | None
     novel: AnyBank
     groups: str | None = None
     fixed: Sequence[Episode] | None = None
+    sides: str | None = None
+    tested: str | None = None  # what its queries were read from, beside a fixed support
 
     def __post_init__(self) -> None:
         """Refuse leakage: no class is in two parts, and no query is in its support."""
@@ -78,14 +85,22 @@ def task_episodes(
         return _fixed(task, (way, max(shots), n_query), trials)
     bank = {"base": task.base, "val": task.val, "novel": task.novel}[part]
     if bank is None:
-        raise InputError(f"the task {task.name!r} has no validation classes")
-    if task.groups is None:
+        what = "validation" if part == "val" else part
+        raise InputError(f"the task {task.name!r} has no {what} classes")
+    form, group = (way, max(shots), n_query), group_numbers(bank)
+    side = None if task.sides is None or part != "novel" else torch.as_tensor(bank.groups[task.sides])
+    if task.groups is None and group is None and side is None:
         drawn = draw_episodes(bank.y, way=way, shot=max(shots), n_query=n_query, trials=trials, seed=seed)
+    elif task.groups is None:
+        drawn = draw_apart(bank.y, form, trials, seed, group=group, side=side)
     else:
+        if group is not None:
+            raise InputError(f"--group-by was given with {task.name!r}, whose episodes stay within one {task.groups}; "
+                             "expected another task")  # fmt: skip
         column = bank.groups.get(task.groups)
         if column is None:
             raise InputError(f"the {part} bank of {task.name!r} has no column {task.groups!r} to keep episodes within")
-        drawn = draw_within_groups(bank.y, _numbered(column), (way, max(shots), n_query), trials, seed)
+        drawn = draw_within_groups(bank.y, _numbered(column), form, trials, seed)
     return drawn if isinstance(shot, int) else [with_shots(episode, shots) for episode in drawn]
 
 

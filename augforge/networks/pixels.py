@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from augforge.types import Bank, InputError
+from augforge.types import Bank, InputError, NothingToLearn
 
 _ROWS_AT_ONCE = 4096
 
@@ -35,11 +35,13 @@ def load_pixels(bank: Bank, size: int, device: str | torch.device, group: str = 
     """All pictures of a bank on a device, made square at `size` px (0: as they are).
 
     `group` names a column of the bank's `groups`, or several joined with "+", whose entry at the first row of a class
-    is the group of the class. Raises InputError where pictures differ in size and no size is given, or where there is
-    no such column.
+    is the group of the class. Raises InputError where pictures differ in size and no size is given, where there is
+    no such column, and NothingToLearn where there is no picture.
     """
     if bank.space != "image":
         raise InputError("this method learns from pictures, and this source holds features")
+    if not len(bank.y):
+        raise NothingToLearn("this method learns from pictures; there are none")
     parts = [_levels(prepared(bank.examples(rows).x, size)) for rows in torch.arange(len(bank.y)).split(_ROWS_AT_ONCE)]
     if len({tuple(part.shape[1:]) for part in parts}) != 1:
         raise InputError("the pictures differ in size; expected the setting size=PX, which makes them one")

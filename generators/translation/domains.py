@@ -10,7 +10,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.networks.pixels import Pixels, class_table, load_pixels
-from augforge.types import Bank, InputError
+from augforge.types import Bank, InputError, NothingToLearn
 
 _FEWEST = 5  # groups of which none is held out
 Key = tuple[Hashable, ...]
@@ -43,6 +43,8 @@ class Domains:
 
 def load_domains(bank: Bank, settings: DomainSettings, device: str | torch.device) -> Domains:
     """The domains of a bank on a device; raises what `Translation.fit` says."""
+    if not len(bank.y):
+        raise NothingToLearn("translation learns from pictures; there are none")
     values, source, target = _values(bank, settings)
     sides = [[row for row, value in enumerate(values) if value == name] for name in (source, target)]
     keys = _keys(bank, settings, sides)

@@ -162,16 +162,6 @@ def test_a_device_that_is_not_there_is_exit_code_4(augforge, task):
     assert "this machine has none" in augforge("bench", task, *SMALL, "--device", "tpu").error(4)
 
 
-def test_pictures_need_a_representation(augforge, folder_of, tmp_path):
-    for split in ("train", "test"):
-        folder_of(tmp_path / split, {f"{split}{i}": 3 for i in range(3)})
-    assert "expected --representation" in augforge("bench", tmp_path).error()
-
-
-def test_a_source_without_splits_is_no_task(augforge, source):
-    assert "cannot be a task" in augforge("bench", source).error()
-
-
 def test_an_out_that_is_a_file_is_refused(augforge, task, tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot be made" in augforge("bench", task, *SMALL, "--out", tmp_path / "file").error()

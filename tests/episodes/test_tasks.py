@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -44,11 +46,46 @@ def test_any_source_with_splits_is_a_task(tmp_path):
         task_episodes(task, **FORM, part="val")
 
 
-def test_a_source_without_splits_is_refused(tmp_path):
+def test_a_source_without_splits_is_a_task_without_base_classes(tmp_path):
     path = tmp_path / "features.safetensors"
     write_features(path, _bank("a"))
-    with pytest.raises(InputError, match="cannot be a task: it has all; expected the splits train"):
+    task = open_task(path)
+    assert task.base is None
+    assert task.val is None
+    assert task.novel.classes == _bank("a").classes
+    for episode in task_episodes(task, **FORM):
+        check_episode(episode, task.novel.y)
+    with pytest.raises(InputError, match="has no base classes"):
+        task_episodes(task, **FORM, part="base")
+
+
+def test_the_same_classes_in_train_and_test_are_the_support_and_the_queries(tmp_path):
+    path = tmp_path / "features.safetensors"
+    write_features(path, {"train": _bank("a"), "test": _bank("a", each=4)})
+    task = open_task(path)
+    assert task.base is None
+    assert len(task.novel) == 8 * 10
+    for episode in task_episodes(task, **FORM):
+        check_episode(episode, task.novel.y)
+        assert bool((episode.support < 48).all())
+        assert bool((episode.query >= 48).all())
+
+
+def test_some_classes_alone_in_two_splits_are_refused(tmp_path):
+    path = tmp_path / "features.safetensors"
+    write_features(path, {"train": _bank("a"), "test": _bank("a", n_classes=5)})
+    with pytest.raises(InputError, match=r"'a0'.*is among its base classes and its novel classes"):
         open_task(path)
+
+
+def test_rows_of_a_group_stay_on_one_side_of_an_episode():
+    novel = replace(_bank("n", each=12), groups={"group": tuple(f"track {i // 4}" for i in range(96))})
+    for episode in task_episodes(_task(novel=novel), **FORM):
+        check_episode(episode, novel.y)
+        support, query = (
+            {novel.groups["group"][i] for i in rows.flatten()} for rows in (episode.support, episode.query)
+        )
+        assert not support & query
 
 
 @pytest.mark.parametrize(("part", "other"), [("val", "base"), ("novel", "base"), ("novel", "val")])
