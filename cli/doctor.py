@@ -64,7 +64,7 @@ def _as_text(found: dict[str, Any]) -> str:
         "devices:   " + ", ".join(["cpu", *found["cuda"]]),
         "optional:  " + ", ".join(f"{name} {version or 'absent'}" for name, version in found["optional"].items()),
         f"data root: {found['data_root'] or 'AUGFORGE_DATA is not set'}",
-        "sources:   " + ", ".join(there) + " (and any folder, zip, tar, npz or safetensors)",
+        "sources:   " + ", ".join(there) + " (and any folder, zip or tar, and files of embeddings)",
         "weights:   " + (", ".join(found["weights"]) or "none are shipped with this version"),
     ]
     return "\n".join(lines + [f"ruled out: {line}" for line in found["ruled_out"]])

@@ -38,7 +38,7 @@ from augforge.cli import options
 def measure(**given: Any) -> None:
     """Measure MADE, pictures or features that were made, against REAL ones of the same classes.
 
-    REAL and MADE are sources: a folder of class folders, an archive, an .npz, a .safetensors feature bank, or a name of
+    REAL and MADE are sources: a folder of class folders, an archive, an .npz, embeddings, or a name of
     `augforge list`. Every number stands beside the same number of held-out real rows. Nothing is written.
     """
     from augforge.measure.report import measure_sources, table

@@ -65,7 +65,7 @@ def synth(**given: Any) -> None:
     """Expand SOURCE: make more examples of its classes, and say of each where it came from.
 
     SOURCE is a folder (root/class/picture, or root/{train,val,test}/class/picture), a .zip or .tar of one, an .npz
-    (images, labels, classes), a .safetensors feature bank, or a name of `augforge list`.
+    (images, labels, classes), embeddings (.npy, .npz, .safetensors, .csv, .parquet), or a name of `augforge list`.
     """
     import cv2
     import torch

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import TensorDataset
 
 from augforge.cli.main import main
@@ -113,6 +114,30 @@ def test_synth(capsys, tmp_path):
     names = _run("docs/synth.md", _without_times, capsys)
     assert names["report"].made == 50
     assert len(list((tmp_path / "more-pets").glob("*/*.png"))) == 50
+
+
+def test_sources(capsys, tmp_path):
+    for name in ("vehicles/train/steam/1", "vehicles/bus/1", *(f"signs/{sign}/{i // 2:05d}_{i:05d}"
+                 for sign in ("stop", "yield") for i in range(5))):  # fmt: skip
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    some = _run("docs/sources.md", lambda text: text.replace(f"{tmp_path}/", ""), capsys)["some"]
+    assert some.counts().tolist() == [3, 3]
+    assert set(some.groups["group"]) <= {f"{sign}/{track:05d}" for sign in ("stop", "yield") for track in range(3)}
+
+
+def test_embeddings(capsys, tmp_path):
+    pytest.importorskip("timm")
+    colours = {"red": (220, 30, 30), "green": (20, 180, 40), "blue": (30, 50, 210)}
+    pictures = {f"photos/{name}/{i}": colour for name, colour in colours.items() for i in range(2)}
+    for name, colour in (pictures | {"new/unsorted/1": colours["blue"], "new/unsorted/2": colours["red"]}).items():
+        path = tmp_path / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40 + 8 * len(path.stem), 32), colour).save(path)
+    names = _run("docs/embeddings.md", _without_times, capsys, pretrained=False)
+    assert names["bank"].x.shape == (6, 384)
+    assert names["x"].shape == (6, 256)
 
 
 def test_bench(capsys):
