@@ -57,7 +57,7 @@ def kind_of_pictures(bank: PictureBank) -> Literal["letters", "photographs"]:
     seen = 0
     for row in torch.linspace(0, len(bank) - 1, min(_LOOKED_AT, len(bank))).round().long().tolist():
         try:
-            height, width, channels = bank.load(row)[0].shape
+            channels, height, width = bank.examples(torch.tensor([row])).x[0].shape
         except UnreadablePicture:
             continue
         if channels > 1 or max(height, width) > LARGEST_LETTER:

@@ -100,12 +100,12 @@ def synth(**given: Any) -> None:
             **{name: given[name] for name in ("workers", "batch_size", "resume", "overwrite", "strict")},
         )
         report = (dry_run if given["dry_run"] else run)(request, given["out"], how)
-    if report.chosen:
-        click.echo(report.chosen, err=True)
     for name, reason in report.skipped[:10]:
         click.echo(f"skipped {name!r}: {reason}", err=True)
     if len(report.skipped) > 10:
         click.echo(f"skipped {len(report.skipped) - 10} more", err=True)
+    if report.chosen:
+        click.echo(report.chosen, err=True)
     click.echo(json.dumps(as_json(report)) if given["as_json"] else _as_text(report))
 
 

@@ -111,7 +111,7 @@ def test_fit_then_synth(augforge, bank, tmp_path):
 
 def test_fit_classical_on_glyphs_then_synth(augforge, source, tmp_path):
     assert augforge("fit", "classical", "glyphs", "--out", tmp_path / "part", "--set", "rotate=-9,9").code == 0
-    for name, how in (("a", ("--with", tmp_path / "part")), ("b", ("--set", "rotate=-9,9"))):
+    for name, how in (("a", ("--with", tmp_path / "part")), ("b", ("--set", "preset=keras", "--set", "rotate=-9,9"))):
         assert augforge("synth", source, "--out", tmp_path / name, *how, "--per-class", 2).code == 0
     for path in (tmp_path / "a").glob("*/*"):
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
