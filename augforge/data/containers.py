@@ -47,10 +47,12 @@ _SUFFIXES = {
     "AVIF": ("avif",),
 }
 _KIND_OF = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes}
-# Files that lie beside pictures and are none; there may be one for each, so that opening them would take its time.
+# Files that lie beside pictures and are none; there may be one for each, so that opening them would take its time. The
+# last are cameras' raw files, which begin as TIFF does: a thumbnail would be read in place of the picture.
 _OTHERS = frozenset(["txt", "json", "jsonl", "xml", "csv", "tsv", "md", "html", "py", "yaml", "yml", "log", "db",
                      "npy", "npz", "pt", "pth", "mat", "pkl", "zip", "tar", "gz",
-                     "mp4", "avi", "mov", "mp3", "wav", "pdf"])  # fmt: skip
+                     "mp4", "avi", "mov", "mp3", "wav", "pdf",
+                     "dng", "nef", "nrw", "cr2", "arw", "sr2", "orf", "rw2", "pef", "srw", "3fr"])  # fmt: skip
 
 
 class Defect(Exception):

@@ -23,6 +23,7 @@ from augforge.data.banks import FeatureBank
 from augforge.data.files import npz_file
 from augforge.data.labels import beside, by_split, check_finite, labels_beside, number_labels
 from augforge.data.notes import listed, note
+from augforge.data.selection import GROUP
 from augforge.data.splits import ORDER, splits_among
 from augforge.types import InputError, LackError
 
@@ -76,7 +77,9 @@ def open_embeddings(path: str | Path) -> dict[str, FeatureBank]:
     """The banks of a file: {"all": ...}, or those of its splits; raises InputError, also where there are no labels."""
     path = os.path.abspath(path)
     rows = read_rows(path)
-    labels = rows.labels if rows.labels is not None else labels_beside(path, len(rows.x))
+    labels, others = rows.labels, rows.columns
+    if labels is None:
+        labels, others = labels_beside(path, len(rows.x))
     if labels is None:
         raise InputError(
             f"{path!r} has no labels; expected a column of them, called 'label', or beside it a file "
@@ -85,12 +88,13 @@ def open_embeddings(path: str | Path) -> dict[str, FeatureBank]:
     if len(labels) != len(rows.x):
         raise InputError(f"{path!r} has {len(rows.x)} rows and {len(labels)} labels; expected as many")
     y, classes = number_labels(labels, None, repr(path))
-    bank = FeatureBank(rows.x, y, classes, path, _each_once(rows.names), groups=rows.columns)
+    names = rows.names or next((others[key] for key in _NAMES if key in others), None)
+    bank = FeatureBank(rows.x, y, classes, path, _each_once(names), groups=others)
     return by_split(bank, rows.split, repr(path))
 
 
 def is_renamed(path: str | Path) -> bool:
-    """Whether an `.npz` or `.safetensors` holds embeddings, but not as our own files do: "features" and "labels"."""
+    """Whether an `.npz` or `.safetensors` holds embeddings, but not "features" and "labels" alone as our own files."""
     path = os.path.abspath(path)
     try:
         if path.lower().endswith(".npz"):
@@ -101,7 +105,7 @@ def is_renamed(path: str | Path) -> bool:
                 keys = set(file.keys())
     except (InputError, OSError, SafetensorError):
         return False  # whoever opens it says what is wrong
-    ours = "images" in keys or {"features", "labels"} <= keys
+    ours = "images" in keys or ({"features", "labels"} <= keys and not keys & {*_NAMES, GROUP})
     return not ours and any(key.lower() in _FEATURES for key in keys)
 
 
@@ -196,13 +200,14 @@ def _from_arrays(arrays: dict[str, Any], path: str) -> Rows:
             )
         x = arrays[two[0]]
     one = {key: value for key, value in arrays.items() if value.ndim == 1 and len(value) == len(x)}
-    labels, names, split = (_pick(one, keys) for keys in (_LABELS, _NAMES, _SPLIT))
+    labels, names, split, group = (_pick(one, keys) for keys in (_LABELS, _NAMES, _SPLIT, (GROUP,)))
     if labels is not None and labels.dtype.kind in "iu" and (known := arrays.get("classes")) is not None:
         if known.ndim != 1 or not (len(labels) == 0 or 0 <= labels.min() <= labels.max() < len(known)):
             raise InputError(f"{path!r}: labels are no places in classes {list(known.shape)}")
         labels = known[labels]
     return Rows(_numbers(x, path), labels, None if names is None else tuple(map(str, names.tolist())),
-                None if split is None else list(map(str, split.tolist())))  # fmt: skip
+                None if split is None else list(map(str, split.tolist())),
+                {} if group is None else {GROUP: tuple(map(str, group.tolist()))})  # fmt: skip
 
 
 def _pick(found: dict[str, Any], keys: tuple[str, ...]) -> Any:
@@ -236,9 +241,9 @@ def _from_table(table: Any, path: str) -> Rows:
     import pyarrow.types as kinds
 
     columns = {name: table.column(name) for name in table.column_names if name.lower() not in _INDEX}
-    taken = {what: next((name for key in keys for name in columns if name.lower() == key), None)
-             for what, keys in (("label", _LABELS), ("name", _NAMES), ("split", _SPLIT))}  # fmt: skip
-    rest = {name: column for name, column in columns.items() if name not in taken.values()}
+    taken = [next((name for key in keys for name in columns if name.lower() == key), None)
+             for keys in (_LABELS, _NAMES, _SPLIT, (GROUP,))]  # fmt: skip
+    rest = {name: column for name, column in columns.items() if name not in taken}
     lists = [name for name, column in rest.items() if kinds.is_list(column.type) or kinds.is_large_list(column.type)
              or kinds.is_fixed_size_list(column.type)]  # fmt: skip
     numbers = [name for name, column in rest.items() if kinds.is_floating(column.type) or kinds.is_integer(column.type)]
@@ -258,7 +263,9 @@ def _from_table(table: Any, path: str) -> Rows:
         x = np.stack([rest[name].to_numpy().astype(np.float32) for name in chosen_numbers], axis=1)
     texts = {name: tuple(map(str, column.to_pylist())) for name, column in rest.items()
              if kinds.is_string(column.type) or kinds.is_large_string(column.type)}  # fmt: skip
-    label, name, split = (None if key is None else columns[key].to_pylist() for key in taken.values())
+    label, name, split, group = (None if key is None else columns[key].to_pylist() for key in taken)
+    if group is not None:
+        texts[GROUP] = tuple(map(str, group))
     return Rows(_numbers(x, path), None if label is None else np.array(label),
                 None if name is None else tuple(map(str, name)), split, texts)  # fmt: skip
 

@@ -48,21 +48,26 @@ def number_labels(labels: np.ndarray, classes: Sequence[str] | None, where: str)
     return torch.from_numpy(y.astype(np.int64)), names
 
 
-def labels_beside(path: str, n: int) -> np.ndarray | None:
-    """The labels [n] in a file beside the file `path` of n rows, or None where there is none; raises InputError.
+def labels_beside(path: str, n: int) -> tuple[np.ndarray | None, dict[str, tuple[str, ...]]]:
+    """The labels [n] in a file beside the file `path` of n rows, None where there is none, and its other columns [n].
 
-    It is a column: an `.npy` [n], or text with a label a line, a header or none, or with a column "label".
+    It is an `.npy` [n], or text: a label a line, a header or none, or columns of which one is "label". Raises
+    InputError.
     """
     found = beside(path)
     if found is None:
-        return None
+        return None, {}
+    others: dict[str, tuple[str, ...]] = {}
     try:
-        labels = np.load(found, allow_pickle=False) if found.endswith(".npy") else _column(found, n)
+        if found.endswith(".npy"):
+            labels = np.load(found, allow_pickle=False)
+        else:
+            labels, others = _columns(found, n)
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise InputError(f"{found!r} cannot be read as the labels of {path!r} ({error})") from error
     if labels.ndim != 1 or len(labels) != n:
         raise InputError(f"{found!r} has labels {list(labels.shape)}, and {path!r} has {n} rows; expected as many")
-    return labels
+    return labels, others
 
 
 def beside(path: str, own: bool = False) -> str | None:
@@ -83,17 +88,19 @@ def beside(path: str, own: bool = False) -> str | None:
     return None
 
 
-def _column(path: str, n: int) -> np.ndarray:
-    """A column of text [n]; whole numbers where all of them are."""
+def _columns(path: str, n: int) -> tuple[np.ndarray, dict[str, tuple[str, ...]]]:
+    """The labels [n] of a text, whole numbers where all of them are, and its other columns by name in small letters."""
     with open(path, encoding="utf-8-sig", newline="") as file:
         lines = [line for line in csv.reader(file) if line]
     header = [name.strip().lower() for name in lines[0]] if lines else []
     place = next((header.index(name) for name in _LABELS if name in header), None)
     if place is None and len(header) > 1:
         raise ValueError(f"it has the columns {', '.join(header)} and none called label")
-    texts = [line[place or 0].strip() for line in (lines[1:] if place is not None or len(lines) == n + 1 else lines)]
+    lines = lines[1:] if place is not None or len(lines) == n + 1 else lines
+    texts = [line[place or 0].strip() for line in lines]
+    others = {name: tuple(line[i].strip() for line in lines) for i, name in enumerate(header) if i != (place or 0)}
     whole = all(re.fullmatch(r"-?\d{1,18}", text) for text in texts)
-    return np.array([int(text) for text in texts] if whole else texts)
+    return np.array([int(text) for text in texts] if whole else texts), others
 
 
 def by_split(bank: B, split: Sequence[str] | None, where: str) -> dict[str, B]:

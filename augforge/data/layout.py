@@ -17,7 +17,7 @@ from torch import Tensor
 from augforge.data.containers import READ_BY
 from augforge.data.notes import listed, note
 from augforge.data.splits import EXPECTED, ORDER, find_splits, split_of, splits_among
-from augforge.types import InputError
+from augforge.types import InputError, LackError
 
 MAX_BYTES = 1 << 30  # a file larger than this is no picture that anyone would train on
 
@@ -99,8 +99,9 @@ def arrange(listing: Listing, origin: str) -> dict[str, Split]:
     """Splits of a listing: {"all": ...}, or some of {"train": ..., "val": ..., "test": ...}, in this order.
 
     What was skipped goes to the first. Says in one note which folders are left out, and in another what is not read.
-    Raises InputError where there are no class folders or no pictures, for folders that may be splits or classes,
-    where two folders are the same split, and where two classes differ by case alone.
+    Raises LackError where all pictures are of formats that a missing package reads, and InputError where there are no
+    class folders or no pictures, for folders that may be splits or classes, where two folders are the same split, and
+    where two classes differ by case alone.
     """
     by_top: dict[str, list[str]] = {}
     strays: list[str] = []
@@ -111,7 +112,9 @@ def arrange(listing: Listing, origin: str) -> dict[str, Split]:
     if not tops:
         raise InputError(_nothing(origin, strays))
     if not by_top:
-        raise InputError(f"{origin!r} holds no picture that can be used{_unread(listing.unread)}: {EXPECTED}")
+        lacking = [hint for suffix in listing.unread if (hint := READ_BY.get(suffix)) is not None]
+        kind = LackError if lacking else InputError
+        raise kind(f"{origin!r} holds no picture that can be used{_unread(listing.unread)}: {EXPECTED}")
     try:
         found = find_splits(by_top)
     except ValueError as error:

@@ -101,7 +101,7 @@ def test_suffixes_of_pictures(name):
 def test_other_suffixes():
     assert not any(map(is_picture, ["a.txt", "a", "a.", "a.xcf", "png"]))
     assert all(map(is_unknown, ["a", "a.", "a.xcf", "a.jpg_large"]))
-    assert not any(map(is_unknown, ["a.txt", "a.XML", "a.npy"]))
+    assert not any(map(is_unknown, ["a.txt", "a.XML", "a.npy", "raw.NEF", "raw.dng"]))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "HEIF"])

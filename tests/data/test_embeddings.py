@@ -55,7 +55,7 @@ def test_labels_beside(tmp_path, name, labels, dtype):
     assert [bank.classes[y] for y in bank.y.tolist()] == LABELS.tolist()
 
 
-WITH_FILES = ["file,Class", *(f"x,{c}" for c in LABELS)]
+WITH_FILES = ["drawer,Class", *(f"x,{c}" for c in LABELS)]
 
 
 @pytest.mark.parametrize("lines", [LABELS, ["label", *LABELS], ["species", *LABELS], WITH_FILES])
@@ -63,6 +63,18 @@ def test_a_column_of_labels_with_a_header_or_none(tmp_path, lines):
     np.save(tmp_path / "a.npy", X)
     column(tmp_path / "labels.csv", lines)
     checked(open_source(tmp_path / "a.npy")["all"])
+
+
+def test_names_and_groups_beside(tmp_path):
+    np.save(tmp_path / "a.npy", X)
+    lines = [f"{name},{label},day {i % 2}" for i, (name, label) in enumerate(zip(NAMES, LABELS, strict=True))]
+    column(tmp_path / "labels.csv", ["path,label,group", *lines])
+    bank = open_source(tmp_path / "a.npy")["all"]
+    checked(bank, NAMES)
+    assert bank.groups["group"] == tuple(f"day {i % 2}" for i in range(7))
+    for name in ("embeddings", "features"):
+        np.savez(tmp_path / "b.npz", **{name: X}, labels=LABELS, group=np.arange(7) % 2)
+        assert open_source(tmp_path / "b.npz")["all"].groups == {"group": tuple("0101010")}
 
 
 def test_whole_numbers_are_classes_in_their_order(tmp_path):
@@ -100,6 +112,8 @@ def test_tables(tmp_path, kind):
     bank = open_source(path)["all"]  # without the column of row numbers that pandas adds
     checked(bank, NAMES)
     assert bank.groups == {"drawer": tuple("abcdefg")}
+    path = as_table(tmp_path, kind, **NUMBERS, label=LABELS, group=[1, 1, 2, 2, 3, 3, 3])
+    assert open_source(path)["all"].groups == {"group": tuple("1122333")}
     with pytest.warns(Note, match="columns are left out, beside those called 'f0' and so on: 'age'"):
         checked(open_source(as_table(tmp_path, kind, age=range(7), **NUMBERS, **{"Class": LABELS}))["all"])
 

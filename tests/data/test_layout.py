@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from augforge.data.containers import is_picture
 from augforge.data.layout import Listing, arrange, is_hidden, parents, suffix_of, without_wrapping
 from augforge.data.notes import Note
-from augforge.types import InputError
+from augforge.types import InputError, LackError
 
 
 def listing(pictures, folders=(), unread=()):
@@ -81,9 +81,7 @@ def test_files_that_are_not_read_are_counted_by_suffix():
         table(["a/1.png"], (), {".xcf": 2, ".txt": 30, "": 1})
     (one,) = said
     assert str(one.message) == "'root': 33 files are not read (30 .txt, 2 .xcf, 1 without a suffix)"
-    with pytest.raises(
-        InputError, match=r"holds no picture that can be used \(3 .heic; pip install 'augforge\[heif\]'"
-    ):
+    with pytest.raises(LackError, match=r"holds no picture that can be used \(3 .heic; pip install 'augforge\[heif\]'"):
         table([], ["a"], {".heic": 3})
     assert [suffix_of(name) for name in ("a/b.TXT", "a.b/c", "a/.hidden", "x.tar.gz")] == [".txt", "", "", ".gz"]
 
