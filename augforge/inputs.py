@@ -71,6 +71,42 @@ def default_representation(bank: PictureBank) -> str:
     return "conv4-glyphs" if kind_of_pictures(bank) == "letters" else "photos"
 
 
+def default_classifier(bank: AnyBank) -> tuple[str, dict[str, Any], str]:
+    """The classifier of predictions where none was named, its settings, and the views of a picture to average.
+
+    Logistic regression on rows of length 1 for photographs and for features that people bring, nearest means for
+    letters; four views for photographs, which gain as much as eight do but for a few tenths of a point.
+    """
+    if not isinstance(bank, FeatureBank) and kind_of_pictures(bank) == "letters":
+        return "prototype", {}, "none"
+    views = "none" if isinstance(bank, FeatureBank) else "crops-4"
+    return "logistic", {"C": 100.0, "normalise": "l2"}, views
+
+
+def fetch_weights(representation: str) -> None:
+    """Download the pretrained weights of `timm:NAME` and `torchvision:NAME`, also of several joined by +.
+
+    They go to the library's own cache, where later calls find them; what lies there is not fetched again. Raises
+    LackError where they cannot be had.
+    """
+    for name in representation.split("+"):
+        library, _, network = name.partition(":")
+        try:
+            if library == "timm":
+                import timm
+
+                with torch.random.fork_rng(devices=[]):
+                    timm.create_model(network, pretrained=True)
+            elif library == "torchvision":
+                from torchvision import models
+
+                with torch.random.fork_rng(devices=[]):
+                    models.get_model(network, weights="DEFAULT")
+        except Exception as error:  # of many kinds: no network, an unknown name, weights that need a login
+            reason = " ".join(str(error).split())[:200]
+            raise LackError(f"--download: the weights of {name!r} cannot be fetched ({reason})") from error
+
+
 def validation_bank(inputs: Inputs, device: str = "cpu") -> AnyBank | None:
     """The validation classes of the source, embedded on `device` and left there where a representation is named.
 

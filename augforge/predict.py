@@ -18,10 +18,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from augforge import __version__
+from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.data.embeddings import read_rows
+from augforge.metrics.calibration import fitted_temperature
 from augforge.parts.saving import load_part, save_part
+from augforge.representations.bank import averaged_features
+from augforge.representations.options import BankOptions
 from augforge.types import Classifier, Examples, InputError, Representation
 
 _RECORD, _SUPPORT, _CLASSIFIER, _REPRESENTATION = (
@@ -30,7 +34,12 @@ _RECORD, _SUPPORT, _CLASSIFIER, _REPRESENTATION = (
     "classifier",
     "representation",
 )
-_ROWS_AT_ONCE = 256
+_ROWS_AT_ONCE = 64
+_FOLDS = 5  # of the support, to calibrate by
+
+# The temperature of logistic regression (C = 100, rows of length 1) on features of photographs, where the support says
+# little, and how many nats it weighs. From benchmarks/photographs.py: TODO
+PRIOR, PRIOR_ROWS = 1.0, 5.0
 
 Ranking = list[tuple[str, float]]
 
@@ -42,7 +51,8 @@ class Predictor:
     `support` are features [n, d] with labels that index `classes`, each of which has a row. `representation` embeds
     pictures; without one it takes features only. `superclasses` names the superclass of every class; with
     a `shortlist` of m > 0 a query is first compared with the superclasses' prototypes, and only the classes of the
-    nearest m are scored (coarse to fine). Raises InputError where these do not go together.
+    nearest m are scored (coarse to fine). `views` of `BankOptions` are averaged, of support and queries alike.
+    Probabilities are softmax(scores / `temperature`). Raises InputError where these do not go together.
     """
 
     representation: Representation | None
@@ -51,6 +61,8 @@ class Predictor:
     classes: tuple[str, ...]
     superclasses: tuple[str, ...] | None = None
     shortlist: int = 0
+    views: str = "none"
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         """Check what was given."""
@@ -76,12 +88,12 @@ class Predictor:
             raise InputError(
                 "this predictor has no representation, so it knows features only; expected a file of embeddings"
             )
-        return self.predict_features(_embed(self.representation, pictures))
+        return self.predict_features(_embed(self.representation, pictures, self.views))
 
     @torch.no_grad()
     def predict_features(self, query: Tensor) -> list[Ranking]:
         """The same for features [n, d]."""
-        scores = self.class_scores(query)
+        scores = self.class_scores(query) / self.temperature
         ranked = []
         for row, p in zip(scores, torch.softmax(scores.to(torch.float64), -1), strict=True):
             order = torch.argsort(row, descending=True, stable=True).tolist()
@@ -117,16 +129,45 @@ class Predictor:
 
 
 def make_predictor(
-    bank: AnyBank, classifier: Classifier, representation: Representation | None = None, shortlist: int = 0
+    bank: AnyBank,
+    classifier: Classifier,
+    representation: Representation | None = None,
+    shortlist: int = 0,
+    views: str = "none",
 ) -> Predictor:
     """A predictor with all rows of a bank as its support; pictures are embedded once, here.
 
-    With a `shortlist` the superclass of a class is the bank's column "superclass". Raises InputError where that is
-    missing or differs within a class, and for pictures without a representation.
+    Its temperature is fitted on held-out rows of the support (`calibrated_temperature`). With a `shortlist` the
+    superclass of a class is the bank's column "superclass". Raises InputError where that is missing or differs within a
+    class, and for pictures without a representation.
     """
     superclasses = _superclasses(bank) if shortlist else None
-    support = Examples(features_of(bank, representation), bank.y, weight=getattr(bank, "weight", None))
-    return Predictor(representation, classifier, support, tuple(bank.classes), superclasses, shortlist)
+    support = Examples(features_of(bank, representation, views), bank.y, weight=getattr(bank, "weight", None))
+    temperature = calibrated_temperature(classifier, support)
+    classes = tuple(bank.classes)
+    return Predictor(representation, classifier, support, classes, superclasses, shortlist, views, temperature)
+
+
+@torch.no_grad()
+def calibrated_temperature(classifier: Classifier, support: Examples) -> float:
+    """The temperature of a classifier's scores: fitted on rows of the support [n, d] that were held out, five folds.
+
+    A fold holds out every fifth row of each class (each row of a class of five or fewer), and never the last row of a
+    class. Few rows say little: the temperature is pulled towards PRIOR, which is all there is at one row a class.
+    """
+    x, y = torch.as_tensor(support.x), support.y
+    place = torch.zeros_like(y)
+    for k in y.unique():
+        place[y == k] = torch.arange(int((y == k).sum()), device=y.device)
+    alone = (y[:, None] == y).sum(1) == 1
+    found, labels = [torch.zeros(0, int(y.max()) + 1)], [torch.zeros(0, dtype=torch.int64)]
+    for fold in range(_FOLDS):
+        out = (place % _FOLDS == fold) & ~alone
+        if bool(out.any()):
+            found.append(classifier.scores(support.take(~out), x[out]).float().cpu())
+            labels.append(y[out].cpu())
+    prior = PRIOR if isinstance(classifier, Logistic) else 1.0
+    return fitted_temperature(torch.cat(found), torch.cat(labels), prior, PRIOR_ROWS)
 
 
 def predict_rows(predictor: Predictor, path: str | Path) -> list[tuple[str, Ranking]]:
@@ -146,14 +187,17 @@ def predict_rows(predictor: Predictor, path: str | Path) -> list[tuple[str, Rank
     return list(zip(names, ranked, strict=True))
 
 
-def features_of(bank: AnyBank, representation: Representation | None) -> Tensor:
-    """All features [n, d] of a bank; pictures are embedded. Raises InputError for pictures and no representation."""
+def features_of(bank: AnyBank, representation: Representation | None, views: str = "none") -> Tensor:
+    """All features [n, d] of a bank; pictures are embedded, the mean over their views.
+
+    Raises InputError for pictures and no representation.
+    """
     rows = torch.arange(len(bank.y))
     if isinstance(bank, FeatureBank):
         return bank.x
     if representation is None:
         raise InputError("the support holds pictures; expected a representation to embed them")
-    return torch.cat([_embed(representation, bank.examples(part).x) for part in rows.split(_ROWS_AT_ONCE)])
+    return torch.cat([_embed(representation, bank.examples(part).x, views) for part in rows.split(_ROWS_AT_ONCE)])
 
 
 def save_predictor(predictor: Predictor, folder: Path) -> None:
@@ -165,6 +209,7 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         "augforge": __version__, "kind": "predictor", "classes": list(predictor.classes),
         "superclasses": None if predictor.superclasses is None else list(predictor.superclasses),
         "shortlist": predictor.shortlist, "representation": predictor.representation is not None,
+        "views": predictor.views, "temperature": predictor.temperature,
     }  # fmt: skip
     support = predictor.support
     tensors = {"features": torch.as_tensor(support.x), "labels": support.y}
@@ -187,7 +232,10 @@ def load_predictor(folder: Path) -> Predictor:
         classes, superclasses = _names(record["classes"]), record["superclasses"]
         superclasses = None if superclasses is None else _names(superclasses)
         shortlist, embeds = record["shortlist"], record["representation"]
-        if isinstance(shortlist, bool) or not isinstance(shortlist, int) or not isinstance(embeds, bool):
+        # Predictors of before had neither.
+        views, temperature = record.get("views", "none"), record.get("temperature", 1.0)
+        sound = isinstance(shortlist, int) and isinstance(embeds, bool) and isinstance(views, str)
+        if not sound or isinstance(shortlist, bool) or not isinstance(temperature, float) or not temperature > 0:
             raise ValueError("its entries are of a wrong kind")
     except FileNotFoundError as error:
         raise InputError(f"{str(folder)!r} has no {_RECORD}; expected a folder that --save wrote") from error
@@ -196,7 +244,7 @@ def load_predictor(folder: Path) -> Predictor:
     support = _read_support(folder / _SUPPORT)
     classifier = load_part(folder / _CLASSIFIER, "classifier")
     representation = load_part(folder / _REPRESENTATION, "representation") if embeds else None
-    return Predictor(representation, classifier, support, classes, superclasses, shortlist)
+    return Predictor(representation, classifier, support, classes, superclasses, shortlist, views, temperature)
 
 
 def is_predictor(folder: str | Path) -> bool:
@@ -222,11 +270,11 @@ def _names(found: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _embed(representation: Representation, x: Tensor | list[Tensor]) -> Tensor:
-    """Features [n, d] of pictures, embedded in batches."""
-    with torch.no_grad():
-        parts = [x[i : i + _ROWS_AT_ONCE] for i in range(0, len(x), _ROWS_AT_ONCE)]
-        return torch.cat([representation.embed(part) for part in parts])
+def _embed(representation: Representation, x: Tensor | list[Tensor], views: str) -> Tensor:
+    """Features [n, d] of pictures, embedded in batches, the mean over their views."""
+    options = BankOptions(views=views, precision="float32")
+    rows = torch.arange(len(x)).split(_ROWS_AT_ONCE)
+    return torch.cat([averaged_features(representation, x[int(r[0]) : int(r[-1]) + 1], r, options) for r in rows])
 
 
 def _groups(kept: Tensor) -> list[tuple[Tensor, Tensor]]:

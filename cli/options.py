@@ -33,6 +33,13 @@ group_by = click.option(
 )  # fmt: skip
 
 
+download = click.option(
+    "--download",
+    is_flag=True,
+    help="Fetch missing weights of timm: or torchvision: first; nothing else is ever fetched.",
+)
+
+
 def seed(what: str = "all chance") -> Option:
     """`--seed` of something."""
     return click.option("--seed", type=int, default=0, show_default=True, help=f"The seed of {what}.")

@@ -15,8 +15,13 @@ from augforge.cli import options
 @click.argument("support")
 @click.argument("pictures", nargs=-1, type=options.PATH, metavar="[PICTURE|ROWS]...")
 @click.option("--representation", metavar="R|DIR",
-              help="What embeds pictures: a name of `augforge list`, or a folder [default: conv4-glyphs].")  # fmt: skip
-@click.option("--classifier", metavar="C|DIR", help="A name of `augforge list`, or a folder [default: prototype].")
+              help="What embeds pictures: a name of `augforge list`, timm:NAME, A+B, or a folder [default: photos; for "
+                   "grey pictures of up to 32 px conv4-glyphs].")  # fmt: skip
+@options.download
+@click.option("--views", metavar="V", help="Views of a picture to average: none, flip, crops-4, crops, ... [default: "
+              "crops-4; none for letters].")  # fmt: skip
+@click.option("--classifier", metavar="C|DIR",
+              help="A name of `augforge list`, or a folder [default: logistic; prototype for letters].")  # fmt: skip
 @options.assignments("the classifier")
 @click.option("--base", metavar="SOURCE", help="Classes that the classifier learns from first, if it needs any.")
 @options.split("Which part of the support's source is shown")
@@ -39,7 +44,7 @@ def predict(**given: Any) -> None:
 
     if not given["pictures"] and given["save"] is None:
         raise InputError("there is no PICTURE to name and no --save; expected one of them")
-    predictor = _saved(given) if production.is_predictor(given["support"]) else _made(given)
+    predictor, embedder = _saved(given) if production.is_predictor(given["support"]) else _made(given)
     if given["save"] is not None:
         production.save_predictor(predictor, given["save"])
     rows: list[dict[str, Any]] = [
@@ -48,8 +53,14 @@ def predict(**given: Any) -> None:
     ]
     if given["as_json"]:
         out = None if given["save"] is None else str(given["save"])
-        click.echo(json.dumps({"classes": len(predictor.classes), "out": out, "rows": rows}))
+        click.echo(
+            json.dumps({"classes": len(predictor.classes), "out": out, **_facts(predictor, embedder), "rows": rows})
+        )
         return
+    if None in (given["representation"], given["classifier"], given["views"]):
+        click.echo(
+            "predict: {representation}, {classifier}, views {views}".format(**_facts(predictor, embedder)), err=True
+        )
     if given["save"] is not None:
         click.echo(f"the support of {len(predictor.classes)} classes is in {click.format_filename(given['save'])}")
     for row in rows:
@@ -57,16 +68,20 @@ def predict(**given: Any) -> None:
         click.echo(f"{click.format_filename(row['picture'])}: {named}")
 
 
-def _saved(given: dict[str, Any]) -> Any:
-    """The predictor of a folder; options that would make another one are refused."""
+def _saved(given: dict[str, Any]) -> tuple[Any, str | None]:
+    """The predictor of a folder, and the name of its representation; options that would make another one are refused."""
+    from augforge.parts.catalog import describe
     from augforge.predict import load_predictor
     from augforge.types import InputError
 
-    for option in ("representation", "classifier", "assignments", "base", "split", "shortlist", "max_per_class"):
+    for option in ("representation", "classifier", "assignments", "base", "split", "shortlist", "max_per_class",
+                   "views"):  # fmt: skip
         if given[option]:
             name = "set" if option == "assignments" else option.replace("_", "-")
             raise InputError(f"--{name} was given for {given['support']!r}, which was saved with its own")
-    return load_predictor(Path(given["support"]))
+    predictor = load_predictor(Path(given["support"]))
+    part = predictor.representation
+    return predictor, None if part is None else describe(part, "representation")["name"]
 
 
 def _named(predictor: Any, paths: tuple[Path, ...]) -> list[tuple[str, Any]]:
@@ -82,30 +97,49 @@ def _named(predictor: Any, paths: tuple[Path, ...]) -> list[tuple[str, Any]]:
     return found
 
 
-def _made(given: dict[str, Any]) -> Any:
-    """A predictor from a source, with the classifier fitted on --base where there is one."""
+def _made(given: dict[str, Any]) -> tuple[Any, str | None]:
+    """A predictor from a source, and what its representation is called; with the classifier fitted on --base where there is one."""
     import torch
 
     from augforge.data.banks import FeatureBank
-    from augforge.inputs import Inputs, open_split
+    from augforge.inputs import Inputs, default_classifier, default_representation, fetch_weights, open_split
     from augforge.parts.saving import open_part
     from augforge.predict import features_of, make_predictor
     from augforge.types import InputError
 
     chosen = {name: given[name] for name in ("split", "seed", "data_root", "max_per_class")}
     bank = open_split(Inputs(given["support"], **chosen))
-    representation = None
+    usual, settings, views = default_classifier(bank)
+    views = given["views"] or views
+    representation, name = None, None
     if not isinstance(bank, FeatureBank):
-        representation = open_part(given["representation"] or "conv4-glyphs", None, "representation")
+        name = given["representation"] or default_representation(bank)
+        if given["download"]:
+            fetch_weights(name)
+        representation = open_part(name, None, "representation")
     elif given["representation"] is not None:
         raise InputError(f"--representation was given, and {given['support']!r} holds features already")
-    settings = options.read_settings(None, given["assignments"])
-    classifier = open_part(given["classifier"] or "prototype", settings, "classifier")
+    elif given["views"] is not None:
+        raise InputError(f"--views was given, and {given['support']!r} holds features, of which there are no views")
+    settings = (settings if given["classifier"] is None else {}) | options.read_settings(None, given["assignments"])
+    classifier = open_part(given["classifier"] or usual, settings, "classifier")
     if given["base"] is not None:
         base = open_split(Inputs(given["base"], data_root=given["data_root"]))
-        features = FeatureBank(features_of(base, representation), base.y, tuple(base.classes), base.origin)
+        features = FeatureBank(features_of(base, representation, views), base.y, tuple(base.classes), base.origin)
         classifier.fit(features, torch.Generator().manual_seed(given["seed"]))
-    return make_predictor(bank, classifier, representation, given["shortlist"])
+    return make_predictor(bank, classifier, representation, given["shortlist"], views), name
+
+
+def _facts(predictor: Any, embedder: str | None) -> dict[str, Any]:
+    """What names the pictures, for the record."""
+    from augforge.parts.catalog import describe
+
+    return {
+        "representation": embedder,
+        "classifier": describe(predictor.classifier, "classifier")["name"],
+        "views": predictor.views,
+        "temperature": predictor.temperature,
+    }
 
 
 def _decoded(paths: tuple[Path, ...]) -> list[Any]:

@@ -62,8 +62,10 @@ def test_pictures_are_embedded_scored_and_ranked(means):
 def test_probabilities_are_the_softmax_of_the_scores():
     bank = features()
     query = torch.randn(4, D, generator=torch.Generator().manual_seed(2))
-    found = make_predictor(bank, Logistic()).predict_features(query)
-    expected = torch.softmax(Logistic().scores(Examples(bank.x, bank.y), query), -1)
+    predictor = make_predictor(bank, Logistic())
+    found = predictor.predict_features(query)
+    scores = Logistic().scores(Examples(bank.x, bank.y), query)
+    expected = torch.softmax(scores / predictor.temperature, -1)
     for ranking, row in zip(found, expected, strict=True):
         assert dict(ranking) == pytest.approx(dict(zip(CLASSES, row.tolist(), strict=True)), abs=1e-6)
 

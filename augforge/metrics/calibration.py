@@ -1,12 +1,12 @@
-"""Calibration of confidences: Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks", ICML 2017.
-
-A module of its own because it is a metric of predictions: pure, and of use to anyone who has confidences.
-"""
+"""Calibration of confidences: Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks", ICML 2017."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
+from torch import Tensor
 
 BINS = 15  # of equal width, as in the paper's tables
 
@@ -30,3 +30,22 @@ def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, bins: in
     places = np.clip(np.ceil(c * bins).astype(np.int64) - 1, 0, bins - 1)
     gap = np.bincount(places, hit - c, minlength=bins)  # |B_m| (acc - conf)
     return float(np.abs(gap).sum() / len(c))
+
+
+def fitted_temperature(scores: Tensor, labels: Tensor, prior: float = 1.0, weight: float = 0.0) -> float:
+    """The temperature T whose softmax(scores / T) has the least negative log-likelihood (the paper's section 4.2).
+
+    `scores` [n, way] and `labels` [n]; log T is pulled towards that of `prior` as if by `weight` rows of whose loss a
+    change by a factor of e would make one more nat. Between 1/1000 and 1,000. Raises ValueError for no rows and no
+    weight.
+    """
+    if not len(scores) and not weight:
+        raise ValueError("there are no scores and no prior to find a temperature from")
+    rows = scores.detach().double().cpu()
+
+    def loss(log: float) -> float:
+        likelihood = torch.log_softmax(rows / float(np.exp(log)), 1).gather(1, labels.cpu()[:, None])
+        return float(-likelihood.sum()) + weight * (log - float(np.log(prior))) ** 2
+
+    limit = float(np.log(1000))
+    return float(np.exp(minimize_scalar(loss, bounds=(-limit, limit), method="bounded").x))

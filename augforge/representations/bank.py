@@ -62,9 +62,7 @@ def embed_bank(
     options = BankOptions() if options is None else options
     if bank.space != "image":
         raise InputError("this bank holds features already; a representation embeds pictures")
-    if options.views not in (*_SHIFTED, *_CROPPED) and views is None:
-        known = ", ".join((*_SHIFTED, *_CROPPED))
-        raise InputError(f"views={options.views!r} is unknown; expected {known} or a classical preset")
+    _check_views(options, views)
     digest = made_by(representation)
     path = None
     facts: dict[str, str | int] = {
@@ -177,6 +175,12 @@ def _embed(
     return torch.cat(parts).cpu()  # copied once: each copy waits for the device
 
 
+def _check_views(options: BankOptions, views: Views | None) -> None:
+    known = (*_SHIFTED, *_CROPPED)
+    if options.views not in known and views is None:
+        raise InputError(f"views={options.views!r} is unknown; expected {', '.join(known)} or a classical preset")
+
+
 def averaged_features(
     representation: Representation,
     x: Tensor | list[Tensor],
@@ -187,8 +191,9 @@ def averaged_features(
     """Features [n, d] float32 of pictures [n, c, h, w] or a list of n [c, h, w], each the mean over its views.
 
     Those of "crops" and "crops-4" are brought to length 1 before the mean. `rows` [n] int64 are the pictures' places in
-    their bank, by which views of another name draw.
+    their bank, by which views of another name draw. Raises InputError for unknown views.
     """
+    _check_views(options, views)
     kind = x[0].device.type
     dtype = _dtype(options, str(x[0].device))
     with torch.no_grad(), full_float32(kind), torch.autocast(kind, dtype, enabled=dtype == torch.bfloat16):

@@ -15,7 +15,9 @@ def test_pictures_are_named(augforge, source):
 
 def test_a_person_reads_one_line_for_each(augforge, source):
     picture = source / "cat" / "cat_0.png"
-    result = augforge("predict", source, picture, *PART, "--top", "1", "--set", "distance=cosine")
+    result = augforge(
+        "predict", source, picture, *PART, "--top", "1", "--classifier", "prototype", "--set", "distance=cosine"
+    )
     assert result.code == 0, result.err
     assert result.out.startswith(f"{picture}: cat ")
     assert result.out.count("\n") == 1
@@ -46,7 +48,7 @@ def test_saving_alone_will_do(augforge, source, tmp_path):
         (("nowhere.png", "--top", "0"), "'--top': 0 is not in the range x>=1"),
         (("nowhere.png", "--split", "val"), "--split 'val'"),
         (("nowhere.png", "--classifier", "simpelshot"), "nearest is 'simpleshot'"),
-        (("nowhere.png", "--set", "temperature=big"), "expected a number"),
+        (("nowhere.png", "--classifier", "prototype", "--set", "temperature=big"), "expected a number"),
         (("nowhere.png", "--shortlist", "1"), "no column 'superclass'"),
     ],
 )

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import torch
 
-from augforge.metrics.calibration import expected_calibration_error
+from augforge.metrics.calibration import expected_calibration_error, fitted_temperature
 
 
 def test_against_a_value_worked_out_by_hand():
@@ -44,3 +45,24 @@ def test_the_bias_of_few_rows_is_as_told():
 def test_what_is_no_confidence_is_refused(confidence, right):
     with pytest.raises(ValueError, match=r"expected"):
         expected_calibration_error(confidence, right)
+
+
+def test_the_temperature_that_made_the_labels_is_found():
+    draw = torch.Generator().manual_seed(0)
+    scores = 4 * torch.randn(20_000, 5, generator=draw)
+    for temperature in (0.5, 3.0):
+        labels = torch.multinomial(torch.softmax(scores / temperature, 1), 1, generator=draw)[:, 0]
+        assert fitted_temperature(scores, labels) == pytest.approx(temperature, rel=0.05)
+
+
+def test_a_prior_decides_where_there_are_no_rows_and_gives_way_where_there_are_many():
+    none, labels = torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)
+    assert fitted_temperature(none, labels, prior=2.0, weight=5.0) == pytest.approx(2, rel=1e-3)
+    with pytest.raises(ValueError, match="no scores and no prior"):
+        fitted_temperature(none, labels)
+    draw = torch.Generator().manual_seed(1)
+    scores = torch.randn(5000, 3, generator=draw)
+    labels = torch.multinomial(torch.softmax(scores, 1), 1, generator=draw)[:, 0]
+    found = [fitted_temperature(scores[:n], labels[:n], prior=10.0, weight=5.0) for n in (5, 50, 5000)]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] == pytest.approx(1, rel=0.1)
