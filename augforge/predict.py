@@ -38,7 +38,7 @@ _ROWS_AT_ONCE = 64
 _FOLDS = 5  # of the support, to calibrate by
 
 # The temperature of logistic regression (C = 100, rows of length 1) on features of photographs, where the support says
-# little, and how many nats it weighs. From benchmarks/photographs.py: TODO
+# little, and how many nats it weighs.
 PRIOR, PRIOR_ROWS = 1.0, 5.0
 
 Ranking = list[tuple[str, float]]

@@ -51,16 +51,13 @@ def predict(**given: Any) -> None:
         {"picture": name, "classes": [{"class": name, "probability": p} for name, p in ranking[: given["top"]]]}
         for name, ranking in _named(predictor, given["pictures"])
     ]
+    facts = _facts(predictor, embedder)
     if given["as_json"]:
         out = None if given["save"] is None else str(given["save"])
-        click.echo(
-            json.dumps({"classes": len(predictor.classes), "out": out, **_facts(predictor, embedder), "rows": rows})
-        )
+        click.echo(json.dumps({"classes": len(predictor.classes), "out": out, **facts, "rows": rows}))
         return
     if None in (given["representation"], given["classifier"], given["views"]):
-        click.echo(
-            "predict: {representation}, {classifier}, views {views}".format(**_facts(predictor, embedder)), err=True
-        )
+        click.echo("predict: {representation}, {classifier}, views {views}".format(**facts), err=True)
     if given["save"] is not None:
         click.echo(f"the support of {len(predictor.classes)} classes is in {click.format_filename(given['save'])}")
     for row in rows:
@@ -69,7 +66,7 @@ def predict(**given: Any) -> None:
 
 
 def _saved(given: dict[str, Any]) -> tuple[Any, str | None]:
-    """The predictor of a folder, and the name of its representation; options that would make another one are refused."""
+    """The predictor of a folder, and its representation's name; options that would make another one are refused."""
     from augforge.parts.catalog import describe
     from augforge.predict import load_predictor
     from augforge.types import InputError
@@ -98,7 +95,7 @@ def _named(predictor: Any, paths: tuple[Path, ...]) -> list[tuple[str, Any]]:
 
 
 def _made(given: dict[str, Any]) -> tuple[Any, str | None]:
-    """A predictor from a source, and what its representation is called; with the classifier fitted on --base where there is one."""
+    """A predictor from a source, with the classifier fitted on --base if given, and its representation's name."""
     import torch
 
     from augforge.data.banks import FeatureBank
