@@ -20,7 +20,7 @@ import numpy as np
 from augforge.data.banks import Columns, FilePictures
 from augforge.data.containers import HEAD_BYTES, is_picture, is_unknown, looks_like_picture
 from augforge.data.decode import decode
-from augforge.data.layout import MAX_BYTES, Listing, Split, arrange, is_hidden, parents, suffix_of, without_wrapping
+from augforge.data.layout import MAX_BYTES, Listing, Split, arrange, count_unread, is_hidden, parents, without_wrapping
 from augforge.types import InputError
 
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -151,13 +151,13 @@ def _index(path: str, stamp: tuple[int, int], rows: Iterable[_Listed]) -> Index:
             names[f"{folder}/{leaf}" if folder else leaf] = len(where)  # the last of a name counts, as when extracting
             where.append(place)
         else:
-            unread[suffix_of(leaf)] += 1
+            count_unread(unread, leaf)
     read = MemberReader(path, stamp, np.array(where, dtype=_MEMBER))
     for name, row in unknown.items():
         if looks_like_picture(read.head(row)):
             pictures[name] = row
         else:
-            unread[suffix_of(name)] += 1
+            count_unread(unread, name)
     top, listing = without_wrapping(Listing(list(pictures), folders, unread, sorted(skipped)))
     return Index({name.removeprefix(top): row for name, row in pictures.items()}, listing, read)
 

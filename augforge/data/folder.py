@@ -13,7 +13,7 @@ from pathlib import Path
 from augforge.data.banks import FilePictures
 from augforge.data.containers import HEAD_BYTES, is_picture, is_unknown, looks_like_picture
 from augforge.data.decode import decode
-from augforge.data.layout import MAX_BYTES, Listing, arrange, is_hidden, suffix_of, without_wrapping
+from augforge.data.layout import MAX_BYTES, Listing, arrange, count_unread, is_hidden, without_wrapping
 from augforge.types import InputError
 
 _Identity = tuple[int, int]
@@ -103,7 +103,7 @@ def _take(
             if is_unknown(entry.name) and looks_like_picture(_head(entry.path)):
                 found.pictures.append(name)
             else:
-                found.unread[suffix_of(name)] += 1
+                count_unread(found.unread, name)
     except OSError as error:
         found.skipped.append((name, f"cannot be opened ({error.strerror})"))
 

@@ -24,7 +24,8 @@ MAX_BYTES = 1 << 30  # a file larger than this is no picture that anyone would t
 Skipped = tuple[tuple[str, str], ...]
 _STRAY = "lies outside of every class folder"
 _SYSTEM_FOLDERS = frozenset(["__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"])
-_SYSTEM_FILES = frozenset(["thumbs.db", "desktop.ini", "manifest.jsonl", "run.json"])  # the last two of our own runs
+_SYSTEM_FILES = frozenset(["thumbs.db", "desktop.ini"])
+_RECORDS = ("manifest.jsonl", "run.json")  # what `synth` writes beside class folders
 _NAMED = 10  # folders and suffixes in a note
 
 
@@ -49,7 +50,7 @@ class Split:
 
 
 def is_hidden(part: str) -> bool:
-    """Whether one part of a path is ignored: hidden ones, and what macOS, Windows, storage boxes and `synth` add."""
+    """Whether one part of a path is ignored: hidden ones, and what macOS, Windows and storage boxes add."""
     return part.startswith(".") or part in _SYSTEM_FOLDERS or part.lower() in _SYSTEM_FILES
 
 
@@ -57,6 +58,12 @@ def suffix_of(name: str) -> str:
     """What is counted of a file that is no picture: ".txt" for "a/b.TXT", "" where there is none."""
     leaf = name[name.rfind("/") + 1 :]
     return leaf[leaf.rfind(".") :].lower() if "." in leaf[1:] else ""
+
+
+def count_unread(unread: Counter[str], name: str) -> None:
+    """Count a file that is no picture by its suffix, unless it is a record of one of our own runs."""
+    if name[name.rfind("/") + 1 :] not in _RECORDS:
+        unread[suffix_of(name)] += 1
 
 
 def without_wrapping(listing: Listing) -> tuple[str, Listing]:

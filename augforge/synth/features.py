@@ -20,6 +20,7 @@ from augforge.inputs import open_method
 from augforge.parts import catalog, saving
 from augforge.representations.bank import MADE_BY
 from augforge.synth import run_folder
+from augforge.synth.encode import AS_SOURCE
 from augforge.synth.manifest import REAL, ManifestRow
 from augforge.synth.plan import ClassPlan, Plan, Quota, make_plan
 from augforge.synth.request import Request, run_record
@@ -63,7 +64,8 @@ def synth_features(request: Request, bank: FeatureBank, out: Path, options: RunO
     if options.shard[1] > 1:
         raise InputError("--shards was given; expected none: features are made in one go")
     part, plan, report = plan_features(request, bank)
-    source, record = Path(bank.origin), run_record(request, bank, part, plan)
+    as_before = replace(request, encoding="png") if request.encoding == AS_SOURCE else request
+    source, record = Path(bank.origin), run_record(as_before, bank, part, plan)
     if request.inputs.representation is not None:
         record["representation"] = bank.groups[MADE_BY][0]
     run_folder.claim(out, record, source if source.exists() else None, options)

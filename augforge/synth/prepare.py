@@ -19,14 +19,13 @@ from augforge.synth.encode import AS_SOURCE, encoding_of
 from augforge.synth.generate import Making, load, needs_no_support
 from augforge.synth.plan import Plan, Quota, make_plan
 from augforge.synth.reject import DISCRIMINATOR, ByClasses, ByDiscriminator, Filter, by_classes, embedded
-from augforge.synth.request import Request, run_record
+from augforge.synth.request import Request, run_record, with_preset
 from augforge.synth.run_folder import RunOptions
 from augforge.synth.sinks import UNITS, Sink, check_folder_names
 from augforge.synth.workers import in_order
 from augforge.training.loop import Run
 from augforge.types import InputError, Named, Plausible, UnreadablePicture, capabilities
 
-_PRESETS = {"letters": "keras", "photographs": "photographs"}  # of `classical`, where none was given
 _CHECKED_AT_ONCE, _EMBEDDED_AT_ONCE = 128, 256  # pictures
 _MOST_THREADS = 8  # that read and write around a device, unless --workers says otherwise
 
@@ -50,6 +49,7 @@ class Ready:
 
 def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions) -> Ready:
     """Check and plan a run of pictures; raises InputError or LackError, and writes nothing."""
+    given = request.inputs
     request, kind, chosen = with_defaults(request, bank)
     quota = Quota(request.per_class, request.to, request.counts)
     check_folder_names(bank.classes)
@@ -70,7 +70,7 @@ def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions)
     making = replace(making, plan=plan, filters=filters, tries=request.tries)
     sink = Sink(out, request.format, request.encoding, request.quality, _npz_shape(request, shapes), plan.total)
     origin = Path(bank.origin)
-    record = run_record(request, bank, part, plan) | {"pictures": kind}
+    record = run_record(replace(request, inputs=given), bank, part, plan) | {"pictures": kind}
     if digests:
         record["judges"] = digests  # the key of all versions so far
     return Ready(making, sink, record, skipped, origin if origin.exists() else None, workers, chosen)
@@ -79,16 +79,13 @@ def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions)
 def with_defaults(request: Request, bank: PictureBank) -> tuple[Request, str, str]:
     """A request with what it left open filled in, as its pictures need it; their kind; and a line that says so.
 
-    The preset of `classical` is "keras" for letters, and "photographs" for all else. The encoding is "png" for arrays,
-    and where every file of the source gives PNG. So what `run.json` keeps under "order" needs no look at the pictures.
+    The preset of `classical` is that of the kind. The encoding is "png" for arrays, and where every file of the source
+    gives PNG.
     """
-    kind = kind_of_pictures(bank)
-    inputs, said = request.inputs, []
-    if inputs.method == "classical" and "preset" not in inputs.settings:
-        preset = _PRESETS[kind]
-        if kind != "letters":  # whose records keep what was given
-            inputs = replace(inputs, settings={**inputs.settings, "preset": preset})
-        said.append(f"classical with preset={preset}")
+    kind, said = kind_of_pictures(bank), []
+    inputs = with_preset(request.inputs, kind)
+    if inputs != request.inputs:
+        said.append(f"classical with preset={inputs.settings['preset']}")
     encoding = request.encoding
     if encoding == AS_SOURCE:
         files = isinstance(bank, FilePictures) and request.format != "npz"

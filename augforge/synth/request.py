@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from augforge.synth.reject import DISCRIMINATOR
 from augforge.synth.sinks import UNITS, Format
 from augforge.types import InputError, Inputs
 
+_PRESETS = {"letters": "keras", "photographs": "photographs"}
 _OF_INPUTS = ("source", "method", "settings", "classes", "split", "seed", "representation", "max_per_class")
 _RECORDED = (
     "source", "method", "settings", "per_class", "to", "counts", "classes", "split", "seed", "format", "encoding",
@@ -72,6 +73,13 @@ class Request:
             raise InputError("--reject is for pictures, and --representation makes features; expected one of them")
 
 
+def with_preset(inputs: Inputs, kind: str) -> Inputs:
+    """Inputs with the preset of `classical` that suits the kind of pictures, where none was given."""
+    if inputs.method != "classical" or "preset" in inputs.settings:
+        return inputs
+    return replace(inputs, settings={**inputs.settings, "preset": _PRESETS[kind]})
+
+
 def as_record(request: Request) -> dict[str, Any]:
     """A request as `run.json` keeps it under "order": paths are absolute, so that it is understood from any folder."""
     values = vars(request.inputs) | vars(request)
@@ -113,12 +121,13 @@ def run_record(request: Request, bank: AnyBank, part: Any, plan: Plan) -> dict[s
 
 
 def from_record(record: dict[str, Any], data_root: Path | None = None) -> Request:
-    """The request that `as_record` wrote into the "order" of a `run.json`; raises InputError for another one."""
+    """The request that a `run.json` keeps, with the preset that its pictures had; raises InputError for another one."""
     try:
         asked = dict(record["order"])
         asked |= {name: tuple(asked.get(name, ())) for name in ("classes", "reject")}
         inputs = Inputs(**{name: asked.pop(name) for name in _OF_INPUTS if name in asked}, data_root=data_root)
-        return Request(inputs, **asked)
+        kind = record.get("pictures", "letters")  # before there was a choice, all had the preset of letters
+        return Request(with_preset(inputs, kind), **asked)
     except (TypeError, KeyError) as error:
         raise InputError(f"run.json was written by another version of augforge ({error})") from error
 
