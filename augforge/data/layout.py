@@ -16,7 +16,7 @@ from torch import Tensor
 
 from augforge.data.containers import READ_BY
 from augforge.data.notes import listed, note
-from augforge.data.splits import EXPECTED, ORDER, find_splits, split_of, splits_among
+from augforge.data.splits import EXPECTED, ORDER, find_splits, says_nothing, split_of, splits_among
 from augforge.types import InputError, LackError
 
 MAX_BYTES = 1 << 30  # a file larger than this is no picture that anyone would train on
@@ -70,19 +70,21 @@ def without_wrapping(listing: Listing) -> tuple[str, Listing]:
     """The folder that all pictures lie in and that is no class or split ("pets/"), or "", and the listing without it.
 
     A folder with pictures of its own is a class and stays. Two such folders in each other are left off where the
-    inner one holds splits.
+    inner one holds splits, is called as the outer one is, or "images" or the like.
     """
     top = _single_top(listing.pictures)
     below = [name.removeprefix(top) for name in listing.pictures]
     inner = _single_top(below) if top else ""
-    if inner and splits_among({name.removeprefix(inner).partition("/")[0] for name in below}):
+    children = {name.removeprefix(inner).partition("/")[0] for name in below}
+    if inner and (says_nothing(inner[:-1], top[:-1]) or splits_among(children)):
         top += inner
     if not top:
         return "", listing
-    inside = {name[len(top) :] for name in listing.folders if name.startswith(top)}
-    beside = {name for name in listing.folders if not top.startswith(name + "/") and not name.startswith(top)}
+    outer = top[: top.index("/") + 1]
+    folders = {name.removeprefix(top if name.startswith(top) else outer) for name in listing.folders
+               if not top.startswith(name + "/")}  # fmt: skip
     pictures = [name.removeprefix(top) for name in listing.pictures]
-    return top, Listing(pictures, inside | beside, listing.unread, listing.skipped)
+    return top, Listing(pictures, folders, listing.unread, listing.skipped)
 
 
 def _single_top(pictures: Collection[str]) -> str:
@@ -145,33 +147,35 @@ def _split_lists(
 ) -> tuple[dict[str, dict[str, list[str]]], set[str]]:
     """{split: {class: names}} in the order train, val, test, and the folders without pictures of a class.
 
-    Pictures of a split that are of no class are added to the strays.
+    Pictures of a split that are of no class, as "val/images/1.png", are added to the strays.
     """
     table: dict[str, dict[str, list[str]]] = {}
     empty: set[str] = set()
     for top in sorted(found, key=lambda top: ORDER.index(found[top])):
-        start = top + "/" + _same_name(top, by_top[top])
+        start = top + "/" + _inner(top, by_top[top])
         lists: dict[str, list[str]] = {}
         for name in by_top[top]:
             inner, slash, _ = name[len(start) :].partition("/")
             lists.setdefault(inner, []).append(name) if slash else strays.append(name)
+        if len(lists) == 1 and says_nothing(min(lists), top):
+            strays += lists.popitem()[1]
         known = {folder[len(start) :].partition("/")[0] for folder in folders if folder.startswith(start)}
         _check_case(known | lists.keys(), origin)
         empty |= {start + name for name in known - lists.keys()}
         if lists:
             table[found[top]] = {name: lists[name] for name in sorted(lists)}
         else:
-            empty.add(top)
+            empty = {name for name in empty if not name.startswith(top + "/")} | {top}
     if not table:
         raise InputError(_nothing(f"{origin}/{next(iter(found))}" if len(found) == 1 else origin, strays))
     return table, empty
 
 
-def _same_name(top: str, names: list[str]) -> str:
-    """The folder "train/" in which all of the split "train" lies once more, as some archives have it, or ""."""
+def _inner(top: str, names: list[str]) -> str:
+    """The folder "train/" or "images/" in which all classes of the split "train" lie, as in some archives, or ""."""
     inner = {name.split("/", 2)[1] for name in names}
-    again = len(inner) == 1 and min(inner).lower() == top.lower() and all(name.count("/") > 2 for name in names)
-    return min(inner) + "/" if again else ""
+    single = len(inner) == 1 and all(name.count("/") > 2 for name in names)
+    return min(inner) + "/" if single and says_nothing(min(inner), top) else ""
 
 
 def _nothing(place: str, pictures: list[str]) -> str:
@@ -187,7 +191,8 @@ def _say(origin: str, empty: set[str], beside: set[str], unread: Counter[str]) -
     if parts:
         note(f"{origin!r}: folders are left out, {'; '.join(parts)}")
     if unread:
-        note(f"{origin!r}: {sum(unread.values())} files are not read{_unread(unread)}")
+        count = sum(unread.values())
+        note(f"{origin!r}: {count} {'file is' if count == 1 else 'files are'} not read{_unread(unread)}")
 
 
 def _unread(unread: Counter[str]) -> str:

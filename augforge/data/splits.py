@@ -38,6 +38,11 @@ def split_of(name: str) -> str | None:
     return _SPLIT_OF[found["word"].lower()]
 
 
+def says_nothing(name: str, outer: str) -> bool:
+    """Whether a folder in the folder `outer` is no class by its name: "images", or `outer` once more."""
+    return re.fullmatch(f"(?:{_PLAIN})s?", name, re.IGNORECASE) is not None or name.lower() == outer.lower()
+
+
 def splits_among(names: Iterable[str]) -> dict[str, str]:
     """{name: split} of those names that mean one, alone or together, as "seg_train" and "seg_test" do."""
     table = {name: split for name in names if (split := split_of(name)) is not None}
@@ -66,7 +71,7 @@ def find_splits(by_top: Mapping[str, Collection[str]]) -> dict[str, str]:
     found = {top: named[top] for top in sorted(holds)} if others else named
     if others:
         _refuse_flat(named, flat - holds, others)
-        if len(set(found.values())) == 1 and not all(_BESIDE.fullmatch(other) for other in others):
+        if len(set(named.values())) == 1 and found and not all(_BESIDE.fullmatch(other) for other in others):
             if not holds <= flat:
                 raise ValueError(
                     f"has {min(holds)!r}, which is named like a split and holds folders of pictures, beside "

@@ -26,7 +26,7 @@ def test_test_pictures_are_not_expanded(augforge, messy, tmp_path, manifest_of):
     assert result.err.splitlines() == [
         f"note: {str(messy)!r}: folders are left out, without pictures of a class: 'annotations'; beside the splits: "
         "'sample_images'",
-        f"note: {str(messy)!r}: 1 files are not read (1 .xml)",
+        f"note: {str(messy)!r}: 1 file is not read (1 .xml)",
         "photographs: classical with preset=photographs, files are JPEG",
     ]
     assert json.loads((tmp_path / "out" / "run.json").read_text())["rows"]["count"] == 6

@@ -100,7 +100,7 @@ def test_names_that_lead_out_and_hidden_ones(tmp_path, kind):
     with pytest.warns(Note) as said:
         bank = open_archive(write(tmp_path / kind, members))["all"]
     assert [str(one.message).partition(": ")[2] for one in said] == [
-        "folders are left out, without pictures of a class: '__MACOSX'", "1 files are not read (1 .txt)"
+        "folders are left out, without pictures of a class: '__MACOSX'", "1 file is not read (1 .txt)"
     ]  # fmt: skip
     assert bank.names == ("cat/1.png",)
     assert {name for name, _ in bank.skipped} == {"../evil.png", "cat/../../evil.png", "/etc/evil.png", "/evil.png"}

@@ -31,7 +31,7 @@ def test_classes_are_folders_and_are_walked(tmp_path):
     with pytest.warns(Note) as said:
         bank = open_folder(tmp_path)["all"]
     assert [str(one.message).partition(": ")[2] for one in said] == [
-        "folders are left out, without pictures of a class: 'empty'", "1 files are not read (1 .txt)"
+        "folders are left out, without pictures of a class: 'empty'", "1 file is not read (1 .txt)"
     ]  # fmt: skip
     assert isinstance(bank, Bank)
     assert bank.classes == ("cat", "dog")

@@ -54,6 +54,17 @@ def test_a_split_in_a_folder_of_its_own_name():
     assert out["test"].names == ("seg_test/seg_test/ice/2.png", "seg_test/seg_test/sea/1.png")
 
 
+def test_a_split_whose_classes_lie_in_a_folder_of_images():
+    out = table(["train/images/sea/1.png", "train/images/ice/2.png", "val/images/sea/3.png"])
+    assert out["train"].classes == ("ice", "sea")
+    assert out["val"].classes == ("sea",)
+    with pytest.warns(Note, match="without pictures of a class: 'val'$"):
+        out = table(["train/sea/1.png", "val/images/3.png"])
+    assert list(out) == ["train"]
+    with pytest.raises(InputError, match=r"has pictures such as 'train/images/1\.png' but no class folders"):
+        table(["train/images/1.png", "val/images/3.png"])
+
+
 def test_folders_without_pictures_are_left_out_and_named_at_once():
     with pytest.warns(Note) as said:
         out = table(["a/1.png"], ["empty", "@eaDir", "annotations", "annotations/more"])["all"]
@@ -125,6 +136,8 @@ def test_the_folder_around_everything_is_left_off_only_where_it_is_no_class():
     assert top("cifar-fs/train/apple/1.webp", "cifar-fs/test/apple/1.webp") == "cifar-fs/"
     assert top("a/b/train/apple/1.webp", "a/b/test/apple/1.webp") == "a/b/"
     assert top("a/b/cat/1.png", "a/b/dog/1.png") == "a/"
+    assert top("CUB/images/001.Gull/1.png", "CUB/images/002.Wren/2.png") == "CUB/images/"
+    assert top("chest/chest/ill/1.png", "chest/chest/well/2.png") == "chest/chest/"
     assert top("valid/train/cat/1.png", "valid/test/cat/1.png") == "valid/"
     assert top("cat/1.png") == ""
     assert top("cat/1.png", "cat/more/2.png") == ""
@@ -138,6 +151,8 @@ def test_what_lies_beside_the_folder_around_everything_is_named():
     assert found.folders == {"cat", "dog", "empty", "annotations/xml"}
     with pytest.warns(Note, match="'annotations', 'empty'"):
         assert arrange(found, "root")["all"].classes == ("cat", "dog")
+    found = without_wrapping(listing(["CUB/images/a/1.png", "CUB/images/b/1.png"], ["CUB/parts/x", "other"]))[1]
+    assert found.folders == {"a", "b", "parts", "parts/x", "other"}
 
 
 def test_suffixes_and_hidden_names():

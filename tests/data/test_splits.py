@@ -62,6 +62,7 @@ def test_pictures_beside_splits_make_no_class_of_them():
     assert found("train/cat/1.png", "test/cat/1.png", "other/cat/1.png", "train/stray.png") == splits
     assert found("train/cat/1.png", "train/dog/2.png", "sample_images/1.png") == {"train": "train"}
     assert found("train/cat/1.png", "train/stray.png", "unlabeled/1.png") == {"train": "train"}
+    assert found("Train/00/1.png", "Test/1.png", "Meta/1.png") == {"Train": "train"}
 
 
 @pytest.mark.parametrize(
