@@ -152,7 +152,7 @@ def test_what_lies_beside_the_folder_around_everything_is_named():
     with pytest.warns(Note, match="'annotations', 'empty'"):
         assert arrange(found, "root")["all"].classes == ("cat", "dog")
     found = without_wrapping(listing(["CUB/images/a/1.png", "CUB/images/b/1.png"], ["CUB/parts/x", "other"]))[1]
-    assert found.folders == {"a", "b", "parts", "parts/x", "other"}
+    assert found.folders == {"a", "b", "parts/x", "other"}
 
 
 def test_suffixes_and_hidden_names():
