@@ -45,7 +45,7 @@ def fit_part(inputs: Inputs, out: Path, options: FitOptions) -> tuple[Any, str]:
         raise InputError(f"{process_count()} processes were started, and {inputs.method} is fitted in one")
     device = device_of_process(device_of(inputs.device))
     with process_group(device) as first:
-        _check_out(out, options, _is_trained(inputs.method, kind), inputs.method)
+        _check_out(out, options, _is_trained(inputs, kind), inputs.method)
         wait()
         if (out / "part.json").exists():
             return saving.load_part(out, kind), kind
@@ -88,8 +88,8 @@ def _is_shared(name: str) -> bool:
     return name not in catalog.SHIPPED and capabilities(catalog.part_class(name)).shares
 
 
-def _is_trained(name: str, kind: str) -> bool:
-    """Whether a name is trained step by step."""
-    if name in catalog.SHIPPED:
+def _is_trained(inputs: Inputs, kind: str) -> bool:
+    """Whether a method is trained step by step; some are by their settings."""
+    if inputs.method in catalog.SHIPPED:
         return kind == "representation"
-    return capabilities(catalog.part_class(name, kind)).trains
+    return capabilities(catalog.make(inputs.method, dict(inputs.settings), kind)).trains

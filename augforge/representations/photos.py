@@ -14,7 +14,7 @@ import hashlib
 import importlib
 import io
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, Self
@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from augforge.networks.layers import built
 from augforge.networks.photographs import embedded_each, resized_middle, with_folded_norms
-from augforge.types import Bank, InputError, LackError, Space
+from augforge.representations.finetuning import FineTuning, Schedule, Tuned, fine_tune, load_photographs
+from augforge.training.loop import Run
+from augforge.types import Bank, InputError, LackError, NothingToLearn, Space
 
 
 class _Weights(NamedTuple):
@@ -53,23 +55,56 @@ _FOLDED: weakref.WeakKeyDictionary[nn.Module, nn.Module] = weakref.WeakKeyDictio
 
 @dataclass
 class Photos:
-    """EfficientNet-Lite0 (d = 1,280) or Lite2 (d = 1,280) with ImageNet weights; nothing is learnt from base classes.
+    """EfficientNet-Lite0 (d = 1,280) or Lite2 (d = 1,280) with ImageNet weights, as they are or fine-tuned.
 
     A picture's shorter side is brought to 256 px (292 for Lite2) by bicubic interpolation with antialiasing, its middle
     of 224 (260) px is scaled to -1..1. Differs from the published evaluation, which cuts first and does not antialias.
+    With `finetune` the network learns from the pictures of `fit` (augforge/representations/finetuning.py).
     """
 
     space: ClassVar[Space] = "image"
-    pretrained: ClassVar[bool] = True
 
     network: Literal["lite0", "lite2"] = "lite0"  # lite2 takes three times as long, and an extra package
+    finetune: Tuned = "none"  # what learns: none, head (the last convolution), last (two stages of blocks too) or all
+    steps: int = 60  # of fine-tuning, after the linear head was trained on frozen features; at least 1
+    batch_size: int = 16  # pictures of a step, at least 1
+    lr: float = 0.0  # largest learning rate of SGD, at least 0; 0: found by a range test
+    lr_decay: float = 0.7  # what each earlier stage multiplies the learning rate by, above 0 and at most 1
+    schedule: Schedule = "one-cycle"  # of learning rates: one-cycle, or restarts (three times, each twice as long)
+    weight_decay: float = 1e-4  # L2 of the weights that learn, at least 0
+    l1: float = 0.0  # L1 of the weights that learn, at least 0
+    l2_sp: float = 0.01  # L2 of how far weights went from their start, at least 0
+    drop: float = 0.2  # share of the features that dropout sets to zero before the linear head, below 1
+    augment: bool = True  # random crops and mild colours, drawn anew at each step; without it steps cost less
+    flip: bool = True  # mirror images are of the same class: false for letters and traffic signs
+    patience: int = 2  # of five evaluations on held-out pictures: how many without a gain end it (0: none)
     net_: nn.Module | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
-    def fit(self, base: Bank | None, rng: torch.Generator | None) -> Self:
-        """Read the weights; what is given is not looked at.
+    def __post_init__(self) -> None:
+        """Raise InputError for numbers out of range."""
+        self._settings = FineTuning(**{f.name: getattr(self, f.name) for f in fields(FineTuning)})
+        self.alarms: list[str] = []
 
-        Raises LackError where the package of the weights is not installed, InputError where its file is another one.
+    @property
+    def pretrained(self) -> bool:
+        """Whether `fit` learns nothing."""
+        return self.finetune == "none"
+
+    @property
+    def trains(self) -> bool:
+        """Whether `fit` learns from pictures."""
+        return self.finetune != "none"
+
+    def fit(
+        self, base: Bank | None, rng: torch.Generator | None, val: Bank | None = None, run: Run | None = None
+    ) -> Self:
+        """Read the weights, and fine-tune them on `base` where `finetune` says so; else what is given is not looked at.
+
+        `val` (pictures of the same classes, or of others) ends fine-tuning early, and is what its result must be
+        better on. Raises LackError where the package of the weights is not installed, InputError where its file is
+        another one, and in fine-tuning for fewer than two classes, a loss that is not finite, and a run whose folder
+        holds other settings.
         """
         weights = _NETWORKS[self.network]
         state = _read(weights)
@@ -79,6 +114,17 @@ class Photos:
         # The file has other names in the same order, and the last linear layer at its end.
         given = list(state.values())[: len(wanted)]
         net.load_state_dict(dict(zip(wanted, given, strict=True)))
+        if self.finetune == "none":
+            return self
+        if base is None or rng is None:
+            raise NothingToLearn(f"finetune={self.finetune!r} learns from pictures; there are none")
+        run = Run() if run is None else run
+        data = [None if bank is None else load_photographs(bank, weights.short_side, weights.side, run.device)
+                for bank in (base, val)]  # fmt: skip
+        assert data[0] is not None
+        net.to(memory_format=torch.channels_last)
+        self.alarms = fine_tune(net, data[0], data[1], self._settings, rng, run)
+        self.net_ = net.cpu().to(memory_format=torch.contiguous_format).requires_grad_(False)
         return self
 
     def build(self, facts: dict[str, int]) -> None:
@@ -108,7 +154,7 @@ class Photos:
 
 
 def _folded(net: nn.Module) -> nn.Module:
-    """A copy of a network for inference, kept as long as it lives: its weights never change once they are read."""
+    """A copy of a network for inference, kept as long as it lives: its weights never change once `fit` is done."""
     kept = _FOLDED.get(net)
     device = next(net.parameters()).device
     if kept is None or next(kept.parameters()).device != device:

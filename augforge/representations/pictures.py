@@ -34,7 +34,7 @@ def batch(data: Pixels, rows: Tensor, augment: Augment, generator: torch.Generat
         x = rearrange(data.x[rows], "b h w c -> b c h w")
     x = x.float() / 255
     if augment == "colour":
-        x = _jittered(x, generator)
+        x = jittered(x, generator)
     return _bent(x, generator) if augment == "strokes" else x
 
 
@@ -62,7 +62,7 @@ def mirrored(place: Tensor, side: int) -> Tensor:
     return torch.where(place >= side, 2 * (side - 1) - place, place)
 
 
-def _jittered(x: Tensor, generator: torch.Generator, reach: float = 0.4) -> Tensor:
+def jittered(x: Tensor, generator: torch.Generator, reach: float = 0.4) -> Tensor:
     """Brightness, contrast and saturation of [b, c, h, w], each times 1 - reach .. 1 + reach, for every picture."""
     factor = 1 + reach * (2 * torch.rand(3, len(x), 1, 1, 1, generator=generator, device=x.device) - 1)
     x = (x * factor[0]).clamp(0, 1)
