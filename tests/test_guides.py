@@ -140,6 +140,12 @@ def test_embeddings(capsys, tmp_path):
     assert names["x"].shape == (6, 256)
 
 
+def test_finetuning(capsys):
+    pytest.importorskip("timm")
+    pytest.importorskip("skimage")
+    assert _run("docs/finetuning.md", _without_times, capsys)["features"].shape == (3, 1280)
+
+
 def test_bench(capsys):
     (row, *_) = _run("docs/bench.md", _without_times, capsys)["results"].rows
     assert 60 < row["accuracy"] <= 100
