@@ -111,7 +111,10 @@ def is_renamed(path: str | Path) -> bool:
 
 def is_embeddings_folder(path: str | Path) -> bool:
     """Whether a folder holds `.npy` files and no folders, or splits that do."""
-    files, folders = _entries(os.fspath(path))
+    try:
+        files, folders = _entries(os.fspath(path))
+    except OSError:
+        return False  # whoever opens it says what is wrong
     if folders and not files:
         return len(splits_among(folders)) == len(folders) and all(
             is_embeddings_folder(os.path.join(path, folder)) for folder in folders
