@@ -50,10 +50,18 @@ class RecipeResult:
         """The part of right answers for each class of each episode, [n, way]: the mean over training seeds."""
         return np.mean(self.by_seed, axis=0)
 
-    @property
-    def gain(self) -> NDArray[np.float64] | None:
-        """What it gains over `plain` on the same episodes, [n, way]; None for a plain recipe."""
-        return None if self.plain is None else self.correct - self.plain.correct
+    @functools.cached_property
+    def right(self) -> NDArray[np.float64]:
+        """Whether each query of each episode was named right, [n, m]: the mean over training seeds."""
+        return np.mean([o.predicted == self.trials.target.numpy() for o in self.outcomes], axis=0)
+
+    def over(self, other: RecipeResult) -> Interval:
+        """What it gains over another on the same episodes, with its interval: over classes drawn anew, or, where the
+        classes are one's own and stay, over pictures drawn anew.
+        """
+        if self.trials.own:
+            return statistics.cluster_interval(self.right - other.right, self.trials.pictures())
+        return statistics.class_interval(self.correct - other.correct, self.trials.clusters)
 
 
 def table_row(result: RecipeResult, seed: int) -> TableRow:
@@ -87,11 +95,9 @@ def _over_pictures(result: RecipeResult) -> Interval:
 
     Wilson's for a tested support whose pictures are not in groups and whose answers are of one seed.
     """
-    hits = [outcome.predicted == result.trials.target.numpy() for outcome in result.outcomes]
-    right = np.mean(hits, axis=0)  # [n, m]
-    if result.trials.tested and result.trials.near is None and len(hits) == 1:
-        return statistics.wilson_interval(right.reshape(-1))
-    return statistics.cluster_interval(right, result.trials.pictures())
+    if result.trials.tested and result.trials.near is None and len(result.outcomes) == 1:
+        return statistics.wilson_interval(result.right.reshape(-1))
+    return statistics.cluster_interval(result.right, result.trials.pictures())
 
 
 def _calibration_error(result: RecipeResult) -> float:
@@ -123,14 +129,14 @@ def confused(result: RecipeResult) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def _gains(result: RecipeResult, seed: int) -> TableRow:
-    gain = result.gain
-    if gain is None:
+    plain = result.plain
+    if plain is None:
         return {"gain": 0.0, "gain_ci95": [0.0, 0.0], "gain_ci95_episodes": [0.0, 0.0], "win_rate": None, "p": None}
-    over_classes, mean = statistics.class_interval(gain, result.trials.clusters), gain.mean(1)
+    over, mean = result.over(plain), (result.correct - plain.correct).mean(1)
     resampled = statistics.episode_bootstrap(mean, seed)
-    return {"gain": percent(over_classes.value), "gain_ci95": ends(over_classes),
+    return {"gain": percent(over.value), "gain_ci95": ends(over),
             "gain_ci95_episodes": [percent(end) for end in resampled],
-            "win_rate": percent(statistics.win_rate(mean)), "p": over_classes.p}  # fmt: skip
+            "win_rate": percent(statistics.win_rate(mean)), "p": over.p}  # fmt: skip
 
 
 def percent(value: float) -> float:

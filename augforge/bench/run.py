@@ -124,14 +124,14 @@ def plan_trials(task: Task, bank: AnyBank, plan: BenchPlan, shots: Shots) -> Tri
     """
     low, most = shots if isinstance(shots, tuple) else (shots, shots)
     if task.tested is not None:
-        return as_trials(task.fixed or (), bank, task.groups, tested=True)
+        return as_trials(task.fixed or (), bank, task.groups, tested=True, own=True)
     episodes = task_episodes(task, way=plan.way, shot=most, n_query=plan.query, trials=plan.trials, seed=plan.seed,
                              part=plan.part)  # fmt: skip
     if low < most:
         keys = chance.row_keys(plan.seed, "shots", torch.arange(plan.trials))
         drawn = low + (chance.uniform64(keys, (plan.way,)) * (most - low + 1)).to(torch.int64)  # [n, way]
         episodes = [with_shots(episode, each) for episode, each in zip(episodes, drawn.tolist(), strict=True)]
-    return as_trials(episodes, bank, task.groups)
+    return as_trials(episodes, bank, task.groups, own=task.base is None)
 
 
 def _made_rows(recipe: Recipe) -> tuple:

@@ -66,7 +66,7 @@ def _beside_chosen(
             best = next(results[i] for i in at_shot if results[i].plain is None
                         and results[i].recipe.shown()["classifier"] == name)  # fmt: skip
             for i in at_shot:
-                over = statistics.class_interval(results[i].correct - best.correct, best.trials.clusters)
+                over = results[i].over(best)
                 rows[i].update(best_plain=name, gain_best=percent(over.value), gain_best_ci95=ends(over))
 
 
@@ -81,7 +81,7 @@ def complete(rows: Sequence[TableRow], results: Sequence[RecipeResult], seed: in
     accuracy at each shot, chosen on these very episodes, which flatters it: the gains over it are the harder test.
     """
     tested = [i for i, result in enumerate(results) if result.plain is not None]
-    intervals = [statistics.class_interval(_gain(results[i]), results[i].trials.clusters) for i in tested]
+    intervals = [result.over(result.plain) for result in results if result.plain is not None]
     if intervals:
         adjusted, words = statistics.adjusted(intervals), statistics.verdicts(intervals)
         for i, p, word in zip(tested, adjusted, words, strict=True):
@@ -98,12 +98,6 @@ def by_features(results: Sequence[RecipeResult]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _gain(result: RecipeResult) -> NDArray[np.float64]:
-    gain = result.gain
-    assert gain is not None
-    return gain
-
-
 def _beside_best(rows: Sequence[TableRow], results: Sequence[RecipeResult], seed: int) -> None:
     """The gain over the best plain recipe at the same shots, and shot-worth, for results of one representation."""
     best = best_plain(results)
@@ -114,7 +108,7 @@ def _beside_best(rows: Sequence[TableRow], results: Sequence[RecipeResult], seed
     place = {id(result): i for i, result in enumerate(results)}
     curve_draws = np.stack([draws[place[id(best[shot])]] for shot in shots], 1)  # [b, shots]
     for i, (row, result) in enumerate(zip(rows, results, strict=True)):
-        over = statistics.class_interval(result.correct - best[result.shot].correct, result.trials.clusters)
+        over = result.over(best[result.shot])
         worth = shot_worth(float(result.correct.mean()), draws[i], places, curve, curve_draws)
         row.update(gain_over_best=percent(over.value), gain_over_best_ci95=ends(over), **_worth(worth))
 

@@ -35,7 +35,8 @@ class Trials:
     class of each query, and `clusters` [n, way] which classes stand and fall together, for intervals over classes.
     `near` says the same of the rows of the bank: those of one group of near-copies have one number.
 
-    A single episode that is `tested` is looked at query by query: `clusters` is then [m, 1], of the class of each.
+    Of a task of one's `own` the classes stay, and intervals are over pictures. A single episode that is `tested` is
+    looked at query by query: `clusters` is then [m, 1], of the class of each.
     """
 
     rows: Stacked
@@ -43,6 +44,7 @@ class Trials:
     clusters: NDArray[np.int64]
     near: NDArray[np.int64] | None = None  # [rows of the bank]; None: each row for itself
     tested: bool = False
+    own: bool = False
 
     def __len__(self) -> int:
         """How many episodes there are."""
@@ -100,9 +102,11 @@ MadeRows = tuple[Tensor, Tensor | None]  # rows [b, way, made, d] of b episodes,
 RowMaker = Callable[[int, Trials], MadeRows]  # of the number of the first episode, and b episodes
 
 
-def as_trials(episodes: Sequence[Episode], bank: AnyBank, groups: str | None = None, tested: bool = False) -> Trials:
-    """Episodes of `bank` as tensors; `groups` names the column that classes are grouped by, and a single episode may
-    be `tested`, both as in a Task.
+def as_trials(
+    episodes: Sequence[Episode], bank: AnyBank, groups: str | None = None, tested: bool = False, own: bool = False
+) -> Trials:
+    """Episodes of `bank` as tensors; `groups` names the column that classes are grouped by, as in a Task, and `tested`
+    and `own` are as in Trials.
 
     Raises InputError where one is not of this bank, a query row is in its support, or their forms differ.
     """
@@ -115,7 +119,7 @@ def as_trials(episodes: Sequence[Episode], bank: AnyBank, groups: str | None = N
     target = (labels[:, :, None] == rows.classes[:, None, :]).to(torch.int8).argmax(2)  # [n, m, way] -> [n, m]
     of_class, near = cluster_of_classes(bank, groups), group_numbers(bank)
     clusters = of_class[labels.reshape(-1, 1).numpy()] if tested else of_class[rows.classes.numpy()]
-    return Trials(rows, target, clusters, None if near is None else near.numpy(), tested)
+    return Trials(rows, target, clusters, None if near is None else near.numpy(), tested, own)
 
 
 def _check(rows: Stacked, episodes: Sequence[Episode], y: Tensor) -> None:
