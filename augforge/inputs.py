@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -55,20 +57,26 @@ def kind_of_pictures(bank: PictureBank) -> Literal["letters", "photographs"]:
     A bank without a picture that can be read holds photographs.
     """
     seen = 0
-    for row in torch.linspace(0, len(bank) - 1, min(_LOOKED_AT, len(bank))).round().long().tolist():
-        try:
-            channels, height, width = bank.examples(torch.tensor([row])).x[0].shape
-        except UnreadablePicture:
-            continue
+    for channels, height, width in _shapes(bank):
         if channels > 1 or max(height, width) > LARGEST_LETTER:
             return "photographs"
         seen += 1
     return "letters" if seen else "photographs"
 
 
-def default_representation(bank: PictureBank) -> str:
-    """The representation of pictures where none was named: `conv4-glyphs` for letters, `photos` for all else."""
-    return "conv4-glyphs" if kind_of_pictures(bank) == "letters" else "photos"
+def _shapes(bank: PictureBank) -> Iterator[tuple[int, ...]]:
+    """[c, h, w] of a few pictures that can be read, spread over the rows."""
+    for row in torch.linspace(0, len(bank) - 1, min(_LOOKED_AT, len(bank))).round().long().tolist():
+        with suppress(UnreadablePicture):
+            yield tuple(bank.examples(torch.tensor([row])).x[0].shape)
+
+
+def default_representation(*banks: PictureBank) -> str:
+    """The representation of pictures where none was named: `conv4-glyphs` for letters as it takes them, of 28 x 28 px
+    in grey, and `photos` for all else.
+    """
+    found = {shape for bank in banks for shape in _shapes(bank)}
+    return "conv4-glyphs" if found == {(1, 28, 28)} else "photos"
 
 
 def default_classifier(bank: AnyBank) -> tuple[str, dict[str, Any], str]:

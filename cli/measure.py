@@ -20,8 +20,8 @@ from augforge.cli import options
 @options.max_per_class
 @options.group_by
 @click.option("--representation", metavar="R|DIR",
-              help="What embeds pictures: a name of `augforge list`, or a folder [default for 28 px in grey: "
-                   "conv4-glyphs].")  # fmt: skip
+              help="What embeds pictures: a name of `augforge list`, or a folder [default: photos; for grey letters of "
+                   "28 px conv4-glyphs].")  # fmt: skip
 @click.option("--inception", type=options.PATH, metavar="FILE",
               help="Embed by the Inception network of FID, with pytorch-fid's weights in FILE.")  # fmt: skip
 @click.option("--judge", type=click.Choice(["logistic", "cnn", "none"]), default="logistic", show_default=True,
@@ -46,4 +46,7 @@ def measure(**given: Any) -> None:
 
     as_json = given.pop("as_json")
     report = measure_sources(MeasureRequest(**given))
+    name = report["representation"]["name"]
+    if given["representation"] is None and given["inception"] is None and name != "features as given":
+        click.echo(f"measure: {name}", err=True)
     click.echo(json.dumps(report) if as_json else table(report))

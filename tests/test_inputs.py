@@ -8,7 +8,7 @@ from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.data.source import open_source
 from augforge.fit import FitOptions, fit_part
 from augforge.generators.noise import Noise
-from augforge.inputs import Inputs, device_of, kind_of_pictures, on_device
+from augforge.inputs import Inputs, default_representation, device_of, kind_of_pictures, on_device
 from augforge.types import InputError, LackError
 
 
@@ -109,3 +109,12 @@ def test_a_few_pictures_tell_what_a_source_holds():
 
 def test_glyphs_are_letters():
     assert kind_of_pictures(open_source("glyphs")["test"]) == "letters"
+
+
+def test_letters_that_its_representation_takes_and_photos_for_all_else():
+    letters, small, photographs = (_pictures(*[shape] * 3) for shape in ((28, 28, 1), (16, 16, 1), (90, 60, 3)))
+    assert default_representation(letters) == "conv4-glyphs"
+    assert default_representation(letters, letters) == "conv4-glyphs"
+    assert default_representation(small) == "photos"  # which takes any size
+    assert default_representation(letters, photographs) == "photos"
+    assert default_representation(_pictures((28, 28, 1), (28, 27, 1))) == "photos"

@@ -29,6 +29,7 @@ from augforge.types import Examples, InputError
 
 JUDGES = ("logistic", "cnn", "none")
 _ROWS_AT_ONCE = 4096
+_LOOKED_AT = 32  # pictures that mostly tell whether all are of one size, before all are held in memory
 # What each metric is called, and which way is better.
 _NAMES = {
     "frechet": ("Fréchet distance", "lower"),
@@ -112,7 +113,9 @@ def _classical(opened: Opened, pictures: Tensor, kind: Augment, seed: int) -> Ex
 
 
 def _pictures(bank: AnyBank) -> Tensor | None:
-    """All pictures of a bank [n, c, h, w] uint8; None where they differ in size."""
+    """All pictures of a bank [n, c, h, w] uint8; None where they differ in size, of which a few are read to see it."""
+    if isinstance(bank.examples(torch.arange(min(len(bank), _LOOKED_AT))).x, list):
+        return None
     x = bank.examples(torch.arange(len(bank))).x
     return x if isinstance(x, Tensor) else None
 

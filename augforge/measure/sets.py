@@ -13,14 +13,13 @@ from torch import Tensor
 from augforge.data.banks import AnyBank, FeatureBank, take_rows
 from augforge.data.selection import Selection, group_numbers, ranks_within_classes
 from augforge.data.source import open_source
-from augforge.inputs import device_of, embed_pictures
+from augforge.inputs import default_representation, device_of, embed_pictures
 from augforge.measure.quality import Sets
 from augforge.representations.bank import MADE_BY, embed_bank
 from augforge.representations.inception import FidInception, open_inception
 from augforge.representations.options import BankOptions
-from augforge.types import Examples, InputError, UnreadablePicture
+from augforge.types import Examples, InputError
 
-_DEFAULT, _DEFAULT_SHAPE = "conv4-glyphs", (1, 1, 28, 28)
 Banks = tuple[AnyBank, AnyBank, AnyBank]
 
 
@@ -156,7 +155,7 @@ class Embedder:
         elif self.file is not None:
             self.inception = open_inception(self.file)
         else:
-            self.name = self.name or _default(banks)
+            self.name = self.name or default_representation(*(b for b in banks if not isinstance(b, FeatureBank)))
 
     def features(self, bank: AnyBank) -> FeatureBank:
         """The bank as features; those that it holds already are left as they are."""
@@ -191,30 +190,6 @@ def _check_features(request: MeasureRequest, banks: Banks) -> None:
     makers = [set(bank.groups.get(MADE_BY, ())) for bank in banks]
     if any(m and m != makers[0] for m in makers) and makers[0]:
         raise InputError(f"REAL {request.real!r} and MADE {request.made!r} hold features that different weights made")
-
-
-def _default(banks: Banks) -> str:
-    """The shipped representation, where it fits; InputError where one must be named."""
-    for bank in banks:
-        shape = _first_shape(bank)
-        if shape != _DEFAULT_SHAPE:
-            found = (
-                "of several channels or sizes" if shape is None else f"{shape[3]} x {shape[2]} px, {shape[1]} channels"
-            )
-            raise InputError(f"--representation is needed: {bank.origin!r} has pictures ({found}) and {_DEFAULT}, the "
-                             "default, takes 28 x 28 px in grey")  # fmt: skip
-    return _DEFAULT
-
-
-def _first_shape(bank: AnyBank) -> tuple[int, ...] | None:
-    """The shape [1, c, h, w] of the first picture that can be read."""
-    for row in range(len(bank)):
-        try:
-            x = bank.examples(torch.tensor([row])).x
-        except UnreadablePicture:
-            continue
-        return tuple(x.shape) if isinstance(x, Tensor) else None
-    return None
 
 
 def _readable(bank: AnyBank, features: FeatureBank) -> AnyBank:

@@ -134,11 +134,21 @@ def test_the_default_representation_where_it_fits(augforge, tmp_path):
     assert "too few rows: 6 for 64 dimensions" in _lines(found)["frechet"]["note"]
 
 
+def test_a_folder_of_jpegs_of_several_sizes_needs_no_option(augforge, folder_of, tmp_path):
+    real, made = tmp_path / "real", tmp_path / "made"
+    for i in range(4):
+        folder_of(real, {"cat": 1, "dog": 1}, (30 + i, 41 - i), f"_{i}.jpg")
+        folder_of(made, {"cat": 1, "dog": 1}, (50 + 2 * i, 32 + i), f"_m{i}.jpg")
+    found = augforge("measure", real, made)
+    assert found.code == 0, found.err
+    assert found.err == "measure: photos\n"
+    assert "representation: photos" in found.out
+    assert "1280 dimensions" in found.out
+    assert augforge("measure", real, made, "--json", "--judge", "none").json()["representation"]["name"] == "photos"
+
+
 def test_errors_are_one_sentence(augforge, three, tmp_path):
     real, made, _ = three
-    reply = augforge("measure", real, made).error()
-    assert "--representation is needed" in reply
-    assert "16 x 16 px, 1 channels" in reply
     other = _arrays(tmp_path / "other.npz", 4, 1, classes=("p", "q"))
     assert "none of the classes of REAL" in augforge("measure", real, other, *PART).error()
     assert "none of the classes" in augforge("measure", real, made, "--holdout", other, *PART).error()
