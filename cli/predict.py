@@ -57,7 +57,8 @@ def predict(**given: Any) -> None:
         click.echo(json.dumps({"classes": len(predictor.classes), "out": out, **facts, "rows": rows}))
         return
     if None in (given["representation"], given["classifier"], given["views"]):
-        click.echo("predict: {representation}, {classifier}, views {views}".format(**facts), err=True)
+        views = "" if facts["representation"] is None else f", views {facts['views']}"
+        click.echo(f"predict: {facts['representation'] or 'features'}, {facts['classifier']}{views}", err=True)
     if given["save"] is not None:
         click.echo(f"the support of {len(predictor.classes)} classes is in {click.format_filename(given['save'])}")
     for row in rows:
@@ -83,10 +84,16 @@ def _saved(given: dict[str, Any]) -> tuple[Any, str | None]:
 
 def _named(predictor: Any, paths: tuple[Path, ...]) -> list[tuple[str, Any]]:
     """(name, ranking) of every picture, and of every row of files of embeddings, in the order of the paths."""
-    from augforge.data.embeddings import is_embeddings
+    from augforge.data.embeddings import SUFFIXES, is_embeddings
     from augforge.predict import predict_rows
+    from augforge.types import InputError
 
     pictures = tuple(path for path in paths if not is_embeddings(path))
+    if pictures and predictor.representation is None:
+        raise InputError(
+            f"{str(pictures[0])!r} was given, and the support holds embeddings; expected a file of the same network's "
+            f"embeddings ({', '.join(SUFFIXES)})"
+        )
     of_pictures = iter(predictor.predict(_decoded(pictures)) if pictures else [])
     found: list[tuple[str, Any]] = []
     for path in paths:

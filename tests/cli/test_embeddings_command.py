@@ -44,6 +44,7 @@ def test_predict_names_rows(augforge, support, tmp_path, kind):
     found = augforge("predict", support, tmp_path / f"rows{kind}", "--top", 1, "--json").json()
     assert [row["picture"] for row in found["rows"]] == names
     assert [row["classes"][0]["class"] for row in found["rows"]] == labels.tolist()
+    assert augforge("predict", support, tmp_path / f"rows{kind}").err == "predict: features, logistic\n"
     assert augforge("predict", support, "--save", tmp_path / "kept").code == 0
     again = augforge("predict", tmp_path / "kept", tmp_path / f"rows{kind}", "--top", 1, "--json").json()
     assert again["rows"] == found["rows"]
@@ -55,8 +56,11 @@ def test_what_predict_refuses(augforge, support, source, tmp_path):
         f"{str(tmp_path / 'short.npy')!r} has rows of 2 numbers, and the support has 3; expected embeddings that the "
         "same network made"
     )
-    said = augforge("predict", support, next(source.glob("cat/*.png"))).error()
-    assert said == "this predictor has no representation, so it knows features only; expected a file of embeddings"
+    picture = next(source.glob("cat/*.png"))
+    assert augforge("predict", support, picture).error() == (
+        f"{str(picture)!r} was given, and the support holds embeddings; expected a file of the same network's "
+        "embeddings (.npy, .npz, .safetensors, .csv, .parquet)"
+    )
     said = augforge("predict", support, tmp_path / "short.npy", "--representation", "conv4-glyphs").error()
     assert said == f"--representation was given, and {str(support)!r} holds features already"
 
