@@ -8,7 +8,7 @@ SERIAL := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NO_A
 DATA := $(or $(AUGFORGE_DATA),$(abspath $(wildcard ../shared/data)))
 
 # A folder as people have it: JPEG files of mixed sizes, five a class to learn from and others to test on.
-DEMO := PYTHONDONTWRITEBYTECODE= $(BIN)/augforge
+DEMO = $(SERIAL) $(BIN)/augforge
 AS_THEY_ARE := --with nothing --include-real --per-class 0 --encoding jpeg
 
 .PHONY: setup demo test lint wheel-test gpu clean
@@ -28,6 +28,7 @@ demo: $(READY)
 	$(DEMO) synth scenes --max-per-class 5 $(AS_THEY_ARE) --out demo/pictures/train
 	$(DEMO) synth scenes --max-per-class 10 --split test $(AS_THEY_ARE) --out demo/pictures/test
 	$(DEMO) synth demo/pictures --per-class 50 --out demo/more
+	$(DEMO) predict demo/pictures demo/pictures/test/*/*-r00000.jpg --top 1
 	@echo "where each picture came from is in demo/more/manifest.jsonl"
 
 test: $(READY) lint

@@ -74,7 +74,7 @@ def dataset() -> TensorDataset:
 
 def test_readme(capsys, tmp_path, dataset):
     names = _run("README.md", _without_times, capsys, dataset=dataset)
-    assert len(list((tmp_path / "more").glob("*/*.jpg"))) == 1200
+    assert len(list((tmp_path / "more").glob("*/*.jpg"))) == 400
     assert len(names["loader"].dataset) == 4
 
 
