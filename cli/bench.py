@@ -27,16 +27,15 @@ if TYPE_CHECKING:
 @click.option("--with", "methods", multiple=True, metavar="NAME|DIR", help="A method: a name of `augforge list`, "
               "or a folder of `augforge fit`; may be given again [default: the controls alone].")  # fmt: skip
 @click.option("--classifier", "classifiers", multiple=True, metavar="C", help="A classifier; may be given again "
-              "[default: prototype; of photographs or one's own classes logistic too].")  # fmt: skip
+              "[default: prototype; for photographs or one's own classes logistic too].")  # fmt: skip
 @click.option("--set", "assignments", multiple=True, metavar="[NAME.]K=V", help="A setting of the part NAME; without "
               "it of the only method, or of the only classifier where no method is named.")  # fmt: skip
 @click.option("--representation", metavar="R|DIR", help="What makes features of pictures: a name, which is fitted on "
               "the base classes if it is not shipped, or a folder [default: by the pictures].")  # fmt: skip
 @click.option("--normalise", default="none", show_default=True, metavar="HOW",
               help="Of features: none, l2, centred-l2, power.")  # fmt: skip
-@click.option("--views", default="none", show_default=True, metavar="NAME",
-              help="Views of a picture to average: none, flip, flip-shift, flip-shift-wide, "
-              "or a preset of classical.")  # fmt: skip
+@click.option("--views", metavar="NAME", help="Views of a picture to average: none, flip, flip-shift, flip-shift-wide, "
+              "crops-4, crops, or a preset of classical [default: none; crops-4 where photos is chosen].")  # fmt: skip
 @click.option("--made", default="20", show_default=True, metavar="N[,N]", help="Rows made of each class.")
 @click.option("--share", "shares", multiple=True, metavar="[NAME=]S[,S]", help="What the made rows of a class weigh "
               "together: 0.5 is half of what its real ones do; of the method NAME, or of all others [default: each row "
@@ -134,7 +133,7 @@ def _episodes(given: dict[str, Any]) -> Answer:
     if task.base is None and not given["methods"]:
         given = {**given, "methods": ("nothing",)}
     recipes, plan, out = _recipes(given, made, task), _plan(given, task), given["out"]
-    with _Said(task, plan, recipes) as shown:
+    with _Said(task, plan, recipes, given["representation"] is None) as shown:
         if seeds is None:
             results = run(task, recipes, plan, out, shown.update, given["device"])
         else:
@@ -175,10 +174,10 @@ def _plan(given: dict[str, Any], task: Task) -> BenchPlan:
 class _Said(options.Progress):
     """Progress whose first step says on stderr what was chosen where nothing was asked for."""
 
-    def __init__(self, task: Task, plan: BenchPlan, recipes: Sequence[Recipe]) -> None:
+    def __init__(self, task: Task, plan: BenchPlan, recipes: Sequence[Recipe], chosen: bool) -> None:
         super().__init__("rows")
         self.task, self.plan, self.recipes = task, plan, recipes
-        self.said = task.base is not None
+        self.said = task.base is not None and not (chosen and task.novel.space == "image")
 
     def update(self, done: int, total: int, what: str = "") -> None:
         """As it is, and the line first."""
@@ -187,8 +186,9 @@ class _Said(options.Progress):
         if not self.said:
             self.said = True
             names = dict.fromkeys(recipe.shown()["classifier"] for recipe in self.recipes)
-            features = self.recipes[0].shown()["representation"]
-            click.echo(f"{in_words(self.task, self.plan)}; {features}; {', '.join(names)}", err=True)
+            features, views = self.recipes[0].shown()["representation"], self.recipes[0].options.views
+            what = "bench" if self.task.base is not None else in_words(self.task, self.plan)
+            click.echo(f"{what}; {features}, views {views}; {', '.join(names)}", err=True)
         super().update(done, total, what)
 
 
@@ -247,13 +247,10 @@ def _recipes(given: dict[str, Any], made: tuple[int, ...], task: Task | None) ->
     from augforge.bench.recipes import Recipe
     from augforge.representations.options import BankOptions
 
-    usual = None if task is None else _usual_representation(task)
-    if given["representation"] is None:
-        given = {**given, "representation": usual}
-    if not given["classifiers"]:
-        logistic = task is not None and (task.base is None or usual == "photos")
-        given = {**given, "classifiers": ("logistic", "prototype") if logistic else ("prototype",)}
+    given, usual = _with_defaults(given, task)
     settings = _settings(given)
+    for part, chosen in usual.items():
+        settings[part] = chosen | settings.get(part, {})
     name, representation = None, None
     if given["representation"] is not None:
         name, representation = _part(given["representation"], "representation", settings)
@@ -311,12 +308,22 @@ def _settings(given: dict[str, Any]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _usual_representation(task: Task) -> str | None:
-    """What the pictures of a task ask for; None for features."""
+def _with_defaults(given: dict[str, Any], task: Task | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What was given, and in place of what was not, what suits the rows of a task; and the settings of such parts."""
     from augforge.data.banks import FeatureBank
-    from augforge.inputs import default_representation
+    from augforge.inputs import default_classifier, default_representation
 
-    return None if isinstance(task.novel, FeatureBank) else default_representation(task.novel)
+    views, settings = "none", {}
+    if task is not None:
+        pictures = None if isinstance(task.novel, FeatureBank) else task.novel
+        classifier, chosen, usual_views = default_classifier(task.novel)
+        if pictures is not None and given["representation"] is None:
+            given = {**given, "representation": default_representation(pictures)}
+            views = usual_views if given["representation"] == "photos" else "none"
+        if not given["classifiers"] and (task.base is None or (pictures is not None and classifier == "logistic")):
+            given = {**given, "classifiers": ("logistic", "prototype")}
+            settings = {classifier: chosen}
+    return {**given, "classifiers": given["classifiers"] or ("prototype",), "views": given["views"] or views}, settings
 
 
 def _part(text: str, kind: str, settings: dict[str, dict[str, str]]) -> tuple[str | None, Any]:

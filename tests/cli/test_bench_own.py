@@ -27,13 +27,28 @@ def test_a_folder_without_splits_is_measured_with_no_option_but_features(augforg
     assert "3-way 2-shot" in found.out
     assert found.err.count("\n") == 1
     assert found.err.startswith(f"episodes within {mine}: 3 of its 3 classes, 1, 2 shots, 3 queries of each, 600 times")
-    assert "its smallest class, 'cat', has 5 rows; means; logistic, prototype" in found.err
+    assert "its smallest class, 'cat', has 5 rows; means, views none; logistic(" in found.err
     rows = augforge("bench", mine, *MEANS, "--trials", 4, "--json").json()["rows"]
     assert {(row["synthesizer"], row["classifier"]) for row in rows} == {
-        ("nothing", "logistic"),
+        ("nothing", "logistic(C=100.0, normalise=l2)"),
         ("nothing", "prototype"),
     }
     assert all(0 <= row["ece"] <= 100 and row["base_classes"] == 0 and row["test"] is None for row in rows)
+
+
+def test_photographs_need_no_option_at_all(augforge, mine, tmp_path):
+    found = augforge("bench", mine, "--test", tmp_path / "held")
+    assert found.code == 0, found.err
+    assert "; photos, views crops-4; logistic(C=100.0, normalise=l2), prototype\n" in found.err
+    assert "| photos, views crops-4 | nothing (control) | prototype |" in found.out
+
+
+def test_settings_are_laid_over_those_that_suit_the_rows(augforge, mine):
+    command = ("bench", mine, *MEANS, "--trials", 2, "--shot", 1, "--set", "logistic.C=7", "--json")
+    rows = augforge(*command).json()["rows"]
+    assert {row["classifier"] for row in rows} == {"logistic(C=7.0, normalise=l2)", "prototype"}
+    named = augforge(*command, "--classifier", "logistic").json()["rows"]
+    assert {row["classifier"] for row in named} == {"logistic(C=7.0)"}
 
 
 def test_a_support_is_measured_on_a_test_folder(augforge, mine, tmp_path):
