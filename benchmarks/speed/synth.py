@@ -106,7 +106,8 @@ def script(source: Path, out: Path) -> Callable[[], object]:
 def ours(source: Path, out: Path, sink: dict[str, str]) -> Callable[[], object]:
     """Run `synth` into a fresh folder."""
     count = len(list(source.glob("*/*"))) // len(list(source.iterdir())) * COPIES
-    request = Request(Inputs(str(source), settings=COLOUR), per_class=count, **sink)
+    how = {"encoding": "png"} | sink
+    request = Request(Inputs(str(source), settings={"preset": "keras"} | COLOUR), per_class=count, **how)
 
     def run() -> None:
         synth(request, tempfile.mkdtemp(dir=out), RunOptions(workers=WORKERS))

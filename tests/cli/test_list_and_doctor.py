@@ -136,6 +136,6 @@ def test_doctor(augforge, monkeypatch, tmp_path):
 def test_synth_json_has_its_keys(augforge, source, tmp_path):
     result = augforge("synth", source, "--out", tmp_path / "out", "--per-class", 2, "--json")
     assert {"made", "per_class", "rejected", "out", "seconds", "images_per_second"} <= result.json().keys()
-    assert result.err == ""
+    assert result.err == "photographs: classical with preset=photographs, files are PNG\n"  # one line
     reply = augforge("synth", source, "--out", tmp_path / "out2", "--per-class", 2)
     assert reply.out.startswith(f"made 4 examples of 2 classes in {tmp_path / 'out2'}: ")
