@@ -116,6 +116,12 @@ def test_synth(capsys, tmp_path):
     assert len(list((tmp_path / "more-pets").glob("*/*.png"))) == 50
 
 
+def test_predict(capsys):
+    pytest.importorskip("skimage")
+    names = _run("docs/predict.md", _without_times, capsys)
+    assert len(names["ranking"]) == 3
+
+
 def test_sources(capsys, tmp_path):
     for name in ("vehicles/train/steam/1", "vehicles/bus/1", *(f"signs/{sign}/{i // 2:05d}_{i:05d}"
                  for sign in ("stop", "yield") for i in range(5))):  # fmt: skip

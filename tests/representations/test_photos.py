@@ -65,6 +65,18 @@ def test_no_bit_of_a_picture_depends_on_the_others(photos, products):
         assert torch.equal(photos.embed(pictures[::-1]), whole.flip(0))
 
 
+def test_threads_change_no_bit_and_no_setting(photos):
+    x = _pictures() * 2
+    expected = photos.embed(x)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(photos.embed(x), expected)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_kinds_of_pictures_agree(photos):
     x = torch.stack([_pictures()[0]] * 2)
     features = photos.embed(x)
