@@ -7,15 +7,17 @@ Every cell trains on `--shots` pictures of each class and is tested on `--query`
 both sides. "frozen" is `photos` with logistic regression, "tuned" is `photos` fine-tuned on the same pictures, with
 logistic regression on its features. `--recipe` adds a network from scratch, an MLP on frozen features, and logistic
 regression on frozen features of the pictures and four augmented copies of each. Rows are appended to
-results/finetuning.jsonl as they come: accuracy in percent, and the seconds of learning and embedding on this machine.
+results/finetuning.jsonl as they come: accuracy in percent, and the seconds of learning and embedding,
+by the clock and of the processor.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from augforge.data.source import open_source
 from augforge.generators.classical import Classical
 from augforge.parts import catalog
 from augforge.parts.learning import learn
+from augforge.training.loop import Run
 from augforge.types import Examples
 
 TRACK = r"(\d{5})_\d+"  # of gtsrb_small: frames of one track are near-copies
@@ -100,35 +103,34 @@ def pick(bank: AnyBank, count: int, seed: int) -> Any:
 
 def measure(support: Any, query: Any, settings: dict[str, str], seed: int, recipe: bool) -> Any:
     """The rows of a cell, as they come."""
+    folder = Path(tempfile.mkdtemp())
     asked = {"finetune": "last", **settings}
-    arms: dict[str, Callable[[], tuple[Any, Any]]] = {
-        "frozen": lambda: (make("photos", {}, support, seed), Logistic()),
-        "tuned": lambda: (make("photos", asked, support, seed), Logistic()),
+    arms: dict[str, tuple[str, dict[str, str], Any]] = {
+        "frozen": ("photos", {}, Logistic()),
+        "tuned": ("photos", asked, Logistic()),
     }
     if recipe:
         arms = {
-            "scratch": lambda: (make("conv4", {"size": "64", "augment": "colour"}, support, seed), Logistic()),
-            "bottleneck-mlp": lambda: (make("photos", {}, support, seed), Mlp()),
-            "frozen-augmented": lambda: (make("photos", {}, support, seed), Logistic()),
+            "scratch": ("conv4", {"size": "64", "augment": "colour"}, Logistic()),
+            "bottleneck-mlp": ("photos", {}, Mlp()),
+            "frozen-augmented": ("photos", {}, Logistic()),
         } | arms
     x, y = pictures(support)
     unseen, truth = pictures(query)
-    for name, make_arm in arms.items():
-        started = time.monotonic()
-        representation, classifier = make_arm()
-        learnt = time.monotonic() - started
+    for name, (method, given, classifier) in arms.items():
+        started, cpu = time.monotonic(), time.process_time()
+        representation = learn(catalog.make(method, given, "representation"), support,
+                               torch.Generator().manual_seed(seed), None, Run(folder=folder / name))  # fmt: skip
         shown, labels = augmented(x, y, seed) if name == "frozen-augmented" else (x, y)
         examples = Examples(representation.embed(shown), labels)
         found = classifier.scores(examples, representation.embed(unseen)).argmax(1)
-        row = {"arm": name, "accuracy": round(100 * float((found == truth).float().mean()), 2),
-               "seconds_learning": round(learnt, 1), "seconds": round(time.monotonic() - started, 1)}  # fmt: skip
-        yield row | ({"settings": asked, "kept_start": bool(representation.alarms)} if name == "tuned" else {})
-
-
-def make(name: str, settings: dict[str, str], support: AnyBank, seed: int) -> Any:
-    """A representation, fitted on the support."""
-    part = catalog.make(name, settings, "representation")
-    return learn(part, support, torch.Generator().manual_seed(seed), None)
+        row: dict[str, Any] = {"arm": name, "accuracy": round(100 * float((found == truth).float().mean()), 2),
+               "seconds": round(time.monotonic() - started, 1),
+               "cpu_seconds": round(time.process_time() - cpu, 1)}  # fmt: skip
+        if name == "tuned":
+            curve = json.loads((folder / name / "learning-rate.json").read_text(encoding="utf-8"))
+            row |= {"settings": asked, "kept_start": bool(representation.alarms), "lr": curve["chosen"]}
+        yield row
 
 
 def pictures(bank: AnyBank) -> tuple[list[Tensor], Tensor]:

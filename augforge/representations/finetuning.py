@@ -11,6 +11,7 @@ towards those of ImageNet (Li et al., "Explicit inductive bias for transfer lear
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from augforge import chance
 from augforge.networks.layers import built
-from augforge.networks.photographs import resized_middle
+from augforge.networks.photographs import resized_middle, with_folded_norms
 from augforge.representations.pictures import jittered
 from augforge.representations.supervised import leave_one_out_loss
 from augforge.training.loop import Loop, Run, Stage, cosine, epoch_batches, fast_arithmetic, minimise, step_generator
@@ -138,7 +139,8 @@ def fine_tune(
     seed = int(chance.draw_keys(1, rng))
     if val is None:
         base, val = with_fold(base, seed)
-    frozen, tail = split(net.to(run.device).eval(), settings.finetune)
+    stays, tail = split(net.to(run.device).eval(), settings.finetune)
+    frozen = with_folded_norms(copy.deepcopy(stays))
     width = tail(frozen(_shown(base.x[:1], base.side))).shape[1]
     head = cast(nn.Linear, built(lambda: nn.Linear(width, len(base.classes)), rng).to(run.device))
     learner = Learner(tail, head)
@@ -168,7 +170,7 @@ def split(net: nn.Module, finetune: Tuned) -> tuple[nn.Sequential, nn.Sequential
     parts = cast(Any, net)
     stages = [nn.Sequential(parts.conv_stem, parts.bn1), *parts.blocks,
               nn.Sequential(parts.conv_head, parts.bn2, parts.global_pool)]  # fmt: skip
-    first = {"head": len(stages) - 1, "last": len(stages) - 3, "all": 0}[finetune]
+    first = len(stages) - {"head": 1, "last": 3, "all": len(stages)}[finetune]
     return nn.Sequential(*stages[:first]), nn.Sequential(*stages[first:])
 
 
@@ -260,8 +262,7 @@ def _batch(
     step_generator(generator, seed, step)
     if maps is not None:
         return maps[rows], base.y[rows]
-    with torch.no_grad(), fast_arithmetic(base.x.device):
-        return frozen(2 * cropped(base.x[rows], base.side, settings.flip, generator) - 1), base.y[rows]
+    return _forward(frozen, 2 * cropped(base.x[rows], base.side, settings.flip, generator) - 1), base.y[rows]
 
 
 def _train(
@@ -298,13 +299,12 @@ def _train_head(
     """Train the head on the features of the network as it is, of pictures and of their mirror images."""
     views = [base, Photographs(base.x.flip(3), base.y, base.classes, base.side)] if settings.flip else [base]
     features = torch.cat([_maps(nn.Sequential(frozen, learner.tail), view) for view in views])
-    y = torch.cat([view.y for view in views])
     optimiser = torch.optim.Adam(learner.head.parameters(), _HEAD_LR)
     generator = torch.Generator(run.device)
     loop = Loop(learner.head, optimiser, Stage("head", _HEAD_STEPS, asdict(settings)), run)
     for step in loop:
         scores = learner.head(dropped(features, settings.drop, step_generator(generator, seed, step)))
-        loop.step(F.cross_entropy(scores, y) + penalty(learner, (), settings))
+        loop.step(F.cross_entropy(scores, base.y.repeat(len(views))) + penalty(learner, (), settings))
     loop.result()
 
 
@@ -358,10 +358,9 @@ def _plot(path: Path, rates: list[float], losses: list[float], chosen: float) ->
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3), layout="constrained")
-    axes = figure.add_subplot(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
+    axes = figure.add_subplot(xscale="log", xlabel="learning rate", ylabel="smoothed loss", title=f"{chosen:.2g}")
     axes.plot(rates, losses)
-    axes.axvline(chosen, color="grey", linestyle="--", label=f"chosen: {chosen:.2g}")
-    axes.legend()
+    axes.axvline(chosen, color="grey", linestyle="--")
     figure.savefig(path, dpi=120)
 
 
@@ -390,8 +389,9 @@ def _maps(frozen: nn.Module, data: Photographs) -> Tensor:
 
 
 def _forward(net: nn.Module, x: Tensor) -> Tensor:
+    at_once = 1 if x.device.type == "cpu" else _AT_ONCE  # a picture's maps fill a processor's caches
     with torch.no_grad(), fast_arithmetic(x.device):
-        return torch.cat([net(part).float() for part in x.split(_AT_ONCE)])
+        return torch.cat([net(part).float() for part in x.split(at_once)])
 
 
 def _shown(x: Tensor, side: int) -> Tensor:
