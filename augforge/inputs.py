@@ -12,6 +12,8 @@ from typing import Any, Literal
 import torch
 
 from augforge.data.banks import AnyBank, FeatureBank, PictureBank, take_rows
+from augforge.data.embeddings import is_renamed, read_rows
+from augforge.data.folder import open_flat
 from augforge.data.selection import Selection
 from augforge.data.source import open_source
 from augforge.parts import catalog, saving
@@ -42,6 +44,21 @@ def open_split(inputs: Inputs) -> AnyBank:
     if split not in banks:
         raise InputError(f"--split {split!r}: {inputs.source!r} has {', '.join(map(repr, banks))}")
     return banks[split]
+
+
+def open_pool(source: str, data_root: Path | None = None) -> AnyBank:
+    """Unlabelled rows: any source, also a folder of pictures without class folders, or embeddings without labels.
+
+    Of a source with splits it is "train". Labels mean nothing. Raises InputError for what cannot be read.
+    """
+    path = Path(source)
+    flat = open_flat(path) if path.is_dir() else None
+    if flat is not None:
+        return flat
+    if path.is_file() and (path.suffix.lower() in (".npy", ".csv", ".parquet") or is_renamed(path)):
+        x = read_rows(path).x
+        return FeatureBank(x, torch.zeros(len(x), dtype=torch.int64), ("",), source)
+    return open_split(Inputs(source, data_root=data_root))
 
 
 def open_bank(inputs: Inputs) -> AnyBank:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from augforge import __version__
 from augforge.classifiers.logistic import Logistic
+from augforge.classifiers.pool import PoolOptions, with_pool
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.data.embeddings import read_rows
@@ -26,7 +27,7 @@ from augforge.metrics.calibration import fitted_temperature
 from augforge.parts.saving import load_part, save_part
 from augforge.representations.bank import averaged_features
 from augforge.representations.options import BankOptions
-from augforge.types import Classifier, Examples, InputError, Representation
+from augforge.types import Classifier, Examples, InputError, Representation, capabilities
 
 _RECORD, _SUPPORT, _CLASSIFIER, _REPRESENTATION = (
     "predictor.json",
@@ -34,6 +35,7 @@ _RECORD, _SUPPORT, _CLASSIFIER, _REPRESENTATION = (
     "classifier",
     "representation",
 )
+_LATER: dict[str, Any] = {"views": "none", "temperature": 1.0, "pool": 0}
 _ROWS_AT_ONCE = 64
 _FOLDS = 5  # of the support, to calibrate by
 
@@ -52,7 +54,8 @@ class Predictor:
     pictures; without one it takes features only. `superclasses` names the superclass of every class; with
     a `shortlist` of m > 0 a query is first compared with the superclasses' prototypes, and only the classes of the
     nearest m are scored (coarse to fine). `views` of `BankOptions` are averaged, of support and queries alike.
-    Probabilities are softmax(scores / `temperature`). Raises InputError where these do not go together.
+    Probabilities are softmax(scores / `temperature`). The last `pool` rows of the support were unlabelled.
+    Raises InputError where these do not go together.
     """
 
     representation: Representation | None
@@ -63,6 +66,7 @@ class Predictor:
     shortlist: int = 0
     views: str = "none"
     temperature: float = 1.0
+    pool: int = 0
 
     def __post_init__(self) -> None:
         """Check what was given."""
@@ -134,18 +138,32 @@ def make_predictor(
     representation: Representation | None = None,
     shortlist: int = 0,
     views: str = "none",
+    pool: AnyBank | None = None,
+    options: PoolOptions | None = None,
 ) -> Predictor:
     """A predictor with all rows of a bank as its support; pictures are embedded once, here.
 
+    The rows of a `pool`, whatever their labels, join the support with the labels and weights of `with_pool`, which is
+    given the `options`.
+
     Its temperature is fitted on held-out rows of the support (`calibrated_temperature`). With a `shortlist` the
     superclass of a class is the bank's column "superclass". Raises InputError where that is missing or differs within a
-    class, and for pictures without a representation.
+    class, for pictures without a representation, and for a pool with a classifier that counts no weights.
     """
+    if pool is not None:
+        if not capabilities(classifier).counts_weights:
+            raise InputError(
+                "a pool was given for a classifier that counts no weights; expected one that does, as logistic"
+            )
+        if representation is None and not isinstance(pool, FeatureBank):
+            raise InputError(f"the pool {pool.origin!r} holds pictures, and the support features; expected features")
     superclasses = _superclasses(bank) if shortlist else None
     support = Examples(features_of(bank, representation, views), bank.y, weight=getattr(bank, "weight", None))
     temperature = calibrated_temperature(classifier, support)
-    classes = tuple(bank.classes)
-    return Predictor(representation, classifier, support, classes, superclasses, shortlist, views, temperature)
+    if pool is not None:
+        support = with_pool(support, features_of(pool, representation, views), options)
+    return Predictor(representation, classifier, support, tuple(bank.classes), superclasses, shortlist, views,
+                     temperature, 0 if pool is None else len(pool))  # fmt: skip
 
 
 @torch.no_grad()
@@ -209,7 +227,7 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         "augforge": __version__, "kind": "predictor", "classes": list(predictor.classes),
         "superclasses": None if predictor.superclasses is None else list(predictor.superclasses),
         "shortlist": predictor.shortlist, "representation": predictor.representation is not None,
-        "views": predictor.views, "temperature": predictor.temperature,
+        "views": predictor.views, "temperature": predictor.temperature, "pool": predictor.pool,
     }  # fmt: skip
     support = predictor.support
     tensors = {"features": torch.as_tensor(support.x), "labels": support.y}
@@ -232,9 +250,15 @@ def load_predictor(folder: Path) -> Predictor:
         classes, superclasses = _names(record["classes"]), record["superclasses"]
         superclasses = None if superclasses is None else _names(superclasses)
         shortlist, embeds = record["shortlist"], record["representation"]
-        # Predictors of before had neither.
-        views, temperature = record.get("views", "none"), record.get("temperature", 1.0)
-        sound = isinstance(shortlist, int) and isinstance(embeds, bool) and isinstance(views, str)
+        # Predictors of before had none of these.
+        views, temperature, pool = (record.get(key, usual) for key, usual in _LATER.items())
+        sound = (
+            isinstance(shortlist, int)
+            and isinstance(embeds, bool)
+            and isinstance(views, str)
+            and isinstance(pool, int)
+            and pool >= 0
+        )
         if not sound or isinstance(shortlist, bool) or not isinstance(temperature, float) or not temperature > 0:
             raise ValueError("its entries are of a wrong kind")
     except FileNotFoundError as error:
@@ -244,7 +268,7 @@ def load_predictor(folder: Path) -> Predictor:
     support = _read_support(folder / _SUPPORT)
     classifier = load_part(folder / _CLASSIFIER, "classifier")
     representation = load_part(folder / _REPRESENTATION, "representation") if embeds else None
-    return Predictor(representation, classifier, support, classes, superclasses, shortlist, views, temperature)
+    return Predictor(representation, classifier, support, classes, superclasses, shortlist, views, temperature, pool)
 
 
 def is_predictor(folder: str | Path) -> bool:

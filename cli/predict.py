@@ -28,6 +28,9 @@ from augforge.cli import options
 @options.max_per_class
 @click.option("--shortlist", type=click.IntRange(min=0), default=0, metavar="M",
               help="Look into the M nearest superclasses only.")  # fmt: skip
+@click.option("--pool", metavar="SOURCE",
+              help="Unlabelled pictures of the same classes, as a folder of them, or embeddings: they are labelled by "
+                   "soft k-means and shown with small weights.")  # fmt: skip
 @click.option("--save", type=options.PATH, metavar="DIR", help="Keep the support, embedded, for the next call.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes to name.")
 @options.seed("what is learnt from --base, and of --max-per-class")
@@ -58,7 +61,8 @@ def predict(**given: Any) -> None:
         return
     if None in (given["representation"], given["classifier"], given["views"]):
         views = "" if facts["representation"] is None else f", views {facts['views']}"
-        click.echo(f"predict: {facts['representation'] or 'features'}, {facts['classifier']}{views}", err=True)
+        pool = f", pool {facts['pool']}" if facts["pool"] else ""
+        click.echo(f"predict: {facts['representation'] or 'features'}, {facts['classifier']}{views}{pool}", err=True)
     if given["save"] is not None:
         click.echo(f"the support of {len(predictor.classes)} classes is in {click.format_filename(given['save'])}")
     for row in rows:
@@ -73,7 +77,7 @@ def _saved(given: dict[str, Any]) -> tuple[Any, str | None]:
     from augforge.types import InputError
 
     for option in ("representation", "classifier", "assignments", "base", "split", "shortlist", "max_per_class",
-                   "views"):  # fmt: skip
+                   "views", "pool"):  # fmt: skip
         if given[option]:
             name = "set" if option == "assignments" else option.replace("_", "-")
             raise InputError(f"--{name} was given for {given['support']!r}, which was saved with its own")
@@ -106,7 +110,14 @@ def _made(given: dict[str, Any]) -> tuple[Any, str | None]:
     import torch
 
     from augforge.data.banks import FeatureBank
-    from augforge.inputs import Inputs, default_classifier, default_representation, fetch_weights, open_split
+    from augforge.inputs import (
+        Inputs,
+        default_classifier,
+        default_representation,
+        fetch_weights,
+        open_pool,
+        open_split,
+    )
     from augforge.parts.saving import open_part
     from augforge.predict import features_of, make_predictor
     from augforge.types import InputError
@@ -131,7 +142,19 @@ def _made(given: dict[str, Any]) -> tuple[Any, str | None]:
         base = open_split(Inputs(given["base"], data_root=given["data_root"]))
         features = FeatureBank(features_of(base, representation, views), base.y, tuple(base.classes), base.origin)
         classifier.fit(features, torch.Generator().manual_seed(given["seed"]))
-    return make_predictor(bank, classifier, representation, given["shortlist"], views), name
+    pool = None if given["pool"] is None else open_pool(given["pool"], given["data_root"])
+    if pool is not None:
+        _say_transductive(given["pictures"], Path(given["pool"]))
+    return make_predictor(bank, classifier, representation, given["shortlist"], views, pool), name
+
+
+def _say_transductive(pictures: tuple[Path, ...], pool: Path) -> None:
+    """One line on how many of the pictures lie in the pool, where they are learnt from before they are named."""
+    where = pool.resolve()
+    inside = sum(path.resolve().is_relative_to(where) for path in pictures)
+    if inside and where.exists():
+        click.echo(f"predict: {inside} of {len(pictures)} given lie in the pool {str(pool)!r} too, so what names them "
+                   "has seen them, unlabelled (transductive)", err=True)  # fmt: skip
 
 
 def _facts(predictor: Any, embedder: str | None) -> dict[str, Any]:
@@ -143,6 +166,7 @@ def _facts(predictor: Any, embedder: str | None) -> dict[str, Any]:
         "classifier": describe(predictor.classifier, "classifier")["name"],
         "views": predictor.views,
         "temperature": predictor.temperature,
+        "pool": predictor.pool,
     }
 
 

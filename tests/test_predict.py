@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -6,6 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from augforge.classifiers.logistic import Logistic
+from augforge.classifiers.matching import Matching
+from augforge.classifiers.pool import PoolOptions
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import ArrayPictures, FeatureBank
 from augforge.predict import Predictor, load_predictor, make_predictor, save_predictor
@@ -169,6 +172,33 @@ def test_what_does_not_go_together_is_refused(changes, message):
     given = {"classes": CLASSES, "superclasses": None, "shortlist": 0} | changes
     with pytest.raises(InputError, match=message):
         Predictor(None, Prototype(), Examples(features().x, features().y), **given)
+
+
+def test_a_pool_joins_the_support_with_weights_and_is_saved(tmp_path, means):
+    bank, pool = pictures(1), pictures(3)
+    predictor = make_predictor(bank, Logistic(), means(), pool=pool)
+    unlabelled = make_predictor(bank, Logistic(), means(), pool=replace(pool, y=torch.zeros_like(pool.y)))
+    alone = make_predictor(bank, Logistic(), means())
+    assert (predictor.pool, alone.pool) == (len(pool), 0)
+    assert predictor.temperature == alone.temperature  # of real rows
+    assert torch.equal(predictor.support.x[: len(bank)], alone.support.x)
+    assert torch.equal(predictor.support.y, unlabelled.support.y)  # found, not read
+    assert torch.equal(predictor.support.weight, unlabelled.support.weight)
+    wide = make_predictor(bank, Logistic(), means(), pool=pool, options=PoolOptions(share=1.0))
+    assert float(wide.support.weight[len(bank) :].sum()) == pytest.approx(len(CLASSES), rel=1e-5)
+    save_predictor(predictor, tmp_path)
+    again = load_predictor(tmp_path)
+    assert again.pool == len(pool)
+    assert again.predict(bank.examples(torch.tensor([0])).x) == predictor.predict(bank.examples(torch.tensor([0])).x)
+
+
+def test_a_pool_that_does_not_go_with_the_support_is_refused(means):
+    with pytest.raises(InputError, match="the pool 'memory' holds pictures, and the support features"):
+        make_predictor(features(), Logistic(), pool=pictures())
+    with pytest.raises(InputError, match="same network"):
+        make_predictor(pictures(), Logistic(), means(), pool=replace(features(), x=features().x[:, 1:]))
+    with pytest.raises(InputError, match="counts no weights"):
+        make_predictor(features(), Matching(full_context=True), pool=features())
 
 
 def test_pictures_need_a_representation():

@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from augforge.data.banks import FilePictures
 from augforge.data.containers import HEAD_BYTES, is_picture, is_unknown, looks_like_picture
 from augforge.data.decode import decode
@@ -50,6 +52,20 @@ def open_folder(path: str | Path) -> dict[str, FilePictures]:
         reader = FileReader(os.path.join(root, top), split.names)
         banks[name] = FilePictures(split.y, split.classes, split.names, root, reader, decode, skipped=split.skipped)
     return banks
+
+
+def open_flat(path: str | Path) -> FilePictures | None:
+    """All pictures in and below a folder that has pictures of its own, as one class ""; None for a folder without any.
+
+    Raises InputError where the folder cannot be opened.
+    """
+    root = os.path.abspath(path)
+    found = _walk(root)
+    if all("/" in name for name in found.pictures):
+        return None
+    names = tuple(sorted(found.pictures))
+    y = torch.zeros(len(names), dtype=torch.int64)
+    return FilePictures(y, ("",), names, root, FileReader(root, names), decode, skipped=tuple(sorted(found.skipped)))
 
 
 def _walk(root: str) -> Listing:
