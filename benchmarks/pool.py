@@ -62,20 +62,26 @@ def main() -> None:
             accuracies(bank, episode(bank, given, shot, np.random.default_rng((given.seed, i))), options)
             for i in range(given.episodes)
         ])  # fmt: skip
-        plain, pooled = 100 * found.T
+        plain, pooled, labels = 100 * found.T
         gain = episode_interval(pooled - plain)
         row = {"shot": shot, "episodes": given.episodes, "plain": plain.mean(), "pooled": pooled.mean(),
-               "gain": gain.value, "ci95": [gain.low, gain.high]}  # fmt: skip
+               "gain": gain.value, "ci95": [gain.low, gain.high],
+               "labels_right": labels.mean()}  # fmt: skip
         append("pool", [about | row | facts])
 
 
-def accuracies(bank: FeatureBank, rows: tuple[Tensor, Tensor, Tensor], options: PoolOptions) -> tuple[float, float]:
-    """The shares of right answers without the pool and with it, for rows of support [way, shot], pool and queries."""
+def accuracies(
+    bank: FeatureBank, rows: tuple[Tensor, Tensor, Tensor], options: PoolOptions
+) -> tuple[float, float, float]:
+    """The shares of right answers without the pool and with it, and of right labels in the pool, for rows of support [way, shot], pool and queries."""
     support_rows, pool, query = rows
     classes = bank.y[support_rows[:, 0]]
     support = bank.examples(support_rows.flatten(), classes)
     asked = bank.examples(query, classes)
-    return _right(support, asked), _right(with_pool(support, bank.x[pool], options), asked)
+    pooled = with_pool(support, bank.x[pool], options)
+    known = torch.isin(bank.y[pool], classes)
+    right = (classes[pooled.y[len(support) :]] == bank.y[pool])[known].double().mean()
+    return _right(support, asked), _right(pooled, asked), float(right)
 
 
 def _right(support: Examples, asked: Examples) -> float:
