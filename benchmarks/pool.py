@@ -5,7 +5,7 @@
 Each episode has `--way` classes whose groups of near-copies are dealt out to support, pool and queries, so that no
 group is on two sides. Both arms are logistic regression as `predict` uses it (C = 100, rows of length 1), on the same
 rows: alone, and behind `with_pool`. With `--distractors` half of the pool is of as many other classes. Rows go to
-results/pool.jsonl: accuracy, and the gain with its 95 % interval over episodes.
+results/pool.jsonl: accuracy, the gain with its 95 % interval over episodes, and how many labels were found rightly.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ def main() -> None:
 def accuracies(
     bank: FeatureBank, rows: tuple[Tensor, Tensor, Tensor], options: PoolOptions
 ) -> tuple[float, float, float]:
-    """The shares of right answers without the pool and with it, and of right labels in the pool, for rows of support [way, shot], pool and queries."""
+    """The shares of right answers without the pool and with it, and of right labels among its rows of these classes.
+
+    `rows` are those of the support [way, shot], the pool [m] and the queries [q].
+    """
     support_rows, pool, query = rows
     classes = bank.y[support_rows[:, 0]]
     support = bank.examples(support_rows.flatten(), classes)
