@@ -102,7 +102,7 @@ def default_classifier(bank: AnyBank) -> tuple[str, dict[str, Any], str]:
     Logistic regression on rows of length 1 for photographs and for features that people bring, nearest means for
     letters; four views for photographs, which gain as much as eight do but for a few tenths of a point.
     """
-    if not isinstance(bank, FeatureBank) and kind_of_pictures(bank) == "letters":
+    if not isinstance(bank, FeatureBank) and default_representation(bank) == "conv4-glyphs":
         return "prototype", {}, "none"
     views = "none" if isinstance(bank, FeatureBank) else "crops-4"
     return "logistic", {"C": 100.0, "normalise": "l2"}, views
