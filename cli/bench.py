@@ -32,6 +32,8 @@ if TYPE_CHECKING:
               "it of the only method, or of the only classifier where no method is named.")  # fmt: skip
 @click.option("--representation", metavar="R|DIR", help="What makes features of pictures: a name, which is fitted on "
               "the base classes if it is not shipped, or a folder [default: by the pictures].")  # fmt: skip
+@options.weights
+@options.download
 @click.option("--normalise", default="none", show_default=True, metavar="HOW",
               help="Of features: none, l2, centred-l2, power.")  # fmt: skip
 @click.option("--views", metavar="NAME", help="Views of a picture to average: none, flip, flip-shift, flip-shift-wide, "
@@ -247,8 +249,11 @@ def _recipes(given: dict[str, Any], made: tuple[int, ...], task: Task | None) ->
     from augforge.bench.recipes import Recipe
     from augforge.representations.options import BankOptions
 
+    of_weights = options.representation_settings(given)
     given, usual = _with_defaults(given, task)
     settings = _settings(given)
+    if of_weights:
+        settings[given["representation"]] = settings.get(given["representation"], {}) | of_weights
     for part, chosen in usual.items():
         settings[part] = chosen | settings.get(part, {})
     name, representation = None, None

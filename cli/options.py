@@ -40,6 +40,26 @@ download = click.option(
 )
 
 
+weights = click.option(
+    "--weights", type=PATH, metavar="FILE",
+    help="The weights of --representation timm:NAME or torchvision:NAME: .safetensors, or .pth read as tensors alone.",
+)  # fmt: skip
+
+
+def representation_settings(given: dict[str, Any]) -> dict[str, str]:
+    """The settings that `--weights` makes, once `--download` has fetched what it should; raises InputError."""
+    from augforge.inputs import fetch_weights
+    from augforge.types import InputError
+
+    name = given["representation"]
+    if (given["weights"] is not None or given["download"]) and name is None:
+        option = "--download" if given["download"] else "--weights"
+        raise InputError(f"{option} was given without --representation; expected one of timm:NAME or torchvision:NAME")
+    if given["download"]:
+        fetch_weights(name)
+    return {} if given["weights"] is None else {"weights": str(given["weights"])}
+
+
 def seed(what: str = "all chance") -> Option:
     """`--seed` of something."""
     return click.option("--seed", type=int, default=0, show_default=True, help=f"The seed of {what}.")

@@ -17,6 +17,7 @@ from augforge.cli import options
 @click.option("--representation", metavar="R|DIR",
               help="What embeds pictures: a name of `augforge list`, timm:NAME, A+B, or a folder [default: photos; for "
                    "grey pictures of up to 32 px conv4-glyphs].")  # fmt: skip
+@options.weights
 @options.download
 @click.option("--views", metavar="V", help="Views of a picture to average: none, flip, crops-4, crops, ... [default: "
               "crops-4; none for letters].")  # fmt: skip
@@ -110,14 +111,7 @@ def _made(given: dict[str, Any]) -> tuple[Any, str | None]:
     import torch
 
     from augforge.data.banks import FeatureBank
-    from augforge.inputs import (
-        Inputs,
-        default_classifier,
-        default_representation,
-        fetch_weights,
-        open_pool,
-        open_split,
-    )
+    from augforge.inputs import Inputs, default_classifier, default_representation, open_pool, open_split
     from augforge.parts.saving import open_part
     from augforge.predict import features_of, make_predictor
     from augforge.types import InputError
@@ -129,9 +123,7 @@ def _made(given: dict[str, Any]) -> tuple[Any, str | None]:
     representation, name = None, None
     if not isinstance(bank, FeatureBank):
         name = given["representation"] or default_representation(bank)
-        if given["download"]:
-            fetch_weights(name)
-        representation = open_part(name, None, "representation")
+        representation = open_part(name, options.representation_settings(given), "representation")
     elif given["representation"] is not None:
         raise InputError(f"--representation was given, and {given['support']!r} holds features already")
     elif given["views"] is not None:

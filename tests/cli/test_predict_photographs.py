@@ -63,5 +63,11 @@ def test_what_does_not_go_together_is_one_sentence(augforge, photographs, tmp_pa
     folder, pictures = photographs
     missing = augforge("predict", folder, pictures[0], "--representation", "timm:convnext_atto").error(4)
     assert "the weights of timm:convnext_atto are not on this machine; --download gets them" in missing
+    for option in (("--download",), ("--weights", pictures[0])):
+        alone = augforge("predict", folder, pictures[0], *option).error()
+        assert f"{option[0]} was given without --representation; expected one of timm:NAME" in alone
+    none = ("--representation", "timm:convnext_atto", "--weights", tmp_path / "none.pth")
+    assert "none.pth' was given, and there is no such file" in augforge("predict", folder, pictures[0], *none).error()
+    assert "there is no such file" in augforge("bench", folder, *none, "--shot", "1").error()
     unknown = augforge("predict", folder, pictures[0], "--views", "crop").error()
     assert "views='crop' is unknown; expected none, flip" in unknown
