@@ -19,6 +19,7 @@ from augforge.cli import options
 @options.split("Which part of a source that has train, val and test")
 @options.max_per_class
 @options.group_by
+@options.download
 @click.option("--representation", metavar="R|DIR",
               help="What embeds pictures: a name of `augforge list`, or a folder [default: photos; for grey letters of "
                    "28 px conv4-glyphs].")  # fmt: skip
@@ -45,6 +46,7 @@ def measure(**given: Any) -> None:
     from augforge.measure.sets import MeasureRequest
 
     as_json = given.pop("as_json")
+    options.fetch(given, given["representation"])
     report = measure_sources(MeasureRequest(**given))
     name = report["representation"]["name"]
     if given["representation"] is None and given["inception"] is None and name != "features as given":

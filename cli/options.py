@@ -46,6 +46,15 @@ weights = click.option(
 )  # fmt: skip
 
 
+def fetch(given: dict[str, Any], *names: str | None) -> None:
+    """Fetch the weights of the representations among `names`, where `--download` is given; raises LackError."""
+    from augforge.inputs import fetch_weights
+
+    if given.pop("download"):
+        for name in names:
+            fetch_weights(name or "")
+
+
 def representation_settings(given: dict[str, Any]) -> dict[str, str]:
     """The settings that `--weights` makes, once `--download` has fetched what it should; raises InputError."""
     from augforge.inputs import fetch_weights

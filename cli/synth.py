@@ -28,6 +28,7 @@ from augforge.cli import options
 @options.assignments("the method")
 @options.config
 @options.seed()
+@options.download
 @click.option("--representation", metavar="R|DIR",
               help="Embed pictures by it, as conv4-glyphs or a folder of `fit`: makes features.")  # fmt: skip
 @click.option("--size", type=click.IntRange(1, 16384), metavar="PX",
@@ -76,6 +77,7 @@ def synth(**given: Any) -> None:
     from augforge.synth.run import synth as run
     from augforge.synth.run_folder import RunOptions
 
+    options.fetch(given, given["representation"], *given["reject"])
     torch.set_num_threads(1)  # --workers shares the work; threads on top of processes would fight over the cores
     cv2.setNumThreads(0)
     inputs = Inputs(

@@ -54,7 +54,7 @@ def test_bench_averages_views_and_says_so(augforge, arrays, views):
     assert {row["views"] for row in found["rows"]} == {views}
     reply = augforge("bench", arrays, *BY, *how, "--views", "handwritten")
     assert reply.code == 2
-    assert "views='handwritten' is unknown; expected none, flip, flip-shift, flip-shift-wide or a" in reply.err
+    assert "views='handwritten' is unknown; expected none, flip, flip-shift, flip-shift-wide, crops-4" in reply.err
 
 
 def test_pictures_are_embedded_and_features_written(augforge, arrays, manifest_of, tmp_path):
