@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 """One's own pictures as a task: one support against a test folder, and what is refused."""
 
 import shutil
@@ -93,10 +95,15 @@ def test_a_group_on_both_sides_is_named(two):
 
 
 def test_a_class_without_a_support_row_is_named(two):
-    (two[0] / "emu").mkdir()
     _folder(two[1], {"emu": 2}, 5)
+    support = _bank(two[0])
+    with pytest.raises(
+        InputError, match="--test 'held' has the class 'emu', which '.*' lacks; expected the same class"
+    ):
+        fixed_support_task("mine", support, "held", _bank(two[1]))
+    support = replace(support, classes=(*support.classes, "emu"))  # as an archive of arrays may name it
     with pytest.raises(InputError, match="class 'emu' of 'mine' has no picture"):
-        fixed_support_task("mine", _bank(two[0]), "held", _bank(two[1]))
+        fixed_support_task("mine", support, "held", _bank(two[1]))
 
 
 def test_pictures_and_features_do_not_go_together(two):
