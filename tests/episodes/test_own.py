@@ -1,8 +1,7 @@
-from dataclasses import replace
-
 """One's own pictures as a task: one support against a test folder, and what is refused."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,7 +97,7 @@ def test_a_class_without_a_support_row_is_named(two):
     _folder(two[1], {"emu": 2}, 5)
     support = _bank(two[0])
     with pytest.raises(
-        InputError, match="--test 'held' has the class 'emu', which '.*' lacks; expected the same class"
+        InputError, match=r"--test 'held' has the class 'emu', which '.*' lacks; expected"
     ):
         fixed_support_task("mine", support, "held", _bank(two[1]))
     support = replace(support, classes=(*support.classes, "emu"))  # as an archive of arrays may name it
