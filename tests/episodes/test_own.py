@@ -96,9 +96,7 @@ def test_a_group_on_both_sides_is_named(two):
 def test_a_class_without_a_support_row_is_named(two):
     _folder(two[1], {"emu": 2}, 5)
     support = _bank(two[0])
-    with pytest.raises(
-        InputError, match=r"--test 'held' has the class 'emu', which '.*' lacks; expected"
-    ):
+    with pytest.raises(InputError, match=r"--test 'held' has the class 'emu', which '.*' lacks; expected"):
         fixed_support_task("mine", support, "held", _bank(two[1]))
     support = replace(support, classes=(*support.classes, "emu"))  # as an archive of arrays may name it
     with pytest.raises(InputError, match="class 'emu' of 'mine' has no picture"):
