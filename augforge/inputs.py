@@ -100,7 +100,7 @@ def default_classifier(bank: AnyBank) -> tuple[str, dict[str, Any], str]:
     """The classifier of predictions where none was named, its settings, and the views of a picture to average.
 
     Logistic regression on rows of length 1 for photographs and for features that people bring, nearest means for
-    letters; four views for photographs, which gain as much as eight do but for a few tenths of a point.
+    letters. Four views for photographs: eight take twice as long, and gain up to 1.7 points more on traffic signs.
     """
     if not isinstance(bank, FeatureBank) and default_representation(bank) == "conv4-glyphs":
         return "prototype", {}, "none"
