@@ -71,7 +71,7 @@ def main() -> None:
                                   options.cache)  # fmt: skip
             about = {"set": name, "seen": seen, "views": views}
             append("photographs", [about | row | facts for row in calibration_rows(features, groups)])
-            append("photographs", [about | row | facts for row in bench_rows(features, groups, options)])
+            append("photographs", [row | about | facts for row in bench_rows(features, groups, options)])
 
 
 def bench_rows(bank: FeatureBank, groups: str, options: argparse.Namespace) -> list[dict[str, Any]]:
