@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def main() -> None:
 
 def bench_rows(bank: FeatureBank, groups: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of `augforge bench` for ways and shots that the classes allow, without the methods' controls."""
-    path = options.cache / "features.safetensors"
+    path = options.cache / f"features-of-{os.getpid()}.safetensors"
     write_features(path, bank)
     found = []
     for way in (5, 20) if len(bank.classes) >= 20 else (len(bank.classes),):
@@ -89,6 +90,7 @@ def bench_rows(bank: FeatureBank, groups: str, options: argparse.Namespace) -> l
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         rows = json.loads(printed.splitlines()[-1])["rows"]
         found += [row for row in rows if row["synthesizer"] == "nothing"]
+    path.unlink()
     return found
 
 
