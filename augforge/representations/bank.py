@@ -34,8 +34,8 @@ Views = Callable[[Tensor, Tensor], Tensor]
 
 MADE_BY = "made_by"  # the column of a feature bank that names the weights
 _ROWS_AT_ONCE = 1024
-_BYTES_AT_ONCE = 256 << 20  # of pixels that are decoded at a time; the first few rows show how many that are
-_FIRST_ROWS = 16
+_BYTES_AT_ONCE = 96 << 20  # of pixels that are decoded at a time; the first few rows show how many that are
+_FIRST_ROWS = 4
 _SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 _CORNERS = ((2, 2), (2, -2), (-2, 2), (-2, -2))
 # Crops beside the picture and its mirror image: share of the area, and where of the room that is left, down and across.
