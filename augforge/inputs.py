@@ -96,16 +96,23 @@ def default_representation(*banks: PictureBank) -> str:
     return "conv4-glyphs" if found == {(1, 28, 28)} else "photos"
 
 
-def default_classifier(bank: AnyBank) -> tuple[str, dict[str, Any], str]:
-    """The classifier of predictions where none was named, its settings, and the views of a picture to average.
+def default_classifier(bank: AnyBank) -> tuple[str, dict[str, Any]]:
+    """The classifier of predictions where none was named, and its settings.
 
     Logistic regression on rows of length 1 for photographs and for features that people bring, nearest means for
-    letters. Four views for photographs: eight take twice as long, and gain up to 1.7 points more on traffic signs.
+    letters.
     """
     if not isinstance(bank, FeatureBank) and default_representation(bank) == "conv4-glyphs":
-        return "prototype", {}, "none"
-    views = "none" if isinstance(bank, FeatureBank) else "crops-4"
-    return "logistic", {"C": 100.0, "normalise": "l2"}, views
+        return "prototype", {}
+    return "logistic", {"C": 100.0, "normalise": "l2"}
+
+
+def default_views(representation: Any) -> str:
+    """The views of a picture to average where none were named: four crops where a representation takes any size.
+
+    Eight take twice as long, and gain up to 1.7 points more on traffic signs.
+    """
+    return "crops-4" if capabilities(representation).any_size else "none"
 
 
 def fetch_weights(representation: str) -> None:

@@ -25,7 +25,7 @@ from augforge.data.banks import AnyBank, FeatureBank
 from augforge.data.embeddings import read_rows
 from augforge.metrics.calibration import fitted_temperature
 from augforge.parts.saving import load_part, save_part
-from augforge.representations.bank import averaged_features
+from augforge.representations.bank import averaged_features, embed_bank
 from augforge.representations.options import BankOptions
 from augforge.types import Classifier, Examples, InputError, Representation, capabilities
 
@@ -36,7 +36,6 @@ _RECORD, _SUPPORT, _CLASSIFIER, _REPRESENTATION = (
     "representation",
 )
 _LATER: dict[str, Any] = {"views": "none", "temperature": 1.0, "pool": 0}
-_ROWS_AT_ONCE = 64
 _FOLDS = 5  # of the support, to calibrate by
 
 # The temperature of logistic regression (C = 100, rows of length 1) on features of photographs where the support says
@@ -93,7 +92,9 @@ class Predictor:
             raise InputError(
                 "this predictor has no representation, so it knows features only; expected a file of embeddings"
             )
-        return self.predict_features(_embed(self.representation, pictures, self.views))
+        options = BankOptions(views=self.views, precision="float32")
+        rows = torch.arange(len(pictures))
+        return self.predict_features(averaged_features(self.representation, pictures, rows, options))
 
     @torch.no_grad()
     def predict_features(self, query: Tensor) -> list[Ranking]:
@@ -211,12 +212,11 @@ def features_of(bank: AnyBank, representation: Representation | None, views: str
 
     Raises InputError for pictures and no representation.
     """
-    rows = torch.arange(len(bank.y))
     if isinstance(bank, FeatureBank):
         return bank.x
     if representation is None:
         raise InputError("the support holds pictures; expected a representation to embed them")
-    return torch.cat([_embed(representation, bank.examples(part).x, views) for part in rows.split(_ROWS_AT_ONCE)])
+    return embed_bank(representation, bank, BankOptions(views=views, precision="float32")).x
 
 
 def save_predictor(predictor: Predictor, folder: Path) -> None:
@@ -293,13 +293,6 @@ def _names(found: Any) -> tuple[str, ...]:
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise ValueError("its names are not a list of strings")
     return tuple(found)
-
-
-def _embed(representation: Representation, x: Tensor | list[Tensor], views: str) -> Tensor:
-    """Features [n, d] of pictures, embedded in batches, the mean over their views."""
-    options = BankOptions(views=views, precision="float32")
-    rows = torch.arange(len(x)).split(_ROWS_AT_ONCE)
-    return torch.cat([averaged_features(representation, x[int(r[0]) : int(r[-1]) + 1], r, options) for r in rows])
 
 
 def _groups(kept: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -238,6 +238,7 @@ class Capabilities:
     trains: bool = False  # `fit(base, rng, val, run)` takes validation classes and how to train
     shares: bool = False  # several processes can train it together
     counts_weights: bool = True  # to a classifier a row of weight 2 is two rows
+    any_size: bool = False  # a representation takes pictures of any size, so that crops are views of a picture
     pretrained: bool = False  # `fit(None, None)` reads weights that lie on this machine, and learns nothing
     alarms: Sequence[str] = ()  # what went wrong while it was trained
 

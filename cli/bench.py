@@ -247,6 +247,7 @@ def _written(given: dict[str, Any], rows: list[dict[str, Any]], markdown: Callab
 def _recipes(given: dict[str, Any], made: tuple[int, ...], task: Task | None) -> list[Recipe]:
     """Every method with every classifier, every number made and every share; None is a task of features."""
     from augforge.bench.recipes import Recipe
+    from augforge.inputs import default_views
     from augforge.representations.options import BankOptions
 
     of_weights = options.representation_settings(given)
@@ -259,7 +260,8 @@ def _recipes(given: dict[str, Any], made: tuple[int, ...], task: Task | None) ->
     name, representation = None, None
     if given["representation"] is not None:
         name, representation = _part(given["representation"], "representation", settings)
-    bank = BankOptions(normalise=given["normalise"], views=given["views"])
+    views = "none" if task is None or representation is None else default_views(representation)
+    bank = BankOptions(normalise=given["normalise"], views=given["views"] or views)
     texts = given["methods"] or ("copies",)
     methods = [_part(text, "synthesizer", settings) for text in texts]
     classifiers = [_part(text, "classifier", settings) for text in given["classifiers"]]
@@ -318,17 +320,16 @@ def _with_defaults(given: dict[str, Any], task: Task | None) -> tuple[dict[str, 
     from augforge.data.banks import FeatureBank
     from augforge.inputs import default_classifier, default_representation
 
-    views, settings = "none", {}
+    settings: dict[str, dict[str, Any]] = {}
     if task is not None:
         pictures = None if isinstance(task.novel, FeatureBank) else task.novel
-        classifier, chosen, usual_views = default_classifier(task.novel)
         if pictures is not None and given["representation"] is None:
             given = {**given, "representation": default_representation(pictures)}
-            views = usual_views if given["representation"] == "photos" else "none"
+        classifier, chosen = default_classifier(task.novel)
         if not given["classifiers"] and (task.base is None or (pictures is not None and classifier == "logistic")):
             given = {**given, "classifiers": ("logistic", "prototype")}
             settings = {classifier: chosen}
-    return {**given, "classifiers": given["classifiers"] or ("prototype",), "views": given["views"] or views}, settings
+    return {**given, "classifiers": given["classifiers"] or ("prototype",)}, settings
 
 
 def _part(text: str, kind: str, settings: dict[str, dict[str, str]]) -> tuple[str | None, Any]:

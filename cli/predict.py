@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,19 @@ import click
 
 from augforge.cli import options
 
+_AT_ONCE = 16  # pictures that are decoded and named together
+
 
 @click.command()
 @click.argument("support")
 @click.argument("pictures", nargs=-1, type=options.PATH, metavar="[PICTURE|ROWS]...")
 @click.option("--representation", metavar="R|DIR",
               help="What embeds pictures: a name of `augforge list`, timm:NAME, A+B, or a folder [default: photos; for "
-                   "grey pictures of up to 32 px conv4-glyphs].")  # fmt: skip
+                   "grey pictures of 28 px conv4-glyphs].")  # fmt: skip
 @options.weights
 @options.download
 @click.option("--views", metavar="V", help="Views of a picture to average: none, flip, crops-4, crops, ... [default: "
-              "crops-4; none for letters].")  # fmt: skip
+              "crops-4 where any size of picture will do, else none].")  # fmt: skip
 @click.option("--classifier", metavar="C|DIR",
               help="A name of `augforge list`, or a folder [default: logistic; prototype for letters].")  # fmt: skip
 @options.assignments("the classifier")
@@ -99,7 +102,8 @@ def _named(predictor: Any, paths: tuple[Path, ...]) -> list[tuple[str, Any]]:
             f"{str(pictures[0])!r} was given, and the support holds embeddings; expected a file of the same network's "
             f"embeddings ({', '.join(SUFFIXES)})"
         )
-    of_pictures = iter(predictor.predict(_decoded(pictures)) if pictures else [])
+    parts = [pictures[start : start + _AT_ONCE] for start in range(0, len(pictures), _AT_ONCE)]
+    of_pictures = chain.from_iterable(predictor.predict(_decoded(part)) for part in parts)
     found: list[tuple[str, Any]] = []
     for path in paths:
         found += predict_rows(predictor, path) if is_embeddings(path) else [(str(path), next(of_pictures))]
@@ -111,23 +115,30 @@ def _made(given: dict[str, Any]) -> tuple[Any, str | None]:
     import torch
 
     from augforge.data.banks import FeatureBank
-    from augforge.inputs import Inputs, default_classifier, default_representation, open_pool, open_split
+    from augforge.inputs import (
+        Inputs,
+        default_classifier,
+        default_representation,
+        default_views,
+        open_pool,
+        open_split,
+    )  # fmt: skip
     from augforge.parts.saving import open_part
     from augforge.predict import features_of, make_predictor
     from augforge.types import InputError
 
     chosen = {name: given[name] for name in ("split", "seed", "data_root", "max_per_class")}
     bank = open_split(Inputs(given["support"], **chosen))
-    usual, settings, views = default_classifier(bank)
-    views = given["views"] or views
-    representation, name = None, None
+    representation, name, views = None, None, "none"
     if not isinstance(bank, FeatureBank):
         name = given["representation"] or default_representation(bank)
         representation = open_part(name, options.representation_settings(given), "representation")
+        views = given["views"] or default_views(representation)
     elif given["representation"] is not None:
         raise InputError(f"--representation was given, and {given['support']!r} holds features already")
     elif given["views"] is not None:
         raise InputError(f"--views was given, and {given['support']!r} holds features, of which there are no views")
+    usual, settings = default_classifier(bank)
     settings = (settings if given["classifier"] is None else {}) | options.read_settings(None, given["assignments"])
     classifier = open_part(given["classifier"] or usual, settings, "classifier")
     if given["base"] is not None:

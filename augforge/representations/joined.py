@@ -35,6 +35,11 @@ class Joined:
         if len(names) < 2 or not all(names) or len(set(names)) < len(names):
             raise InputError(f"the representation {self.name!r} joins {names}; expected two or more different ones")
 
+    @property
+    def any_size(self) -> bool:
+        """Whether all members take pictures of any size."""
+        return bool(self._members) and all(capabilities(member).any_size for member in self._members)
+
     def fit(self, base: Bank | None, rng: torch.Generator | None) -> Self:
         """Open the members; nothing is learnt.
 

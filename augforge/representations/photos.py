@@ -63,6 +63,7 @@ class Photos:
     """
 
     space: ClassVar[Space] = "image"
+    any_size: ClassVar[bool] = True
 
     network: Literal["lite0", "lite2"] = "lite0"  # lite2 takes three times as long, and an extra package
     finetune: Tuned = "none"  # what learns: none, head (the last convolution), last (two stages of blocks too) or all

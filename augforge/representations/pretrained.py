@@ -33,6 +33,7 @@ class Pretrained:
     """
 
     space: ClassVar[Space] = "image"
+    any_size: ClassVar[bool] = True
     pretrained: ClassVar[bool] = True
 
     name: str = "resnet18"  # torchvision's name, as vit_b_16

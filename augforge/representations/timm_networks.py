@@ -28,6 +28,7 @@ class TimmNetwork:
     """
 
     space: ClassVar[Space] = "image"
+    any_size: ClassVar[bool] = True
     pretrained: ClassVar[bool] = True
 
     name: str = "convnext_atto.d2_in1k"  # timm's name, with the tag of the weights or without

@@ -46,6 +46,23 @@ def test_letters_keep_their_own_representation(augforge, tmp_path):
     assert result.err == "predict: conv4-glyphs, prototype, views none\n"
 
 
+def test_a_network_of_one_size_gets_pictures_as_they_are_and_not_their_crops(augforge, tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = []
+    for k, name in enumerate(("dark", "light")):
+        (tmp_path / "small" / name).mkdir(parents=True)
+        for i in range(18):
+            pixels = np.clip(60 + 120 * k + rng.normal(0, 20, (16, 16, 3)), 0, 255).astype(np.uint8)
+            pictures.append(tmp_path / "small" / name / f"{i:02d}.png")
+            Image.fromarray(pixels).save(pictures[-1])
+    fitted = augforge("fit", "conv4", tmp_path / "small", "--set", "epochs=1", "--out", tmp_path / "net")
+    assert fitted.code == 0, fitted.err
+    found = augforge("predict", tmp_path / "small", *pictures, "--representation", tmp_path / "net", "--json").json()
+    assert found["views"] == "none"
+    assert [row["picture"] for row in found["rows"]] == [str(path) for path in pictures]
+    assert [row["classes"][0]["class"] for row in found["rows"]] == ["dark"] * 18 + ["light"] * 18
+
+
 def test_a_predictor_of_before_has_neither_views_nor_temperature(augforge, photographs, tmp_path):
     folder, pictures = photographs
     augforge("predict", folder, "--save", tmp_path / "saved", "--views", "none")
