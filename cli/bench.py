@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 @click.option("--normalise", default="none", show_default=True, metavar="HOW",
               help="Of features: none, l2, centred-l2, power.")  # fmt: skip
 @click.option("--views", metavar="NAME", help="Views of a picture to average: none, flip, flip-shift, flip-shift-wide, "
-              "crops-4, crops, or a preset of classical [default: none; crops-4 where photos is chosen].")  # fmt: skip
+              "crops-4, crops, or a preset of classical [default: crops-4 where pictures of any size will do, else "
+              "none].")  # fmt: skip
 @click.option("--made", default="20", show_default=True, metavar="N[,N]", help="Rows made of each class.")
 @click.option("--share", "shares", multiple=True, metavar="[NAME=]S[,S]", help="What the made rows of a class weigh "
               "together: 0.5 is half of what its real ones do; of the method NAME, or of all others [default: each row "
@@ -76,8 +77,8 @@ def bench(**given: Any) -> None:
     """Measure on TASK what made examples gain, beside the controls, with honest intervals.
 
     TASK is glyphs, omniglot, omniglot-alphabet, lake-runs, cifar-fs, fc100, orl-faces, or a source with train, val
-    and test classes; or a source of your own, whose classes are told apart by a few of their rows each, or by all of
-    them with --test. Copies, noise, plain augmentation and nothing at all are beside every method.
+    and test classes; or a source of your own, whose classes are learnt from a few rows of each, or from all of them
+    with --test. Copies, noise, plain augmentation and nothing at all are beside every method.
     """
     from augforge.inputs import device_of
 

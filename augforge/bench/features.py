@@ -121,7 +121,7 @@ def _given(representation: Representation | None, banks: _Banks, options: BankOp
             if isinstance(bank, FeatureBank):
                 if MADE_BY not in bank.groups:
                     raise InputError(
-                        f"the features of {bank.origin!r} do not tell what made them, and the recipe names "
+                        f"the features of {bank.origin!r} do not say what made them, and the recipe names "
                         f"{type(representation).__name__}; expected no representation for a task of features"
                     )
                 check_made_by(bank, representation)

@@ -93,23 +93,23 @@ def plan_of(task: Task, asked: Mapping[str, Any]) -> BenchPlan:
 
 def _of_own(task: Task, shots: tuple[Shots, ...] | None, query: int | None) -> dict[str, Any]:
     """Way, shots and queries of episodes within the classes of a source; InputError where they allow none."""
-    rooms = own_rooms(task)
+    capacities = own_capacities(task)
     most = max(max(s) if isinstance(s, tuple) else s for s in shots or (1,))
-    enough = [room for room in rooms if room.fits(most, query or 1)]
+    enough = [one for one in capacities if one.fits(most, query or 1)]
     if len(enough) < 2:
         of = ", in different groups" if GROUP in task.novel.groups else ""
         raise InputError(
             f"{task.name!r} has {len(enough)} classes with {most} support rows and {query or 1} for a query{of}; "
             "episodes need 2 such classes"
         )
-    found = shots or tuple(s for s in SHOTS if all(room.fits(s, query or 1) for room in enough))
+    found = shots or tuple(s for s in SHOTS if all(one.fits(s, query or 1) for one in enough))
     most = max(max(s) if isinstance(s, tuple) else s for s in found)
-    asked = max(q for q in range(1, _QUERIES + 1) if q == 1 or all(room.fits(most, q) for room in enough))
+    asked = max(q for q in range(1, _QUERIES + 1) if q == 1 or all(one.fits(most, q) for one in enough))
     return {"way": len(enough), "shots": found, "query": query or asked}
 
 
 @dataclass(frozen=True)
-class Room:
+class Capacity:
     """How many rows a class has for support and for queries; `rows` together, where any may be either."""
 
     support: int
@@ -121,21 +121,21 @@ class Room:
         return shot <= self.support and query <= self.query and (self.rows is None or shot + query <= self.rows)
 
 
-def own_rooms(task: Task) -> list[Room]:
-    """What each class of a task of one's own has room for. With groups it is what dealing them out evenly leaves."""
+def own_capacities(task: Task) -> list[Capacity]:
+    """What each class of a task of one's own allows; with groups, what dealing these out evenly leaves."""
     bank, group = task.novel, group_numbers(task.novel)
     counts = bank.counts().tolist()
     if group is not None:
         least = sides(bank.y, group)[1]
         if task.sides is None:
-            return [Room(n, n) for n in least]
+            return [Capacity(n, n) for n in least]
     if task.sides is None:
-        return [Room(n, n, n) for n in counts]
+        return [Capacity(n, n, n) for n in counts]
     side, k = torch.as_tensor(bank.groups[task.sides]), len(bank.classes)
     of_support, of_query = (torch.bincount(bank.y[side == i], minlength=k).tolist() for i in (0, 1))
     if group is None:
-        return [Room(s, q) for s, q in zip(of_support, of_query, strict=True)]
-    return [Room(min(s // 2, n), min(q // 2, n)) for s, q, n in zip(of_support, of_query, least, strict=True)]
+        return [Capacity(s, q) for s, q in zip(of_support, of_query, strict=True)]
+    return [Capacity(min(s // 2, n), min(q // 2, n)) for s, q, n in zip(of_support, of_query, least, strict=True)]
 
 
 def in_words(task: Task, plan: BenchPlan) -> str:

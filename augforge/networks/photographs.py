@@ -97,7 +97,7 @@ def with_folded_norms(net: nn.Module) -> nn.Module:
         children = list(module.named_children())
         for (first, conv), (second, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                rest = [getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)]
+                rest = [getattr(norm, name, nn.Identity()) for name in ("drop", "act")]
                 setattr(module, first, fuse_conv_bn_eval(conv, norm))
                 setattr(module, second, nn.Sequential(*rest))
     return net

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from augforge.networks.layers import built
 from augforge.networks.products import whole_tiles
-from augforge.representations.state_files import read_state
+from augforge.representations.state_files import given_file, read_state
 from augforge.types import Bank, InputError, LackError, Space
 
 _TILE = 16  # pictures at a time on a CPU
@@ -108,10 +108,9 @@ class Pretrained:
 
     def _file(self) -> Path:
         """The file of the weights; LackError where it is neither given nor in the cache."""
-        if self.weights:
-            if not Path(self.weights).is_file():
-                raise InputError(f"weights={self.weights!r} was given, and there is no such file")
-            return Path(self.weights)
+        given = given_file(self.weights)
+        if given is not None:
+            return given
         path = Path(torch.hub.get_dir()) / "checkpoints" / _default_weights(self.name).url.rsplit("/", 1)[1]
         if not path.is_file():
             raise LackError(

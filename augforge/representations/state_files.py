@@ -14,6 +14,13 @@ from torch import Tensor
 from augforge.types import InputError
 
 
+def given_file(weights: str) -> Path | None:
+    """The file of the setting `weights`, None for ""; raises InputError where there is no such file."""
+    if weights and not Path(weights).is_file():
+        raise InputError(f"weights={weights!r} was given, and there is no such file")
+    return Path(weights) if weights else None
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """Named tensors from .safetensors, .pth or .bin; nothing but tensors is read, and no code in a file is run.
 

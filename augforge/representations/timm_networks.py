@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from augforge.networks.photographs import Interpolation, embedded_each, resized_middle
-from augforge.representations.state_files import read_state
+from augforge.representations.state_files import given_file, read_state
 from augforge.types import Bank, InputError, LackError, Space
 
 
@@ -108,10 +108,9 @@ class TimmNetwork:
 
     def _file(self) -> Path:
         """The file of the weights; LackError where it is neither given nor in a cache."""
-        if self.weights:
-            if not Path(self.weights).is_file():
-                raise InputError(f"weights={self.weights!r} was given, and there is no such file")
-            return Path(self.weights)
+        given = given_file(self.weights)
+        if given is not None:
+            return given
         found = _cached(configuration(self.name))
         if found is None:
             raise LackError(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from augforge import statistics
-from augforge.bench.plan import BenchPlan, Room, in_words, own_rooms, plan_of
+from augforge.bench.plan import BenchPlan, Capacity, in_words, own_capacities, plan_of
 from augforge.bench.recipes import Recipe
 from augforge.bench.report import markdown
 from augforge.bench.run import run
@@ -65,10 +65,10 @@ def test_classes_too_small_for_episodes_are_an_error(toys):
 def test_groups_and_sides_leave_less_room(toys):
     task = _own(toys, (9, 9))
     grouped = replace(task, novel=replace(task.novel, groups={"group": tuple("aaaabbbcc" * 2)}))
-    assert own_rooms(grouped) == [Room(4, 4)] * 2
+    assert own_capacities(grouped) == [Capacity(4, 4)] * 2
     assert plan_of(grouped, {}).shots == (1, 2)
     sides = replace(task, novel=replace(task.novel, groups={SIDE: (torch.arange(18) % 9 > 2).long()}), sides=SIDE)
-    assert own_rooms(sides) == [Room(3, 6)] * 2
+    assert own_capacities(sides) == [Capacity(3, 6)] * 2
     assert (plan_of(sides, {}).shots, plan_of(sides, {}).query) == ((1, 2), 6)
 
 

@@ -176,7 +176,7 @@ def test_a_class_in_base_and_novel_is_refused(toys):
 
 def test_features_of_other_weights_are_refused(toys):
     base, novel = toys.features(8, 8, 4, 0, "b"), toys.features(8, 8, 4, 1, "n")
-    with pytest.raises(InputError, match="do not tell what made them"):
+    with pytest.raises(InputError, match="do not say what made them"):
         run(Task("toy", base, None, novel), [Recipe(toys.Pixels(), Copies(), Prototype(), 2)], PLAN)
     marked = [replace(bank, groups={"made_by": (made_by(toys.Pixels(2.0)),) * len(bank)}) for bank in (base, novel)]
     with pytest.raises(InputError, match="were made with the weights"):

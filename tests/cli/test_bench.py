@@ -151,7 +151,7 @@ def test_a_share_is_told_in_the_table_and_kept(augforge, task, tmp_path):
         (("--trials", "1"), "trials=1"),
         (("--with", "classical"), "classical makes images, and these rows are features"),
         (("--normalise", "l3"), "normalise='l3'"),
-        (("--representation", "conv4"), "do not tell what made them"),
+        (("--representation", "conv4"), "do not say what made them"),
     ],
 )
 def test_errors_are_one_sentence(augforge, task, arguments, words):
