@@ -29,7 +29,7 @@ def test_a_flat_folder_is_a_pool(augforge, pictures):
     shown, saved = pictures / "shown", pictures / "saved"
     result = augforge("predict", shown, pictures / "new.jpg", *PART, "--pool", pictures / "pool", "--save", saved)
     assert result.code == 0, result.err
-    assert result.err == "predict: means, logistic, views crops-4, pool 6\n"
+    assert result.err == "predict: means, logistic, views none, pool 6\n"
     found = augforge("predict", saved, pictures / "new.jpg", "--json").json()
     assert found["pool"] == 6
     assert found["rows"][0]["classes"][0]["class"] == "red"
