@@ -239,6 +239,7 @@ class Capabilities:
     shares: bool = False  # several processes can train it together
     counts_weights: bool = True  # to a classifier a row of weight 2 is two rows
     any_size: bool = False  # a representation takes pictures of any size, so that crops are views of a picture
+    short_side: int = 0  # px to which a representation brings the shorter side of a picture; 0: it looks at all of them
     pretrained: bool = False  # `fit(None, None)` reads weights that lie on this machine, and learns nothing
     alarms: Sequence[str] = ()  # what went wrong while it was trained
 

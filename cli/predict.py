@@ -94,7 +94,7 @@ def _named(predictor: Any, paths: tuple[Path, ...]) -> list[tuple[str, Any]]:
     """(name, ranking) of every picture, and of every row of files of embeddings, in the order of the paths."""
     from augforge.data.embeddings import SUFFIXES, is_embeddings
     from augforge.predict import predict_rows
-    from augforge.types import InputError
+    from augforge.types import InputError, capabilities
 
     pictures = tuple(path for path in paths if not is_embeddings(path))
     if pictures and predictor.representation is None:
@@ -102,8 +102,9 @@ def _named(predictor: Any, paths: tuple[Path, ...]) -> list[tuple[str, Any]]:
             f"{str(pictures[0])!r} was given, and the support holds embeddings; expected a file of the same network's "
             f"embeddings ({', '.join(SUFFIXES)})"
         )
+    short_side = 0 if predictor.representation is None else capabilities(predictor.representation).short_side
     parts = [pictures[start : start + _AT_ONCE] for start in range(0, len(pictures), _AT_ONCE)]
-    of_pictures = chain.from_iterable(predictor.predict(_decoded(part)) for part in parts)
+    of_pictures = chain.from_iterable(predictor.predict(_decoded(part, short_side)) for part in parts)
     found: list[tuple[str, Any]] = []
     for path in paths:
         found += predict_rows(predictor, path) if is_embeddings(path) else [(str(path), next(of_pictures))]
@@ -173,8 +174,8 @@ def _facts(predictor: Any, embedder: str | None) -> dict[str, Any]:
     }
 
 
-def _decoded(paths: tuple[Path, ...]) -> list[Any]:
-    """The pictures [c, h, w] uint8."""
+def _decoded(paths: tuple[Path, ...], short_side: int) -> list[Any]:
+    """The pictures [c, h, w] uint8, large ones as the support's are decoded for a network of that `short_side`."""
     import torch
 
     from augforge.data.decode import decode
@@ -187,6 +188,6 @@ def _decoded(paths: tuple[Path, ...]) -> list[Any]:
         except OSError as error:
             raise UnreadablePicture(str(path), f"cannot be read ({error.strerror or error})") from error
         pictures.append(
-            torch.from_numpy(decode(data, str(path))).permute(2, 0, 1).contiguous()
+            torch.from_numpy(decode(data, str(path), 2 * short_side)).permute(2, 0, 1).contiguous()
         )  # [h, w, c] -> [c, h, w]
     return pictures

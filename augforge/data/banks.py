@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -38,7 +39,7 @@ class FilePictures:
     names: Sequence[str]  # [n] paths relative to `origin`, each once
     origin: str  # the folder or archive
     read: Callable[[int], bytes]  # the encoded bytes of a row, or of place `index[row]`
-    decode: Callable[[bytes, str], np.ndarray]  # these and the name to [h, w, c] uint8, or UnreadablePicture
+    decode: Callable[..., np.ndarray]  # these, the name and `at_least` to [h, w, c] uint8, or UnreadablePicture
     skipped: tuple[tuple[str, str], ...] = ()  # (name, reason) of what was left out while indexing
     groups: Columns = field(default_factory=dict)  # further columns [n], such as "superclass"
     attributes: Tensor | None = None  # [n_classes, a]
@@ -72,6 +73,12 @@ class FilePictures:
         """
         y = _labels(self.y, rows, classes)
         return Examples(_stack(lambda row: self.decode(self.encoded(row), self.names[row]), rows), y)
+
+    def reduced(self, at_least: int) -> FilePictures:
+        """The same pictures; JPEG files may be decoded at 1/2, 1/4 or 1/8 of their size, with a shorter side of
+        `at_least` px or more.
+        """
+        return replace(self, decode=partial(self.decode, at_least=at_least))
 
     def counts(self) -> Tensor:
         """How many rows each class has: [n_classes] int64."""

@@ -48,8 +48,12 @@ _UNKNOWN_RANGE = "has samples that are neither 8 nor 16 bits unsigned, so that b
 _quiet = threading.Lock()
 
 
-def decode(data: bytes, name: str) -> np.ndarray:
+def decode(data: bytes, name: str, at_least: int = 0) -> np.ndarray:
     """The picture [h, w, c] uint8, contiguous and writable; c is 1 (greyscale) or 3 (RGB).
+
+    With `at_least` above 0 a JPEG may come out at 1/2, 1/4 or 1/8 of its size, with a shorter side of so many pixels or
+    more: libjpeg then inverts a part of each cosine transform only. A photograph of 4,000 x 3,000 px at 1/4 takes a
+    fifth of the time of all of it, and a sixteenth of the memory.
 
     PNG, JPEG, WebP, BMP, GIF (its first frame), TIFF, PPM/PGM, AVIF and HEIF are recognised by their bytes, whatever
     the file is called. 16-bit greyscale is divided by 257 and rounded; 16-bit colour keeps its high bytes. Raises
@@ -60,7 +64,7 @@ def decode(data: bytes, name: str) -> np.ndarray:
         _check_size(container.pixels)
         pixels = _decode_plain_webp(container.data) if container.plain else None
         if pixels is None:
-            pixels = _decode_pillow(container)
+            pixels = _decode_pillow(container, at_least)
     except Defect as defect:
         raise UnreadablePicture(name, str(defect)) from None
     return np.ascontiguousarray(_turn(pixels, container.orientation))
@@ -82,7 +86,7 @@ def _decode_plain_webp(data: bytes) -> np.ndarray | None:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
 
 
-def _decode_pillow(container: Container) -> np.ndarray:
+def _decode_pillow(container: Container, at_least: int) -> np.ndarray:
     """[h, w] or [h, w, c] uint8; whatever Pillow raises becomes a Defect."""
     # Only these parse metadata that may be damaged without concern to the pixels, and warn about it.
     noisy = container.kind in ("TIFF", "GIF", "AVIF", "HEIF")
@@ -91,6 +95,8 @@ def _decode_pillow(container: Container) -> np.ndarray:
         quiet = _without_warnings() if noisy else contextlib.nullcontext()
         with quiet, opener(io.BytesIO(container.data)) as image:
             _check_size(image.width * image.height)
+            if at_least and container.kind == "JPEG":
+                image.draft(None, (at_least, at_least))  # None: in the file's own mode
             image.load()
             pixels = to_pixels(image, container.kind)
             if container.kind != "AVIF":  # libheif turns its pictures itself

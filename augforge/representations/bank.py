@@ -23,12 +23,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from augforge import chance
-from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank
+from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank, FilePictures
 from augforge.parts.saving import made_by
 from augforge.representations.options import NORMALISATIONS, BankOptions, Normalise
 from augforge.representations.pictures import mirrored
 from augforge.training.loop import is_bfloat16_fast
-from augforge.types import InputError, Representation
+from augforge.types import Bank, InputError, Representation, capabilities
 
 Views = Callable[[Tensor, Tensor], Tensor]
 
@@ -163,16 +163,26 @@ def _embed(
     representation: Representation, bank: AnyBank, options: BankOptions, device: str, views: Views | None
 ) -> Tensor:
     """Features [n, d] float32 on the CPU, each the mean over its views."""
+    seen = as_seen(representation, bank)
     known = isinstance(bank, ArrayPictures) and not callable(bank.pixels)
     parts, start, count = [], 0, _ROWS_AT_ONCE if known else _FIRST_ROWS
     while start < len(bank.y):
         rows = torch.arange(start, min(start + count, len(bank.y)))
-        x = bank.examples(rows).x
+        x = seen.examples(rows).x
         largest = max(picture.numel() for picture in x)
         start, count = start + len(rows), min(max(1, _BYTES_AT_ONCE // largest), _ROWS_AT_ONCE)
         x = [picture.to(device) for picture in x] if isinstance(x, list) else x.to(device)
         parts.append(averaged_features(representation, x, rows, options, views))
     return torch.cat(parts).cpu()  # copied once: each copy waits for the device
+
+
+def as_seen(representation: Representation, bank: Bank) -> Bank:
+    """The bank with pictures no larger than the representation makes use of: large JPEG files are decoded in part.
+
+    The shorter side keeps twice the pixels that it is brought to, so that crops of half the area have enough of them.
+    """
+    short_side = capabilities(representation).short_side
+    return bank.reduced(2 * short_side) if short_side and isinstance(bank, FilePictures) else bank
 
 
 def _check_views(options: BankOptions, views: Views | None) -> None:

@@ -40,6 +40,12 @@ class Joined:
         """Whether all members take pictures of any size."""
         return bool(self._members) and all(capabilities(member).any_size for member in self._members)
 
+    @property
+    def short_side(self) -> int:
+        """The largest of the members'; 0 where one looks at all pixels."""
+        sides = [capabilities(member).short_side for member in self._members]
+        return max(sides) if sides and all(sides) else 0
+
     def fit(self, base: Bank | None, rng: torch.Generator | None) -> Self:
         """Open the members; nothing is learnt.
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from augforge.networks.layers import built
 from augforge.networks.photographs import embedded_each, resized_middle, with_folded_norms
+from augforge.representations.bank import as_seen
 from augforge.representations.finetuning import FineTuning, Schedule, Tuned, fine_tune, load_photographs
 from augforge.training.loop import Run
 from augforge.types import Bank, InputError, LackError, NothingToLearn, Space
@@ -120,13 +121,19 @@ class Photos:
         if base is None or rng is None:
             raise NothingToLearn(f"finetune={self.finetune!r} learns from pictures; there are none")
         run = Run() if run is None else run
-        data = [None if bank is None else load_photographs(bank, weights.short_side, weights.side, run.device)
+        sides = (weights.short_side, weights.side)
+        data = [None if bank is None else load_photographs(as_seen(self, bank), *sides, run.device)
                 for bank in (base, val)]  # fmt: skip
         assert data[0] is not None
         net.to(memory_format=torch.channels_last)
         self.alarms = fine_tune(net, data[0], data[1], self._settings, rng, run)
         self.net_ = net.cpu().to(memory_format=torch.contiguous_format).requires_grad_(False)
         return self
+
+    @property
+    def short_side(self) -> int:
+        """Px of the shorter side before the middle is cut out."""
+        return _NETWORKS[self.network].short_side
 
     def build(self, facts: dict[str, int]) -> None:
         """Make the empty network; `facts` has the side of its pictures for the record."""

@@ -48,6 +48,12 @@ class Pretrained:
             raise InputError(f"size={self.size} was given; expected at least 0")
         _default_weights(self.name)
 
+    @property
+    def short_side(self) -> int:
+        """Px of the shorter side before the middle is cut out."""
+        usual: Any = _default_weights(self.name).transforms()
+        return round(_side(self.name, self.size) * usual.resize_size[0] / usual.crop_size[0])
+
     def fit(self, base: Bank | None, rng: torch.Generator | None) -> Self:
         """Read the weights; nothing else that is given is used.
 

@@ -43,6 +43,11 @@ class TimmNetwork:
             raise InputError(f"size={self.size} was given; expected at least 0")
         configuration(self.name)
 
+    @property
+    def short_side(self) -> int:
+        """Px of the shorter side before the middle is cut out."""
+        return int(self._side() / configuration(self.name)["crop_pct"])
+
     def fit(self, base: Bank | None, rng: torch.Generator | None) -> Self:
         """Read the weights; nothing that is given is looked at.
 
@@ -90,8 +95,7 @@ class TimmNetwork:
         config, side = configuration(self.name), self._side()
         mean, spread = (torch.tensor(config[key], device=device)[:, None, None] for key in ("mean", "std"))
         interpolation: Interpolation = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
-        prepare = partial(resized_middle, short_side=int(side / config["crop_pct"]), side=side,
-                          interpolation=interpolation)  # fmt: skip
+        prepare = partial(resized_middle, short_side=self.short_side, side=side, interpolation=interpolation)
         return embedded_each(lambda tile: net((tile - mean) / spread), x, prepare)
 
     def _ready(self) -> nn.Module:

@@ -91,7 +91,10 @@ def script(net: torch.nn.Module, files: list[Path]) -> Tensor:
                           v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)])  # fmt: skip
     features = []
     for start in range(0, len(files), 16):
-        batch = torch.stack([prepare(Image.open(file).convert("RGB")) for file in files[start : start + 16]])
+        images = [Image.open(file) for file in files[start : start + 16]]
+        for image in images:
+            image.draft("RGB", (512, 512))  # as ours: twice what the shorter side will be
+        batch = torch.stack([prepare(image.convert("RGB")) for image in images])
         features.append(net(batch.contiguous(memory_format=torch.channels_last)))
     return torch.cat(features)
 

@@ -222,3 +222,26 @@ def test_exif_orientation_is_applied(kind, orientation):
 
 def test_the_suffix_does_not_matter_but_the_bytes():
     np.testing.assert_array_equal(decode(encoded(picture(), "BMP"), "cat.png"), picture())
+
+
+@pytest.mark.parametrize(("at_least", "size"), [(0, (208, 336)), (105, (208, 336)), (104, (104, 168)), (30, (52, 84)),
+                                                (1, (26, 42))])  # fmt: skip
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_decoded_in_part_keeps_its_shorter_side_and_its_colours(at_least, size, orientation):
+    smooth = cv2.resize(picture(7, 11), (336, 208), interpolation=cv2.INTER_CUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(smooth, "JPEG", quality=95, exif=exif)
+    found = decode(data, "x", at_least)
+    assert found.shape[:2] == (size if orientation == 1 else size[::-1])
+    whole = decode(data, "x")
+    expected = cv2.resize(whole, found.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(found.astype(int) - expected).mean() < 2.5
+    grey = encoded(np.ascontiguousarray(smooth[:, :, 0]), "JPEG", quality=95)
+    assert decode(grey, "x", at_least).shape == (*size, 1)
+
+
+def test_other_formats_are_decoded_whole_whatever_is_enough():
+    for kind in ("PNG", "WEBP", "BMP"):
+        data = encoded(picture(64, 80), kind)
+        assert np.array_equal(decode(data, "x", 4), decode(data, "x"))

@@ -15,6 +15,7 @@ def test_features_stand_side_by_side_at_unit_length(tmp_path):
     found = joined.embed(PICTURES)
     parts = [F.normalize(open_part(name, None, "representation").embed(PICTURES), dim=1) for name in NAME.split("+")]
     assert torch.equal(found, torch.cat(parts, 1))
+    assert joined.short_side == 0  # conv4-glyphs looks at every pixel
     assert catalog.describe(joined, "representation") == {"name": NAME, "settings": {"name": NAME}}
     save_part(joined, tmp_path, "representation")
     again = load_part(tmp_path, "representation")

