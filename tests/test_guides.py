@@ -146,6 +146,13 @@ def test_embeddings(capsys, tmp_path):
     assert names["x"].shape == (6, 256)
 
 
+def test_smote(capsys):
+    pytest.importorskip("skimage")
+    names = _run("docs/smote.md", _without_times, capsys)
+    assert names["x_more"].shape == (36, 1280)
+    assert sorted(set(names["y_more"].tolist())) == sorted(set(names["y"].tolist()))
+
+
 def test_finetuning(capsys):
     pytest.importorskip("timm")
     pytest.importorskip("skimage")

@@ -35,7 +35,7 @@ except ImportError as missing:
         "Resampler needs the package scikit-learn, at least 1.6; `pip install augforge[sklearn]` installs it"
     ) from missing
 
-_ROWS_AT_ONCE = 8192
+_ROWS_AT_ONCE, _NUMBERS_AT_ONCE = 8192, 1 << 22  # made at a time: so many rows, or more where they are short
 
 
 @dataclass(slots=True)
@@ -169,12 +169,13 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
                                  f"{capabilities(part).support_needed}")  # fmt: skip
             want.append(torch.full((count,), code))
             keys.append(chance.row_keys(seed, name, torch.arange(count)))
+        assert isinstance(support.x, Tensor)
+        at_once = max(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // support.x.shape[1])
         with torch.no_grad():
             pieces = [
                 part.synthesize(support, some, own)
-                for some, own in zip(torch.cat(want).split(_ROWS_AT_ONCE), torch.cat(keys).split(_ROWS_AT_ONCE),
-                                     strict=True)
-            ]  # fmt: skip
+                for some, own in zip(torch.cat(want).split(at_once), torch.cat(keys).split(at_once), strict=True)
+            ]
         return concatenate(pieces)
 
     def __sklearn_tags__(self) -> _Tags:

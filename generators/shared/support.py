@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from augforge import chance
+from augforge.generators.shared.neighbours import nearest_of_class
 from augforge.networks.products import row_product
 from augforge.types import Examples, InputError
-
-_NUMBERS_AT_ONCE = 1 << 24
 
 
 def choose_parents(y: Tensor, want: Tensor, keys: Tensor) -> Tensor:
@@ -86,15 +85,7 @@ def other_rows(x: Tensor, y: Tensor, parent: Tensor, near: int | None, keys: Ten
         chosen = chosen + (chosen >= place[parent]).to(chosen.dtype)  # all but the parent itself
         return torch.where(others > 0, order[chosen.clamp(max=len(order) - 1)], parent)
     used, back = torch.unique(parent, return_inverse=True)
-    most = int(counts.max())
-    slots = starts[y[used]][:, None] + torch.arange(most, device=y.device)  # [u, most]
-    there = torch.arange(most, device=y.device) < counts[y[used]][:, None]
-    candidates = order[slots.clamp(max=len(order) - 1)]
-    rows_at_once = max(1, _NUMBERS_AT_ONCE // (most * x.shape[1]))
-    parts = zip(used.split(rows_at_once), candidates.split(rows_at_once), strict=True)
-    far = torch.cat([(x[rows].detach()[:, None] - x[others_].detach()).square().sum(-1) for rows, others_ in parts])
-    far = torch.where(there & (candidates != used[:, None]), far, torch.inf)
-    ranked = candidates.gather(1, torch.argsort(far, dim=1, stable=True))  # nearest first
+    ranked = nearest_of_class(x, y, used, max(1, min(near, int(counts.max()) - 1)))
     chosen = ranked[back, chance.choice(keys, others.clamp(min=1, max=near))]
     return torch.where(others > 0, chosen, parent)
 
