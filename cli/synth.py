@@ -58,6 +58,7 @@ from augforge.cli import options
 @click.option("--shards", metavar="i/N", help="Do the i-th of N parts, from 0; the last to finish joins them.")
 @click.option("--strict", is_flag=True, help="A picture that cannot be read is an error.")
 @click.option("--resume", is_flag=True, help="Go on with the run that OUT holds.")
+@click.option("--verify", is_flag=True, help="With --resume: read all that was made, and its parents, to check them.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that OUT holds.")
 @click.option("--dry-run", is_flag=True, help="Say what would be made and how large it will be.")
 @options.data_root
@@ -99,7 +100,7 @@ def synth(**given: Any) -> None:
         how = RunOptions(
             shard=_shard(given["shards"]),
             progress=shown.update,
-            **{name: given[name] for name in ("workers", "batch_size", "resume", "overwrite", "strict")},
+            **{name: given[name] for name in ("workers", "batch_size", "resume", "overwrite", "strict", "verify")},
         )
         report = (dry_run if given["dry_run"] else run)(request, given["out"], how)
     for name, reason in report.skipped[:10]:
@@ -139,6 +140,8 @@ def _as_text(report: Any) -> str:
         lines.append(f"rejected {count} {'try' if count == 1 else 'tries'}: {counts_text(report.rejected)}")
     if report.already:
         lines.append(f"{report.already} had been made before")
+    if report.repaired:
+        lines.append(f"{report.repaired} of them were missing or damaged, or lie with such, and were made again")
     if report.contact_sheet:
         lines.append(f"look at {click.format_filename(report.contact_sheet)}")
     if not report.finished:

@@ -11,21 +11,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from augforge import __version__, chance
 from augforge.data.banks import FeatureBank
-from augforge.data.features import write_features
+from augforge.data.features import open_features, write_features
 from augforge.imagine import concatenate
 from augforge.inputs import open_method
 from augforge.parts import catalog, saving
 from augforge.representations.bank import MADE_BY
 from augforge.synth import run_folder
 from augforge.synth.encode import AS_SOURCE
-from augforge.synth.manifest import REAL, ManifestRow
+from augforge.synth.manifest import REAL, ManifestRow, read_rows
 from augforge.synth.plan import ClassPlan, Plan, Quota, make_plan
 from augforge.synth.request import Request, run_record
 from augforge.synth.run_folder import RunOptions
-from augforge.synth.sinks import PARTIAL
+from augforge.synth.written import PARTIAL
 from augforge.types import Examples, InputError, capabilities
 
 FILE = "features.safetensors"
@@ -69,7 +70,7 @@ def synth_features(request: Request, bank: FeatureBank, out: Path, options: RunO
     if request.inputs.representation is not None:
         record["representation"] = bank.groups[MADE_BY][0]
     run_folder.claim(out, record, source if source.exists() else None, options)
-    if (out / run_folder.MANIFEST).exists():
+    if (out / run_folder.MANIFEST).exists() and _is_there(out, _rows(request, bank, part, plan), options.verify):
         return report | {"already": plan.total, "made": 0, "real": 0}
     whole = concatenate([made_of_class(request, bank, part, c) for c in plan.classes])
     parent = torch.full((len(whole),), -1) if whole.parent is None else whole.parent
@@ -78,10 +79,10 @@ def synth_features(request: Request, bank: FeatureBank, out: Path, options: RunO
     result = FeatureBank(torch.as_tensor(whole.x), whole.y, tuple(bank.classes), parent=parent, weight=whole.weight)
     try:
         (out / PARTIAL).mkdir(exist_ok=True)
-        write_features(out / FILE, result)
-        lines = (row.to_line() for row in _rows(request, bank, part, plan))
+        lines = (_with_digest(row, result.x[i]).to_line() for i, row in enumerate(_rows(request, bank, part, plan)))
         whole_manifest = out / PARTIAL / f"whole.{os.getpid()}.jsonl"
         whole_manifest.write_bytes(b"".join(lines))
+        write_features(out / FILE, result)
         run_folder.finish_run(out, whole_manifest)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -117,6 +118,33 @@ def features_of(
     parent = torch.full((len(made),), -1) if made.parent is None else made.parent
     parent = torch.where(parent < 0, parent, rows[parent])
     return Examples(made.x, torch.full((len(made),), plan.label), parent, made.weight)
+
+
+def _is_there(out: Path, expected: list[ManifestRow], verify: bool) -> bool:
+    """Whether a finished run has all rows of its plan, in its manifest and its file; with `verify`, number for number.
+
+    Raises InputError for a row that was made of another parent than the source has now.
+    """
+    try:
+        found = list(read_rows(out / run_folder.MANIFEST))
+        x = open_features(out / FILE)["all"].x
+    except (InputError, KeyError):
+        return False
+    if len(found) != len(expected) or len(found) != len(x):
+        return False
+    for i, (row, wanted) in enumerate(zip(found, expected, strict=True)):
+        if row.parent == wanted.parent and row.parent_sha256 != wanted.parent_sha256:
+            raise InputError(f"row {row.parent!r} of the source is not what it was when features were made of it; "
+                             "expected the same source, or --overwrite to make all of them anew")  # fmt: skip
+        if row != (_with_digest(wanted, x[i]) if verify else replace(wanted, bytes=row.bytes, sha256=row.sha256)):
+            return False
+    return True
+
+
+def _with_digest(row: ManifestRow, numbers: Tensor) -> ManifestRow:
+    """A row with the bytes and the SHA-256 of its features [d]."""
+    data = numbers.contiguous().view(torch.uint8).numpy()
+    return replace(row, bytes=data.nbytes, sha256=hashlib.sha256(data.data).hexdigest())
 
 
 def _rows(request: Request, bank: FeatureBank, part: Any, plan: Plan) -> list[ManifestRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 import threading
@@ -53,10 +54,13 @@ class Making:
 
 @dataclass
 class Notes:
-    """What came up while rows were made: (name, reason) of what cannot be read, and rejected tries by reason."""
+    """What came up while rows were made: (name, reason) of what cannot be read, rejected tries by reason, and the
+    SHA-256 of parents by name.
+    """
 
     skipped: list[tuple[str, str]] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
+    parents: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,11 @@ class MadePicture:
     row: dict[str, Any]
     original: bytes | None = None  # of a real picture: its file, where a copy of it will do
 
-    def to_row(self, file: str, member: str = "") -> ManifestRow:
-        """The manifest row, once it is known where the picture lies."""
-        return ManifestRow(file=file, member=member, cls=self.cls, version=__version__, **self.row)
+    def to_row(self, file: str, data: bytes, member: str = "") -> ManifestRow:
+        """The manifest row, once it is known where the picture lies and as which bytes."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        return ManifestRow(file=file, member=member, cls=self.cls, version=__version__, bytes=len(data),
+                           sha256=sha256, **self.row)  # fmt: skip
 
 
 def rows_of_unit(making: Making, unit: int, notes: Notes) -> Iterator[MadePicture]:
@@ -133,7 +139,7 @@ def _made(making: Making, segment: Segment, notes: Notes) -> Iterator[MadePictur
             name, sha256 = parents.facts(int(places[i])) if one_parent else ("", "")
             facts = _facts(making.method, making.settings, (name, sha256), making.seed, int(indices[i]))
             number = segment.first + i
-            yield MadePicture(picture, plan.name, plan.label, number, f"{stem(name) or plan.name}-m", facts)
+            yield MadePicture(picture, plan.name, plan.label, number, f"{stem(name) or _one_part(plan.name)}-m", facts)
         parents.forget_before(int(places[stop - 1]))
         start = stop
 
@@ -243,11 +249,15 @@ def _facts(method: str, settings: str, parent: tuple[str, str], seed: int, index
             "index": index}  # fmt: skip
 
 
+def _one_part(name: str) -> str:
+    return re.sub(r"[\x00/\\]", "_", name).lstrip(".")
+
+
 @functools.lru_cache(maxsize=1024)
 def stem(name: str) -> str:
     """The last part of a parent's name without its suffix, safe as the start of a file name."""
     last = PurePosixPath(name).name if not name.endswith("]") else name
-    last = re.sub(r"[\x00/\\]", "_", last.rsplit(".", 1)[0] if "." in last[1:] else last).lstrip(".")
+    last = _one_part(last.rsplit(".", 1)[0] if "." in last[1:] else last)
     while len(os.fsencode(last)) > _LONGEST_STEM:
         last = last[:-1]
     return last

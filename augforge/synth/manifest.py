@@ -7,8 +7,7 @@ whole run: class, parent and its SHA-256, seed, and index within the class.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,9 @@ class ManifestRow:
     `file` is relative to the folder of the manifest, `member` the place inside of it where a file holds many;
     `cls` the class name; `method` the catalog name ("real" for a real one) and `settings` its digest; `parent` the
     name in the source of the real example it was made from and `parent_sha256` of its bytes ("" where there is no
-    single parent); `index` the number within the class, from 0; `version` that of augforge.
+    single parent); `index` the number within the class, from 0; `version` that of augforge; `bytes` and `sha256` what
+    was written of the row: its file, the picture in a tar, its pixels or its features (-1 and "" in manifests of
+    before).
     """
 
     file: str
@@ -38,6 +39,8 @@ class ManifestRow:
     seed: int
     index: int
     version: str
+    bytes: int = -1
+    sha256: str = ""
 
     def to_line(self) -> bytes:
         """The JSON line, newline included; only ASCII, so undecodable file names survive."""
@@ -47,15 +50,19 @@ class ManifestRow:
 _to_json = json.JSONEncoder().encode  # what json.dumps calls, without its choice of encoder for every line
 _KEYS = {"cls": "class"}
 _NAMES = {key: name for name, key in _KEYS.items()}
+_NUMBERS = ("seed", "index", "bytes")
 
 
 def from_line(line: bytes, path: Path, number: int) -> ManifestRow:
     """Read a line back; raises InputError naming the manifest and the line (counted from 1)."""
     try:
-        record = json.loads(line)
-        return ManifestRow(**{_NAMES.get(k, k): v for k, v in record.items()})
-    except (ValueError, TypeError, AttributeError) as error:
+        row = ManifestRow(**{_NAMES.get(k, k): v for k, v in json.loads(line).items()})
+        for key, value in row.__dict__.items():
+            if type(value) is not (int if key in _NUMBERS else str):
+                raise TypeError(f"its {key} is {type(value).__name__}")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"line {number} of {str(path)!r} is not a manifest row ({error})") from error
+    return row
 
 
 def read_rows(path: Path) -> Iterator[ManifestRow]:
@@ -66,24 +73,6 @@ def read_rows(path: Path) -> Iterator[ManifestRow]:
                 yield from_line(line, path, number)
     except OSError as error:
         raise InputError(f"the manifest {str(path)!r} cannot be read ({error.strerror})") from error
-
-
-def recover(path: Path, sizes: Sequence[int]) -> int:
-    """Cut a manifest that was being written when its run was killed back to whole units of work; how many are left.
-
-    `sizes` are the lines of each unit, in order. A line counts only with its newline: a killed write can leave a
-    part of one.
-    """
-    kept = units = 0
-    with open(path, "rb") as manifest:
-        for size in sizes:
-            lines = [manifest.readline() for _ in range(size)]
-            if not all(line.endswith(b"\n") for line in lines):
-                break
-            kept += sum(map(len, lines))
-            units += 1
-    os.truncate(path, kept)
-    return units
 
 
 def as_dict(row: ManifestRow) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions)
     making = Making(bank, part, described["name"], saving.part_digest(part), request.inputs.seed, Plan((), 1),
                     request.size, options.batch_size, device)  # fmt: skip
     processes = workers if device == "cpu" else 1  # none is forked from a process that may hold a device
-    rows, skipped, shapes = _readable_rows(request, making, quota, options.strict, processes)
+    rows, skipped, shapes, content = _readable_rows(request, making, quota, options.strict, processes)
     plan = make_plan(rows, quota, capabilities(part).support_needed, request.include_real, UNITS[request.format])
     if described["name"] == "nothing":
         plan = Plan(tuple(replace(c, make=0) for c in plan.classes), plan.unit)
@@ -71,6 +72,8 @@ def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions)
     sink = Sink(out, request.format, request.encoding, request.quality, _npz_shape(request, shapes), plan.total)
     origin = Path(bank.origin)
     record = run_record(replace(request, inputs=given), bank, part, plan) | {"pictures": kind}
+    if content:
+        record["rows"]["content"] = content
     if digests:
         record["judges"] = digests  # the key of all versions so far
     return Ready(making, sink, record, skipped, origin if origin.exists() else None, workers, chosen)
@@ -164,21 +167,23 @@ def _readable(making: Making, rows: np.ndarray) -> tuple[list[Tensor], list[int]
 
 def _readable_rows(
     request: Request, making: Making, quota: Quota, strict: bool, workers: int
-) -> tuple[dict[str, np.ndarray], list[tuple[str, str]], set[tuple[int, int, int]]]:
-    """The rows of each class that a plan may count on, the (name, reason) of others, and the shapes seen.
+) -> tuple[dict[str, np.ndarray], list[tuple[str, str]], set[tuple[int, int, int]], str]:
+    """The rows of each class that a plan may count on, the (name, reason) of others, the shapes seen, and of a method
+    that makes a picture of many a digest of them all.
 
     Every picture is read beforehand only where counts, sizes or all of them matter; else one of each class.
     Raises InputError for a class that has none, and with `strict` for any that cannot be read.
     """
     bank, part = making.bank, making.part
-    skipped, shapes = list(bank.skipped), set[tuple[int, int, int]]()
+    skipped, shapes, content = list(bank.skipped), set[tuple[int, int, int]](), ""
     rows = {name: bank.rows_of(label).numpy() for label, name in enumerate(bank.classes)}
     quota.check_names(bank.classes)
     exact = request.to is not None or request.include_real or request.format == "npz"
     says = capabilities(part)
     many = not (says.one_parent or needs_no_support(part)) or says.support_needed > 1
     if exact or strict or many:
-        bad, shapes = check_pictures(making, np.concatenate([*rows.values(), np.zeros(0, np.int64)]), workers)
+        every = np.concatenate([*rows.values(), np.zeros(0, np.int64)])
+        bad, shapes, content = check_pictures(making, every, workers)
         skipped += [(bank.name(row), reason) for row, reason in bad.items()]
         rows = {name: members[~np.isin(members, list(bad))] for name, members in rows.items()}
     elif says.support_needed:
@@ -187,7 +192,8 @@ def _readable_rows(
     if strict and skipped:
         more = f", and {len(skipped) - 1} more cannot be used" if len(skipped) > 1 else ""
         raise InputError(f"{skipped[0][0]!r} {skipped[0][1]}{more} (--strict)")
-    return rows, skipped, shapes
+    one_parent = says.one_parent or needs_no_support(part)  # its manifest says of which, and as which bytes
+    return rows, skipped, shapes, "" if one_parent else content
 
 
 def _npz_shape(request: Request, shapes: set[tuple[int, int, int]]) -> tuple[int, int, int] | None:
@@ -201,15 +207,19 @@ def _npz_shape(request: Request, shapes: set[tuple[int, int, int]]) -> tuple[int
     return (*sizes[0], max(shape[2] for shape in shapes)) if sizes else (0, 0, 1)
 
 
-def check_pictures(making: Making, rows: np.ndarray, workers: int) -> tuple[dict[int, str], set[tuple[int, int, int]]]:
-    """Decode the rows [m]: the reason for each that cannot be read, and the shapes [h, w, c] of the others."""
+def check_pictures(
+    making: Making, rows: np.ndarray, workers: int
+) -> tuple[dict[int, str], set[tuple[int, int, int]], str]:
+    """Decode the rows [m]: the reason for each that cannot be read, the shapes [h, w, c] and a digest of the others."""
     bad: dict[int, str] = {}
     shapes: set[tuple[int, int, int]] = set()
     pieces = [rows[i : i + _CHECKED_AT_ONCE] for i in range(0, len(rows), _CHECKED_AT_ONCE)]
-    for some_bad, some_shapes in in_order(_check, making, pieces, min(workers, len(pieces))):
+    content = hashlib.sha256()
+    for some_bad, some_shapes, digests in in_order(_check, making, pieces, min(workers, len(pieces))):
         bad |= some_bad
         shapes |= some_shapes
-    return bad, shapes
+        content.update(digests.encode())
+    return bad, shapes, content.hexdigest()[:16]
 
 
 def _check_first(making: Making, rows: Mapping[str, np.ndarray]) -> None:
@@ -219,14 +229,17 @@ def _check_first(making: Making, rows: Mapping[str, np.ndarray]) -> None:
             raise InputError(f"class {name!r} has no picture that can be read; the method needs at least 1")
 
 
-def _check(making: Making, rows: np.ndarray) -> tuple[dict[int, str], set[tuple[int, int, int]]]:
-    bad, shapes = {}, set()
+def _check(making: Making, rows: np.ndarray) -> tuple[dict[int, str], set[tuple[int, int, int]], str]:
+    bad, shapes, digests = {}, set(), []
     for row in rows.tolist():
         try:
-            shapes.add(load(making, row)[0].shape)
+            picture, sha256 = load(making, row)
         except UnreadablePicture as error:
             bad[row] = error.reason
-    return bad, shapes
+        else:
+            shapes.add(picture.shape)
+            digests.append(sha256)
+    return bad, shapes, "".join(digests)
 
 
 def _is_readable(making: Making, row: int) -> bool:

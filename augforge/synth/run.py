@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from augforge.data.banks import AnyBank, FeatureBank, PictureBank
 from augforge.inputs import Skipped, device_of, embed_pictures, open_bank
 from augforge.synth import run_folder
+from augforge.synth.claims import Claimed, add_parents, check_parents, claimed, source_stamp
 from augforge.synth.contact_sheet import draw_sheet
 from augforge.synth.features import plan_features, synth_features
 from augforge.synth.generate import Making, Notes, rows_of_unit
@@ -23,6 +25,7 @@ from augforge.synth.request import Request
 from augforge.synth.run_folder import RunOptions
 from augforge.synth.sinks import Sink, pack_npz, write_all
 from augforge.synth.workers import in_order, in_order_by_threads
+from augforge.synth.written import remove_orphans
 from augforge.types import InputError
 
 DEFAULTS = RunOptions()
@@ -32,16 +35,17 @@ _SAMPLED_ROWS = 2  # at each
 
 @dataclass
 class Report:
-    """What a run did: `made` and `real` rows by this call (`already` had been), `per_class` of the whole plan,
-    `skipped` (name, reason) of what could not be read, `rejected` tries by reason, `size` in bytes (of a dry run:
-    an estimate), `seconds` of making, where the `contact_sheet` is, if one was drawn, and what was `chosen` for
-    what the request left open.
+    """What a run did: `made` and `real` rows by this call (`already` had been), of which `repaired` had been made and
+    were missing or damaged; `per_class` of the whole plan; `skipped` (name, reason) of what could not be read;
+    `rejected` tries by reason; `size` in bytes (of a dry run: an estimate); `seconds` of making; where the
+    `contact_sheet` is, if one was drawn; and what was `chosen` for what the request left open.
     """
 
     out: str
     made: int = 0
     real: int = 0
     already: int = 0
+    repaired: int = 0
     per_class: dict[str, int] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     rejected: dict[str, int] = field(default_factory=dict)
@@ -76,11 +80,15 @@ def synth(request: Request, out: str | Path, options: RunOptions = DEFAULTS) -> 
 
 def _synth_pictures(request: Request, bank: PictureBank, out: Path, options: RunOptions) -> Report:
     ready = prepare(request, bank, out, options)
+    ready.record["source_stamp"] = source_stamp(bank)
     report = _report(ready, out)
     run_folder.claim(out, ready.record, ready.folder, options)
     sheet = run_folder.sheet_path(out, request.format)
-    if not run_folder.finished(out, options.shard):
-        ready.sink.prepare([c.name for c in ready.making.plan.classes if c.make + c.real])
+    if not _is_finished(ready, options):
+        names = [c.name for c in ready.making.plan.classes if c.make + c.real]
+        ready.sink.prepare(names)
+        foreign = run_folder.foreign_files(out, names) if request.format == "folder" else frozenset()
+        ready = replace(ready, sink=replace(ready.sink, foreign=foreign))
         try:
             _make(ready, options, report)
         except Implausible:
@@ -137,24 +145,31 @@ def _make(ready: Ready, options: RunOptions, report: Report) -> None:
     """Make what is left of this shard, unit by unit, and write each unit's lines when its files are in place."""
     plan, shard = ready.making.plan, options.shard
     skipped, rejected = dict(report.skipped), Counter[str]()
-    with run_folder.growing_manifest(ready.sink.out, plan, shard) as (manifest, done):
+    with run_folder.growing_manifest(ready.sink.out, shard, _check(ready, options)) as (manifest, found):
         units = range(shard[0], plan.units, shard[1])
-        report.already = sum(plan.rows_in(unit) for unit in units[:done])
-        total, rows = sum(map(plan.rows_in, units)), report.already
+        kept, report.repaired = found.others, found.broken
+        report.already = sum(plan.rows_in(unit) for unit in (*units[: found.units], *kept))
+        total, rows = sum(map(plan.rows_in, units)), sum(map(plan.rows_in, units[: found.units]))
         run_units = in_order if ready.making.device == "cpu" else in_order_by_threads
-        results = run_units(_make_unit, (ready.making, ready.sink), units[done:], min(ready.workers, len(units) - done))
-        for lines, made, size, notes in results:
-            try:
-                write_all(manifest.fileno(), lines)
-            except OSError as error:
-                raise InputError(f"{str(ready.sink.out)!r} cannot be written ({error.strerror})") from error
-            skipped |= dict(notes.skipped)
-            rejected.update(notes.rejected)
-            count = lines.count(b"\n")
-            report.made, report.real, report.size = report.made + made, report.real + count - made, report.size + size
-            rows += count
-            if options.progress:
-                options.progress(rows, total)
+        to_make = [unit for unit in units[found.units :] if unit not in kept]
+        results = run_units(_make_unit, (ready.making, ready.sink), to_make, min(ready.workers, len(to_make)))
+        with contextlib.closing(results):
+            for unit in units[found.units :]:
+                lines, made, size, notes = (kept[unit], 0, 0, Notes()) if unit in kept else next(results)
+                add_parents(found.parents, notes.parents.items())
+                try:
+                    write_all(manifest.fileno(), lines)
+                except OSError as error:
+                    raise InputError(f"{str(ready.sink.out)!r} cannot be written ({error.strerror})") from error
+                skipped |= dict(notes.skipped)
+                rejected.update(notes.rejected)
+                count = plan.rows_in(unit)
+                if unit not in kept:
+                    report.made, report.real = report.made + made, report.real + count - made
+                report.size += size
+                rows += count
+                if options.progress:
+                    options.progress(rows, total)
     report.skipped, report.rejected = sorted(skipped.items()), dict(rejected)
     if options.strict and report.skipped:
         raise InputError(f"{report.skipped[0][0]!r} {report.skipped[0][1]} (--strict)")
@@ -166,7 +181,30 @@ def _make_unit(job: tuple[Making, Sink], unit: int) -> tuple[bytes, int, int, No
     notes = Notes()
     rows, size = sink.write(unit, rows_of_unit(making, unit, notes))
     made = sum(row.method == making.method for row in rows)
+    add_parents(notes.parents, ((row.parent, row.parent_sha256) for row in rows))
     return b"".join(row.to_line() for row in rows), made, size, notes
+
+
+def _check(ready: Ready, options: RunOptions) -> Callable[[Path], Claimed]:
+    """What holds a manifest of this run against the plan, the files and the source."""
+    before = run_folder.read_run(ready.sink.out).get("source_stamp")
+
+    def check(manifest: Path) -> Claimed:
+        shard = (0, 1) if manifest.name == run_folder.MANIFEST else options.shard
+        found = claimed(ready.making, ready.sink, manifest, shard, options.verify)
+        if options.verify or before != ready.record["source_stamp"]:
+            check_parents(ready.making.bank, found.parents)
+        return found
+
+    return check
+
+
+def _is_finished(ready: Ready, options: RunOptions) -> bool:
+    """Whether this shard has nothing left to do, not even what is missing or damaged of what it made."""
+    out, shard = ready.sink.out, options.shard
+    if not run_folder.finished(out, shard):
+        return False
+    return not run_folder.reopen(out, shard, _check(ready, options))
 
 
 def _finish(ready: Ready, out: Path, shard: tuple[int, int]) -> bool:
@@ -179,6 +217,9 @@ def _finish(ready: Ready, out: Path, shard: tuple[int, int]) -> bool:
             whole = run_folder.whole_manifest(out, plan, shard)
             if whole is None:
                 return False
+            if shard[1] > 1:
+                _check_joined(ready, whole)
+            remove_orphans(out, map(plan.rows_in, range(plan.units)), whole)
             if ready.sink.format == "npz":
                 counts = [c.make + c.real for c in plan.classes]
                 labels = np.repeat(np.arange(len(counts)), counts)
@@ -190,6 +231,14 @@ def _finish(ready: Ready, out: Path, shard: tuple[int, int]) -> bool:
         raise InputError(f"{str(out)!r} cannot be written ({error.strerror or error})") from error
 
 
+def _check_joined(ready: Ready, whole: Path) -> None:
+    """Raise InputError where shards that were made apart were not copied together with all that they made."""
+    found = claimed(ready.making, ready.sink, whole)
+    if found.broken:
+        raise InputError(f"of {found.broken} rows in the manifests of {str(ready.sink.out)!r} lines or files are "
+                         "missing or damaged; expected all that each shard wrote")  # fmt: skip
+
+
 def _rows_of_shard(ready: Ready, shard: tuple[int, int]) -> int:
     plan = ready.making.plan
     return sum(plan.rows_in(unit) for unit in range(shard[0], plan.units, shard[1]))
@@ -199,7 +248,8 @@ def as_json(report: Report) -> dict[str, object]:
     """The report as `synth --json` prints it."""
     skipped: Sequence[dict[str, str]] = [{"file": name, "reason": reason} for name, reason in report.skipped]
     return {
-        "made": report.made, "real": report.real, "already": report.already, "per_class": report.per_class,
+        "made": report.made, "real": report.real, "already": report.already, "repaired": report.repaired,
+        "per_class": report.per_class,
         "rejected": report.rejected, "skipped": skipped, "out": report.out, "bytes": report.size,
         "seconds": round(report.seconds, 3), "images_per_second": round(report.images_per_second, 1),
         "finished": report.finished, "dry_run": report.dry_run, "contact_sheet": report.contact_sheet,

@@ -13,25 +13,23 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
 from augforge.parts.saving import write_json
-from augforge.synth.manifest import recover
+from augforge.synth.claims import Claimed
 from augforge.synth.plan import Plan
-from augforge.synth.sinks import PARTIAL, folder_name
+from augforge.synth.sinks import folder_name
+from augforge.synth.written import PARTIAL, refuse_links, written_files
 from augforge.types import InputError
 
 MANIFEST, RUN = "manifest.jsonl", "run.json"
-_MADE_FILE = re.compile(r"-[mr]\d{5,}\.(png|jpg|webp)$")
 _MANIFEST = re.compile(r"manifest(-\d+-of-\d+)?\.jsonl")
-_SINK_FILE = {"folder": r"features\.safetensors", "webdataset": r"shard-\d{6,}\.tar", "npz": r"data\.npz"}
 _LEFT_OVER = re.compile(r"(run\.json|\.?contact_sheet\.png|features\.safetensors)\.\d+\.part(ial)?")
-_SHEET = re.compile(r"\.?contact_sheet\.png")
-_UNCOMPARED = ("versions", "machine", "pictures")
+_UNCOMPARED = ("versions", "machine", "pictures", "source_stamp")
 _LOCK_SECONDS = 5.0  # that a lock is waited for
 
 
@@ -48,6 +46,7 @@ class RunOptions:
     resume: bool = False  # go on with a run
     overwrite: bool = False  # replace a run
     strict: bool = False  # a picture that cannot be read is an error
+    verify: bool = False  # with `resume`: read every file and every parent, not their sizes and times alone
     progress: Callable[[int, int], None] | None = None  # called with (rows done, rows in all)
 
     def __post_init__(self) -> None:
@@ -58,6 +57,8 @@ class RunOptions:
             raise InputError(f"--shards {self.shard[0]}/{self.shard[1]} was given; expected i/N with 0 <= i < N")
         if self.resume and self.overwrite:
             raise InputError("--resume and --overwrite were given; expected at most one of them")
+        if self.verify and not self.resume:
+            raise InputError("--verify was given without --resume; it says how a run that goes on is checked")
         if self.overwrite and self.shard[1] > 1:
             raise InputError("--overwrite and --shards were given; expected an empty --out: shards must not overwrite "
                              "each other")  # fmt: skip
@@ -66,7 +67,7 @@ class RunOptions:
 def claim(out: Path, record: dict[str, Any], source: Path | None, options: RunOptions) -> None:
     """Make `out` the folder of this run, or find that it is already; writes `run.json` and nothing else.
 
-    Raises InputError where `out` lies inside the source, is no folder, holds something else or another run, or
+    Raises InputError where `out` lies inside the source, is no folder, holds something else, another run or links, or
     cannot be written.
     """
     resolved = Path(os.path.realpath(out))  # Path.resolve raises an error of its own for a loop of links
@@ -77,6 +78,8 @@ def claim(out: Path, record: dict[str, Any], source: Path | None, options: RunOp
             raise InputError(f"--out {str(out)!r} is a file; expected a folder")
         out.mkdir(parents=True, exist_ok=True)
         with alone(out):
+            if (out / RUN).exists():
+                refuse_links(out)
             if options.overwrite and (out / RUN).exists():
                 _remove_run(out)
                 write_json(out / RUN, record)
@@ -148,24 +151,34 @@ def _brief(value: Any) -> str:
 
 
 def _remove_run(out: Path) -> None:
-    """Remove what a run of augforge wrote, and nothing that someone else put there; `run.json` stays to be replaced."""
+    """Remove what a run of augforge wrote, as its manifest and journals name it, and nothing that someone else put
+    there; `run.json` stays to be replaced. The manifest goes last, so that what a kill left is still known.
+    """
     record = read_run(out)
     for growing in (out / PARTIAL).glob("manifest*.jsonl"):
         with open(growing, "ab") as manifest:
             _lock(manifest, out)
-    classes = [c["name"] for c in record.get("classes", [])]
-    for folder in (out / folder_name(name) for name in classes):
-        if folder.is_dir():
-            for entry in os.scandir(folder):
-                if _MADE_FILE.search(entry.name):
-                    os.unlink(entry.path)
-            with contextlib.suppress(OSError):  # not empty: something else lies there
-                folder.rmdir()
-    sink_file = re.compile(_SINK_FILE.get(record["order"].get("format"), _SINK_FILE["folder"]))
-    for entry in list(os.scandir(out)):
-        if any(ours.fullmatch(entry.name) for ours in (_MANIFEST, _LEFT_OVER, _SHEET, sink_file)):
-            os.unlink(entry.path)
+    for file in list(written_files(out)):
+        (out / file).unlink(missing_ok=True)
+    for c in record.get("classes", []):
+        with contextlib.suppress(OSError):  # not empty: something else lies there
+            (out / folder_name(c["name"])).rmdir()
+    sheet_path(out, record["order"].get("format", "folder")).unlink(missing_ok=True)
     shutil.rmtree(out / PARTIAL, ignore_errors=True)
+    for entry in list(os.scandir(out)):
+        if _LEFT_OVER.fullmatch(entry.name) or _MANIFEST.fullmatch(entry.name):
+            os.unlink(entry.path)
+
+
+def foreign_files(out: Path, classes: Iterable[str]) -> frozenset[str]:
+    """The files, by their names below `out`, that lie in class folders and that no run of augforge wrote."""
+    found: set[str] = set()
+    for name in map(folder_name, classes):
+        if (out / name).is_dir():
+            found.update(f"{name}/{entry.name}" for entry in os.scandir(out / name))
+    if found:
+        found.difference_update(written_files(out, strict=False))
+    return frozenset(found)
 
 
 def _manifests(out: Path, shard: tuple[int, int]) -> tuple[Path, Path]:
@@ -189,18 +202,36 @@ def finished(out: Path, shard: tuple[int, int]) -> bool:
 
 
 @contextlib.contextmanager
-def growing_manifest(out: Path, plan: Plan, shard: tuple[int, int]) -> Iterator[tuple[FileIO, int]]:
-    """The open, unbuffered manifest of a shard and how many of its units are finished; locked against a second run.
+def growing_manifest(
+    out: Path, shard: tuple[int, int], check: Callable[[Path], Claimed]
+) -> Iterator[tuple[FileIO, Claimed]]:
+    """The open, unbuffered manifest of a shard, cut after its last right unit, and what `check` found in it.
 
-    What a killed run left half-written is cut off. Raises InputError where another process is writing it.
+    It is locked against a second run. Raises InputError where another process is writing it.
     """
     path = _manifests(out, shard)[1]
     with open(path, "ab", buffering=0) as manifest:
         _lock(manifest, out)
-        sizes = [plan.rows_in(unit) for unit in range(shard[0], plan.units, shard[1])]
-        done = recover(path, sizes)
+        found = check(path)
+        os.truncate(path, found.size)
         manifest.seek(0, os.SEEK_END)
-        yield manifest, done
+        yield manifest, found
+
+
+def reopen(out: Path, shard: tuple[int, int], check: Callable[[Path], Claimed]) -> bool:
+    """Make a finished shard one that goes on, where `check` finds lines of its manifest that are not right; whether
+    it did.
+    """
+    path, growing = _manifests(out, (0, 1) if (out / MANIFEST).exists() else shard)
+    found = check(path)
+    if found.whole and not found.broken:
+        return False
+    if path.name == MANIFEST and shard[1] > 1:
+        raise InputError(f"--out {str(out)!r} is a finished run of which files or lines are missing; --resume without "
+                         "--shards makes them again")  # fmt: skip
+    growing.parent.mkdir(exist_ok=True)
+    os.replace(path, growing)
+    return True
 
 
 def _lock(manifest: IO[bytes], out: Path) -> None:

@@ -20,10 +20,10 @@ import numpy as np
 from augforge.synth.encode import AS_SOURCE, SUFFIXES, Encoding, encode, encoding_of
 from augforge.synth.generate import MadePicture
 from augforge.synth.manifest import ManifestRow
+from augforge.synth.written import PARTIAL, journal, journal_line
 from augforge.types import InputError
 
 Format = Literal["folder", "webdataset", "npz"]
-PARTIAL = ".partial"
 RESERVED = ("manifest.jsonl", "run.json")
 UNITS = {"folder": 64, "webdataset": 1000, "npz": 256}  # rows of one unit of work; of one tar file
 _TAR_BLOCK = 512
@@ -32,7 +32,10 @@ _TAR_END = bytes(2 * _TAR_BLOCK)
 
 @dataclass(frozen=True)
 class Sink:
-    """Where and how pictures are written; `shape` [h, w, c] of all of them and `total` are known for `.npz` only."""
+    """Where and how pictures are written; `shape` [h, w, c] of all of them and `total` are known for `.npz` only.
+
+    A file among the `foreign` ones, by its name below `out`, is someone else's, and is not replaced by other bytes.
+    """
 
     out: Path
     format: Format = "folder"
@@ -40,6 +43,7 @@ class Sink:
     quality: int = 95
     shape: tuple[int, int, int] | None = None
     total: int = 0
+    foreign: frozenset[str] = frozenset()
 
     def write(self, unit: int, made: Iterable[MadePicture]) -> tuple[list[ManifestRow], int]:
         """Write the rows of a unit; their manifest rows, and how many bytes they took.
@@ -111,17 +115,22 @@ def _write_folder(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[l
     rows, size = [], 0
     out = str(sink.out)
     partial = f"{out}/{PARTIAL}/{_own_name()}"
-    for one in made:
-        data, suffix = sink.encoded(one)
-        file = f"{folder_name(one.cls)}/{one.stem}{one.row['index']:05d}{suffix}"
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        try:
-            write_all(handle, data)
-        finally:
-            os.close(handle)
-        os.rename(partial, f"{out}/{file}")
-        rows.append(one.to_row(file))
-        size += len(data)
+    with open(journal(sink.out, unit), "ab", buffering=0) as names:
+        write_all(names.fileno(), b"\n")  # what a kill cut off ends here
+        for one in made:
+            data, suffix = sink.encoded(one)
+            file = f"{folder_name(one.cls)}/{one.stem}{one.row['index']:05d}{suffix}"
+            if file in sink.foreign and Path(out, file).read_bytes() != data:
+                raise InputError(f"{out!r} has {file!r}, which this run would make and did not; move it elsewhere")
+            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            try:
+                write_all(handle, data)
+            finally:
+                os.close(handle)
+            write_all(names.fileno(), journal_line(file))
+            os.rename(partial, f"{out}/{file}")
+            rows.append(one.to_row(file, data))
+            size += len(data)
     return rows, size
 
 
@@ -135,9 +144,10 @@ def _write_tar(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[list
             member = f"{one.number:09d}{suffix}"
             _add_member(tar, member, data)
             _add_member(tar, f"{one.number:09d}.cls", str(one.label).encode())
-            rows.append(one.to_row(file, member))
+            rows.append(one.to_row(file, data, member))
         tar.write(_TAR_END)
         size = tar.tell()
+    Path(journal(sink.out, unit)).write_bytes(journal_line(file))
     os.replace(partial, sink.out / file)
     return rows, size
 
@@ -165,13 +175,15 @@ def _write_npz(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[list
                 picture = picture.repeat(sink.shape[2], axis=2)
             if picture.shape != sink.shape:
                 raise InputError(f"a picture of {_by(picture.shape)} does not fit an .npz of {_by(sink.shape)}")
-            size += file.write(picture.tobytes())
-            rows.append(one.to_row("data.npz", f"images[{one.number}]"))
-    os.replace(partial, _pixels(sink, unit))
+            data = picture.tobytes()
+            size += file.write(data)
+            rows.append(one.to_row("data.npz", data, f"images[{one.number}]"))
+    os.replace(partial, pixels_path(sink, unit))
     return rows, size
 
 
-def _pixels(sink: Sink, unit: int) -> Path:
+def pixels_path(sink: Sink, unit: int) -> Path:
+    """Where the pixels of a unit lie until `data.npz` is packed."""
     return sink.out / PARTIAL / f"pixels-{unit:06d}"
 
 
@@ -185,9 +197,9 @@ def pack_npz(sink: Sink, units: int, labels: np.ndarray, classes: list[str]) -> 
 
     Raises InputError where a unit is not there.
     """
-    lacking = [unit for unit in range(units) if not _pixels(sink, unit).exists()]
+    lacking = [unit for unit in range(units) if not pixels_path(sink, unit).exists()]
     if lacking:
-        raise InputError(f"{str(_pixels(sink, lacking[0]))!r} is missing; expected the pixels of all {units} units")
+        raise InputError(f"{str(pixels_path(sink, lacking[0]))!r} is missing; expected the pixels of all {units} units")
     partial = sink.out / PARTIAL / "data.npz"
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
         fixed = {"labels": labels.astype(np.int64), "classes": np.array(classes)}
@@ -199,7 +211,7 @@ def pack_npz(sink: Sink, units: int, labels: np.ndarray, classes: list[str]) -> 
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(member, header)
             for unit in range(units):
-                member.write(_pixels(sink, unit).read_bytes())
+                member.write(pixels_path(sink, unit).read_bytes())
     os.replace(partial, sink.out / "data.npz")
 
 

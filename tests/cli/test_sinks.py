@@ -36,11 +36,13 @@ def test_manifest_rows_are_complete_and_true(augforge, source, manifest_of, tmp_
     rows = manifest_of(tmp_path / "out")
     for row in rows:
         assert set(row) == {"file", "member", "class", "method", "settings", "parent", "parent_sha256", "seed",
-                            "index", "version"}  # fmt: skip
+                            "index", "version", "bytes", "sha256"}  # fmt: skip
         assert row["file"].startswith(row["class"] + "/")
         assert row["parent"].startswith(row["class"] + "/")
         assert row["parent_sha256"] == hashlib.sha256((source / row["parent"]).read_bytes()).hexdigest()
         assert row["seed"] == 5
+        made = (tmp_path / "out" / row["file"]).read_bytes()
+        assert (row["bytes"], row["sha256"]) == (len(made), hashlib.sha256(made).hexdigest())
     made = {row["settings"] for row in rows if row["method"] == "classical"}
     assert made == {json.loads((tmp_path / "out" / "run.json").read_text())["method"]["digest"]}
     assert sorted(row["index"] for row in rows if row["method"] == "classical") == sorted([*range(6)] * 2)

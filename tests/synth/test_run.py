@@ -114,6 +114,14 @@ def test_a_method_of_many_parents_leaves_unreadable_ones_out(source, methods, tm
     assert (tmp_path / "again.png").read_bytes() == _pictures(tmp_path / "with")["cat/cat-m00000.png"]
 
 
+def test_a_run_of_many_parents_does_not_go_on_with_another_picture(source, methods, tmp_path):
+    request = Request(Inputs(str(source), "mean"), per_class=3)
+    synth(request, tmp_path / "out", ONE)
+    (source / "cat" / "1.png").write_bytes((source / "dog" / "1.png").read_bytes())
+    with pytest.raises(InputError, match="holds another run: its content is"):
+        synth(request, tmp_path / "out", RunOptions(workers=1, resume=True))
+
+
 def test_a_class_with_fewer_pictures_than_a_method_needs_is_named(source, methods, tmp_path):
     for name in ("1.png", "2.png"):
         (source / "dog" / name).write_bytes(b"torn")
