@@ -82,7 +82,8 @@ def test_a_finished_shard_needs_resume_and_then_does_nothing(augforge, source, t
     assert "--resume" in augforge(*arguments).error()
     assert augforge(*arguments, "--resume", "--json").json() | {"seconds": 0, "images_per_second": 0} == {
         "made": 0, "real": 0, "already": 76, "repaired": 0, "per_class": {"cat": 70, "dog": 70}, "rejected": {},
-        "skipped": [], "out": str(tmp_path / "out"), "bytes": 0, "seconds": 0, "images_per_second": 0, "finished": False,
+        "skipped": [], "out": str(tmp_path / "out"),
+        "bytes": 0, "seconds": 0, "images_per_second": 0, "finished": False,
         "dry_run": False, "contact_sheet": None,
     }  # fmt: skip
     assert augforge(*arguments[:-1], "1/2").code == 0
