@@ -80,10 +80,13 @@ def bench(**given: Any) -> None:
     and test classes; or a source of your own, whose classes are learnt from a few rows of each, or from all of them
     with --test. Copies, noise, plain augmentation and nothing at all are beside every method.
     """
+    from augforge.bench.files import make_folder
     from augforge.inputs import device_of
 
     given["device"] = device_of(given["device"])
     _check_options(given)
+    if given["out"] is not None and given["out"].is_dir():
+        make_folder(given["out"])  # what is damaged there is found before anything is measured
     run = {"episodes": _episodes, "low-shot": _low_shot, "verification": _verification}[given["protocol"]]
     result, table = run(given)
     click.echo(json.dumps(result) if given["as_json"] else table)
@@ -197,6 +200,7 @@ class _Said(options.Progress):
 
 def _low_shot(given: dict[str, Any]) -> Answer:
     """Recipes in one label space of base and novel classes."""
+    from augforge.bench.files import LOW_SHOT
     from augforge.bench.protocols import LowShotPair, LowShotPlan, low_shot_features, run_low_shot
     from augforge.bench.report import low_shot_markdown
     from augforge.episodes.named_tasks import open_task
@@ -215,11 +219,12 @@ def _low_shot(given: dict[str, Any]) -> Answer:
         task = open_task(name, given["data_root"], _selection(given))
         recipes = _recipes(given, made, task)
         pair = low_shot_features(task, recipes[0], plan, given["device"], given["out"])
-    return _written(given, run_low_shot(pair, recipes, plan), low_shot_markdown, "low_shot.jsonl")
+    return _written(given, run_low_shot(pair, recipes, plan), low_shot_markdown, LOW_SHOT)
 
 
 def _verification(given: dict[str, Any]) -> Answer:
     """A representation on pairs of rows."""
+    from augforge.bench.files import VERIFICATION
     from augforge.bench.protocols import run_verification
     from augforge.bench.report import verification_markdown
     from augforge.episodes.named_tasks import open_task
@@ -227,7 +232,7 @@ def _verification(given: dict[str, Any]) -> Answer:
     task = open_task(given["task"], given["data_root"], _selection(given))
     (recipe,) = _recipes({**given, "methods": ("nothing",), "classifiers": ("prototype",)}, (1,), task)
     rows = run_verification(task, recipe, given["seed"], given["device"], given["out"])
-    return _written(given, rows, verification_markdown, "verification.jsonl")
+    return _written(given, rows, verification_markdown, VERIFICATION)
 
 
 def _written(given: dict[str, Any], rows: list[dict[str, Any]], markdown: Callable[..., str], name: str) -> Answer:

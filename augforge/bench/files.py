@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augforge.bench.accuracy import ByClass, by_class
+from augforge.data.notes import note
 from augforge.types import InputError
 
 RESULTS, PER_CLASS, CONFUSION = "bench.jsonl", "per_class.jsonl", "confusion"
+LOW_SHOT, VERIFICATION = "low_shot.jsonl", "verification.jsonl"
+ROWS = (RESULTS, PER_CLASS, LOW_SHOT, VERIFICATION)  # files of a row a line
 _NAMES = ("digest", "task", "part", "representation", "synthesizer", "classifier", "made", "share", "shot", "seeds")
 
 
 def make_folder(folder: Path | None) -> None:
-    """Make a folder, if one is given; raises InputError where it cannot be made."""
+    """Make a folder, if one is given, and mend its files of rows, so that a run does not end at them.
+
+    Raises InputError where it cannot be made, and for a line in them that is no JSON object.
+    """
     if folder is None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in ROWS:
+            _mend(folder / name)
     except OSError as error:
         raise InputError(f"{str(folder)!r} cannot be made ({error.strerror})") from error
+    for name in ROWS:
+        read_results(folder / name)
+
+
+def _mend(path: Path) -> None:
+    """Drop a last line that was cut off, by a kill or a full disk, and say so; a whole one gets its line end."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    cut = len(data) - data.rfind(b"\n") - 1
+    if not cut:
+        return
+    with path.open("r+b") as file:
+        if _row_of(data[-cut:]) is not None:
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")
+        else:
+            note(f"{str(path)!r}: its last line was cut off, and is dropped; what it was of is measured again")
+            file.truncate(len(data) - cut)
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
@@ -49,18 +77,25 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = []
+    *lines, last = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        elif line.endswith("\n"):
-            raise InputError(f"line {number} of {str(path)!r} is no row of a benchmark")
-    return rows
+        row = _row_of(line)
+        if row is None:
+            raise InputError(f"line {number} of {str(path)!r} is no row of a benchmark; remove the line, or move the "
+                             "file elsewhere: what it lacks is measured again")  # fmt: skip
+        rows.append(row)
+    row = _row_of(last)
+    return rows if row is None else [*rows, row]
+
+
+def _row_of(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line; None for anything else."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # bytes that are no UTF-8 are a ValueError too
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def write_per_class(

@@ -1,4 +1,6 @@
 import json
+import os
+import warnings
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -136,6 +138,30 @@ def test_a_killed_run_leaves_lines_that_can_be_read(tmp_path):
     path.write_text("nonsense\n")
     with pytest.raises(InputError, match="line 1 of"):
         read_results(path)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40, 10_000])
+def test_a_folder_with_a_cut_line_goes_on(toys, tmp_path, cut):
+    task, path = toys.feature_task(), tmp_path / "bench.jsonl"
+    recipes = [Recipe(None, Copies(), Prototype(), 4)]
+    whole = run(task, recipes, PLAN, tmp_path).rows
+    os.truncate(path, max(0, path.stat().st_size - cut))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert len(run(task, recipes, PLAN, tmp_path).rows) == len(whole)
+    assert any("its last line was cut off" in str(one.message) for one in said) == (cut in (2, 40))
+    assert [without(row) for row in read_results(path)] == [without(row) for row in json.loads(json.dumps(whole))]
+
+
+@pytest.mark.parametrize("name", ["bench.jsonl", "per_class.jsonl", "low_shot.jsonl"])
+@pytest.mark.parametrize("line", [b"\xff\xfe{}", b"[" * 100_000, b"[]", b'{"digest": "a{"digest": "b"}', b""])
+def test_a_damaged_line_is_one_sentence_before_anything_runs(toys, tmp_path, name, line):
+    data = b'{"digest": "a"}\n' + line + b"\n"
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=r"line 2 of .*; remove the line, or move the file elsewhere"):
+        run(toys.feature_task(), [Recipe(None, Copies(), Prototype(), 4)], PLAN, tmp_path)
+    assert (tmp_path / name).read_bytes() == data
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_damaged_outcome_is_measured_again(toys, tmp_path):
