@@ -6,6 +6,7 @@ kind; it inherits from nothing here.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -113,11 +114,22 @@ def _join_column(a: Examples, b: Examples, name: Literal["parent", "weight"], mi
     return torch.cat(columns)
 
 
+def whole_seed(seed: Any, name: str = "seed") -> int:
+    """A seed as an int of 64 bits, signed or not; raises InputError, which calls it `name`, for anything else."""
+    try:
+        found = None if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
+        found = None
+    if found is None or not -(2**63) <= found < 2**64:
+        raise InputError(f"{name} {seed!r:.60} was given; expected a whole number of 64 bits")
+    return found
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What a command works on, as the options of the command line name it, and where it runs.
 
-    Raises InputError for a seed of more than 64 bits.
+    Raises InputError for a seed that is no whole number of 64 bits.
     """
 
     source: str  # a folder, archive, .npz or feature bank, or a name of `augforge list`
@@ -134,8 +146,7 @@ class Inputs:
 
     def __post_init__(self) -> None:
         """Check the seed."""
-        if not -(2**63) <= self.seed < 2**64:
-            raise InputError(f"--seed {self.seed} was given; expected a number of 64 bits")
+        whole_seed(self.seed, "--seed")
 
 
 @dataclass(frozen=True)

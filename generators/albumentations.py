@@ -26,6 +26,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.generators.shared.support import choose_parents
+from augforge.networks.pixels import check_levels
 from augforge.types import Bank, Examples, InputError, Space
 
 _QUIET = "NO_ALBUMENTATIONS_UPDATE"  # without it the import asks the network for a newer version
@@ -87,12 +88,13 @@ class AlbumentationsCompose:
 
         Takes pictures [m, c, h, w], uint8 or floating in [0, 1], or a list of [c, h, w]; gives the same type on the
         same device. Floats are float32 inside of the pipeline. Where the made pictures differ in size (a crop of
-        random size), `x` is a list. Raises InputError where a wanted class has no support row, for features, and
-        where the pipeline fails.
+        random size), `x` is a list. Raises InputError where a wanted class has no support row, for features and
+        floats that are not in [0, 1], and where the pipeline fails.
         """
         parent = choose_parents(support.y, want, keys)
         if isinstance(support.x, Tensor) and support.x.ndim != 4:
             raise InputError(f"albumentations takes pictures [n, c, h, w], not {list(support.x.shape)}")
+        check_levels(support.x, "picture {} of the support")
         if not len(want):
             return Examples(support.x[:0], want, parent)
         seeds = chance.integers(chance.fork(keys, "albumentations"), 1)[:, 0] & 0x7FFFFFFFFFFFFFFF

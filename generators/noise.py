@@ -14,6 +14,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.generators.shared.support import choose_parents, not_fitted
+from augforge.networks.pixels import check_levels
 from augforge.networks.products import row_product
 from augforge.types import Bank, Examples, InputError, NothingToLearn, Space
 
@@ -68,8 +69,11 @@ class Noise:
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
         """Add noise to pictures [m, c, h, w] (uint8 or floating), a list of them, or features [m, d].
 
-        Raises InputError where a wanted class has no support row, and for features before `fit`.
+        Raises InputError where a wanted class has no support row, for features before `fit`, and for pictures of
+        floats that are not in [0, 1].
         """
+        if isinstance(support.x, list) or support.x.ndim == 4:
+            check_levels(support.x, "picture {} of the support")
         parent = choose_parents(support.y, want, keys)
         x = support.take(parent).x
         noise_keys = chance.fork(keys, "noise")

@@ -25,11 +25,13 @@ from torch.utils.data import Dataset, default_collate
 from augforge import chance
 from augforge.data.containers import Defect
 from augforge.data.decode import to_pixels
-from augforge.types import Examples, InputError, Synthesizer, capabilities
+from augforge.data.items import pair_of
+from augforge.networks.pixels import check_levels
+from augforge.types import Examples, InputError, Synthesizer, capabilities, whole_seed
 
 
 class LabelledPictures(Protocol):
-    """What is augmented: any map-style dataset whose items are (picture, label)."""
+    """What is augmented: any map-style dataset of pairs (picture, label), or dictionaries with "image" and "label"."""
 
     def __getitem__(self, row: int, /) -> Any:
         """The item of a row."""
@@ -51,12 +53,13 @@ class Item(NamedTuple):
 class Keyed(Dataset[Item]):
     """A dataset of (picture, label) as one of (picture, label, key), for `AugmentBatch`.
 
-    A picture is a tensor [h, w] or [c, h, w], uint8 or floating in [0, 1]; a uint8 array [h, w] or [h, w, c]; or a
-    Pillow image, of which transparency is laid on white. Each time an item is read counts as a visit.
+    A picture is a tensor [h, w] or [c, h, w], uint8 or floating in [0, 1], so normalise afterwards; a uint8 array
+    [h, w] or [h, w, c]; or a Pillow image, of which transparency is laid on white. Each time an item is read counts as
+    a visit. Raises InputError for a seed that is no whole number of 64 bits.
     """
 
     def __init__(self, dataset: LabelledPictures, seed: int = 0):
-        self.dataset, self.seed = dataset, seed
+        self.dataset, self.seed = dataset, whole_seed(seed)
         self.visits = torch.zeros(len(dataset), dtype=torch.int64).share_memory_()  # [n]
 
     def __len__(self) -> int:
@@ -66,15 +69,12 @@ class Keyed(Dataset[Item]):
     def __getitem__(self, row: int) -> Item:
         """The item of a row, counted; raises InputError for what is no picture and no pair."""
         row = range(len(self.visits))[row]  # so that -1 has the key of the last row, and n raises IndexError
-        item = self.dataset[row]
-        try:
-            picture, label = item
-        except (TypeError, ValueError) as error:
-            raise InputError(f"row {row} of the dataset is not a pair; expected (picture, label)") from error
+        picture, label = pair_of(self.dataset[row], row)
+        pixels = _as_picture(picture, row)
         visit = int(self.visits[row])
         self.visits[row] = visit + 1
         key = chance.row_keys(self.seed, f"visit {visit}", torch.tensor([row]))[0]
-        return Item(_as_picture(picture, row), label, key)
+        return Item(pixels, label, key)
 
     def set_epoch(self, epoch: int) -> None:
         """Make every row's next visit number `epoch` (from 0): to resume, or after an epoch that was broken off.
@@ -156,11 +156,12 @@ def _as_picture(value: Any, row: int) -> Tensor:
     """A dataset's picture as a tensor [c, h, w], uint8 or floating."""
     pixels = _pixels(value, row)
     if isinstance(pixels, np.ndarray) and pixels.ndim in (2, 3) and pixels.dtype == np.uint8:
-        pixels = torch.tensor(pixels)  # a copy: torch warns of sharing an array that cannot be written to
+        pixels = torch.from_numpy(pixels.copy())  # torch takes no negative strides, and warns of read-only arrays
         pixels = rearrange(pixels, "h w c -> c h w") if pixels.ndim == 3 else pixels
     if isinstance(pixels, Tensor) and (pixels.dtype == torch.uint8 or pixels.is_floating_point()):
         pixels = pixels[None] if pixels.ndim == 2 else pixels
         if pixels.ndim == 3 and pixels.shape[0] in (1, 3):
+            check_levels([pixels], f"row {row} of the dataset")
             return pixels
     found = " ".join(str(part) for part in (type(value).__name__, *_shape_and_type(value)))
     raise InputError(

@@ -24,7 +24,7 @@ from augforge.imagine import check_space, concatenate
 from augforge.parts import saving
 from augforge.parts.learning import learn
 from augforge.parts.saving import fitted_tensors
-from augforge.types import Examples, InputError, LackError, capabilities
+from augforge.types import Examples, InputError, LackError, capabilities, whole_seed
 
 try:
     from sklearn.base import BaseEstimator, OneToOneFeatureMixin
@@ -208,6 +208,4 @@ def _seed(random_state: Any) -> int:
         return int(random_state.integers(2**63))
     if hasattr(random_state, "randint"):
         return int(random_state.randint(2**31 - 1))
-    if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):
-        raise InputError(f"random_state={random_state!r} was given; expected a whole number, a generator or None")
-    return int(random_state)
+    return whole_seed(random_state, "random_state")

@@ -16,20 +16,22 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from augforge.data.items import label_column, pair_of
 from augforge.episodes import draw_episodes
-from augforge.types import InputError
+from augforge.types import InputError, whole_seed
 
 _AT_ONCE = 64  # episodes drawn ahead of the loop
 
-EpisodeBatch = tuple[Tensor, Tensor, Tensor, Tensor, list[int]]
+EpisodeBatch = tuple[Tensor, Tensor, Tensor, Tensor, list[Any]]
 
 
 class EpisodeSampler(Sampler[list[int]]):
     """Gives the rows of an episode at a time: n_way * (n_shot + n_query) of them, class after class, support first.
 
-    `dataset_or_labels` is the label of each row - a sequence, array or tensor [n] of integers - or a dataset that
-    tells them: a bank's `y`, `get_labels()`, `targets` or `labels`. The dataset itself is never read. A class with
-    fewer than n_shot + n_query rows is never drawn.
+    `dataset_or_labels` is the label of each row - a sequence, array or tensor [n] of whole numbers or strings - or a
+    dataset that tells them: a bank's `y`, `get_labels()`, `targets`, `labels` or a column "label"; also torch's Subset,
+    ConcatDataset and TensorDataset, and `Augmented`, of such. Its items are never read. A class with fewer than
+    n_shot + n_query rows is never drawn.
 
     Episode i of epoch e is a pure function of (labels, form, seed, e * n_tasks + i), the same for any number of
     workers. Every pass over the sampler is the next epoch, with new episodes, and a new sampler begins with epoch 0;
@@ -40,10 +42,12 @@ class EpisodeSampler(Sampler[list[int]]):
     def __init__(
         self, dataset_or_labels: Any, n_way: int, n_shot: int, n_query: int, n_tasks: int, seed: int = 0
     ) -> None:
-        """Raise InputError where no labels are found, or fewer than n_way classes have enough rows."""
+        """Raise InputError where no labels are found, fewer than n_way classes have enough rows, or for a seed that is
+        no whole number of 64 bits.
+        """
         self.labels = _labels(dataset_or_labels)
         self.n_way, self.n_shot, self.n_query, self.n_tasks = n_way, n_shot, n_query, n_tasks
-        self.seed, self.epoch = seed, 0
+        self.seed, self.epoch = whole_seed(seed), 0
         if n_tasks < 1:
             raise InputError(f"n_tasks={n_tasks} was given; expected at least 1")
         self._draw(0, 1)
@@ -75,21 +79,23 @@ class EpisodeSampler(Sampler[list[int]]):
         )
         return [torch.cat([e.support, e.query], 1).flatten().tolist() for e in episodes]  # [way, shot + q] -> rows
 
-    def episodic_collate_fn(self, batch: Sequence[tuple[Any, Any]]) -> EpisodeBatch:
-        """A batch of (image [c, h, w], label) in the sampler's order, as easyfsl's users know it.
+    def episodic_collate_fn(self, batch: Sequence[Any]) -> EpisodeBatch:
+        """A batch of (image [c, h, w], label), or of dictionaries of these, in the sampler's order, as easyfsl's users
+        know it.
 
         Returns (support_images [n_way * n_shot, c, h, w], support_labels [n_way * n_shot], query_images
         [n_way * n_query, c, h, w], query_labels [n_way * n_query], class_ids): labels are 0..n_way-1 and class_ids
         [n_way] are the dataset's own. Raises InputError where images differ in size or the batch is no episode.
         """
         each = self.n_shot + self.n_query
-        labels = torch.tensor([int(label) for _, label in batch], dtype=torch.int64)
-        if len(labels) != self.n_way * each or bool((labels.reshape(-1, each) != labels[::each, None]).any()):
+        pairs = [pair_of(item) for item in batch]
+        labels = [label if isinstance(label, str) else int(label) for _, label in pairs]
+        if len(labels) != self.n_way * each or any(labels[i] != labels[i - i % each] for i in range(len(labels))):
             raise InputError(
                 f"a batch of {len(labels)} rows is no episode of {self.n_way} classes with {each} rows each; was this "
                 "sampler the loader's batch_sampler?"
             )
-        pictures = [torch.as_tensor(image) for image, _ in batch]
+        pictures = [torch.as_tensor(image) for image, _ in pairs]
         if len({(p.shape, p.dtype) for p in pictures}) > 1:
             raise InputError(
                 "the images of an episode differ in size or type; expected a transform that makes them alike"
@@ -101,27 +107,10 @@ class EpisodeSampler(Sampler[list[int]]):
             positions.repeat_interleave(self.n_shot),
             rearrange(images[:, self.n_shot :], "way q ... -> (way q) ..."),
             positions.repeat_interleave(self.n_query),
-            labels[::each].tolist(),
+            labels[::each],
         )
 
 
 def _labels(given: Any) -> Tensor:
     """The label of each row, renumbered 0..k-1: [n] int64."""
-    found = given
-    if callable(getattr(given, "get_labels", None)):
-        found = given.get_labels()
-    else:
-        for name in ("y", "targets", "labels"):
-            if hasattr(given, name):
-                found = getattr(given, name)
-                break
-    try:
-        column = np.asarray(found)
-    except (ValueError, TypeError):
-        column = np.asarray(None)
-    if column.ndim != 1 or column.dtype.kind not in "iu":
-        raise InputError(
-            f"a {type(given).__name__} does not tell the labels of its rows; expected integers [n], or a dataset with "
-            "get_labels(), y, targets or labels"
-        )
-    return torch.from_numpy(np.unique(column, return_inverse=True)[1].astype(np.int64))
+    return torch.from_numpy(np.unique(label_column(given), return_inverse=True)[1].astype(np.int64))

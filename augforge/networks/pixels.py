@@ -13,6 +13,7 @@ from torch import Tensor
 from augforge.types import Bank, InputError, NothingToLearn
 
 _ROWS_AT_ONCE = 4096
+_HALF_LEVEL = 0.5 / 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,30 @@ def resized(picture: np.ndarray, size: int) -> np.ndarray:
             picture = picture.clip(0, 1)  # a cubic curve leaves the range; OpenCV clips uint8 itself
     top, left = (picture.shape[0] - size) // 2, (picture.shape[1] - size) // 2
     return np.ascontiguousarray(picture[top : top + size, left : left + size])
+
+
+def check_levels(x: Tensor | list[Tensor], what: str) -> None:
+    """Raise InputError for a picture of floats outside of [0, 1], as normalised ones are, naming its place in `x`.
+
+    Half a level of 256 beyond an end is let pass: interpolation goes that far. `what` completes "... of the dataset".
+    """
+    if isinstance(x, list):
+        for place, picture in enumerate(x):
+            _check_range(picture, what.format(place))
+    elif x.is_floating_point() and x.numel():
+        low, high = (float(end) for end in torch.aminmax(x.detach()))
+        if not (low >= -_HALF_LEVEL and high <= 1 + _HALF_LEVEL):
+            for place, picture in enumerate(x):
+                _check_range(picture, what.format(place))
+
+
+def _check_range(picture: Tensor, name: str) -> None:
+    if not picture.is_floating_point() or not picture.numel():
+        return
+    low, high = (float(end) for end in torch.aminmax(picture.detach()))
+    if not (low >= -_HALF_LEVEL and high <= 1 + _HALF_LEVEL):
+        raise InputError(f"{name} holds floats from {low:.4g} to {high:.4g}; expected 0 to 1: augment before "
+                         "Normalize, and normalise what comes out")  # fmt: skip
 
 
 def _levels(x: Tensor) -> Tensor:

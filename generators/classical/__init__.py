@@ -19,6 +19,7 @@ from augforge import chance
 from augforge.generators.classical import cv2_engine, tensor_engine
 from augforge.generators.classical.parameters import Interpolation, Padding, Parameters, colour_matrices
 from augforge.generators.shared.support import choose_parents
+from augforge.networks.pixels import check_levels
 from augforge.types import Bank, Examples, InputError, Space
 
 Range = float | tuple[float, float]
@@ -136,8 +137,10 @@ class Classical:
         """Make a row of class `want[i]` from one of the support pictures of that class, by `keys[i]` alone.
 
         Takes pictures [m, c, h, w] (uint8 or floating) or a list of them; gives the same kind, on the same device.
-        Raises InputError where a wanted class has no support row or the support holds features.
+        Raises InputError where a wanted class has no support row, the support holds features, or floats that are
+        not in [0, 1].
         """
+        check_levels(support.x, "picture {} of the support")
         parent = choose_parents(support.y, want, keys)
         pictures = [support.x[i] for i in parent.tolist()] if isinstance(support.x, list) else support.x[parent]
         return Examples(self.apply(pictures, self.draw(keys)), want, parent)

@@ -162,6 +162,61 @@ def test_kinds_of_pictures(picture, expected_picture):
     assert np.array_equal(made.numpy(), expected_picture)
 
 
+def test_pictures_of_negative_strides_are_taken():
+    made = Augmented(_One(COLOUR[:, :, ::-1]), Copies())[0][0]
+    assert np.array_equal(made.numpy(), COLOUR[:, :, ::-1].transpose(2, 0, 1))
+    assert Augmented(_One(GREY[::-1, ::-1]), RECIPE)[0][0].shape == (1, 5, 6)
+
+
+@pytest.mark.parametrize("keys", ["image label", "img fine_label", "label image", "id image label"])
+def test_items_of_hugging_face_are_dictionaries(keys):
+    item = {key: {"image": COLOUR, "img": COLOUR, "id": 5}.get(key, 3) for key in keys.split()}
+    made, label = Augmented([item], Copies())[0]
+    assert (label, made.shape) == (3, (3, 5, 6))
+
+
+def test_a_dictionary_without_a_picture_is_refused_by_its_keys():
+    with pytest.raises(InputError, match="row 0 of the dataset is a dictionary with 'text', 'label', not a pair"):
+        Augmented([{"text": "a", "label": 1}], Copies())[0]
+
+
+@pytest.mark.parametrize("part", [RECIPE, Copies(), Noise()])
+@pytest.mark.parametrize("value", [-2.1, 2.6, -0.01, 1.01, float("nan"), float("inf")])
+def test_normalised_floats_are_refused_with_what_to_do(part, value):
+    picture = torch.full((3, 8, 8), 0.5)
+    picture[1, 2, 3] = value
+    pictures = [(torch.zeros(3, 8, 8), 0), (picture, 1)]
+    with pytest.raises(InputError, match=r"row 1 of the dataset holds floats from .*; expected 0 to 1: augment before"):
+        list(DataLoader(Augmented(pictures, part), batch_size=2))
+    with pytest.raises(InputError, match="row 1 of the dataset"):
+        list(DataLoader(Keyed(pictures), batch_size=2, collate_fn=AugmentBatch(part)))
+
+
+@pytest.mark.parametrize("part", [RECIPE, Classical(engine="tensor"), Noise(), AlbumentationsCompose])
+def test_normalised_floats_are_refused_by_the_parts_too(part):
+    if part is AlbumentationsCompose:
+        library = _albumentations()
+        part = AlbumentationsCompose.of(library.Compose([library.GaussNoise(p=1)]))
+    x = torch.rand(3, 3, 8, 8) * 0.9
+    x[2, 0, 0, 0] = -1.5
+    for support in (x, list(x)):
+        with pytest.raises(InputError, match=r"picture 2 of the support holds floats from -1.5 to 0.[89]"):
+            part.synthesize(Examples(support, torch.zeros(3, dtype=torch.int64)), torch.zeros(1, dtype=torch.int64),
+                            torch.zeros(1, dtype=torch.int64))  # fmt: skip
+
+
+def test_floats_that_interpolation_left_a_trace_beyond_the_ends_are_taken():
+    assert Augmented([(torch.tensor([[[1.0005, -0.0005]]]), 0)], RECIPE)[0][0].shape == (1, 1, 2)
+
+
+@pytest.mark.parametrize("seed", [None, float("nan"), 1.5, "x", 2**64, -(2**63) - 1, True])
+def test_seeds_that_are_no_whole_numbers_are_refused_at_once(seed):
+    for make in (lambda: Augmented(_dataset(), RECIPE, seed=seed), lambda: Keyed(_dataset(), seed)):
+        with pytest.raises(InputError, match="expected a whole number of 64 bits"):
+            make()
+    assert Keyed(_dataset(), np.int64(3)).seed == 3
+
+
 def test_a_read_only_array_is_copied():
     array = GREY.copy()
     array.flags.writeable = False

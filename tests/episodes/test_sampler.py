@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
+from augforge.adapters.loader import Augmented
 from augforge.episodes.sampler import EpisodeSampler
+from augforge.generators.copies import Copies
 from augforge.types import InputError
 
 LABELS = [7, 3, 11, 5] * 6
@@ -113,7 +115,55 @@ def test_labels_are_found_in_what_people_have(given):
     assert list(EpisodeSampler(given, **FORM)) == list(EpisodeSampler(LABELS, **FORM))
 
 
-@pytest.mark.parametrize("given", [["a", "b"], [0.5, 1.0], [[1, 2]], object(), [[1], [1, 2]], 3])
+def _items():
+    return TensorDataset(torch.arange(len(LABELS), dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 2, 2),
+                         torch.tensor(LABELS))  # fmt: skip
+
+
+class _HuggingFace(Dataset):
+    """A stand-in with the names that `datasets.Dataset` has."""
+
+    column_names = ("image", "label")
+
+    def __len__(self):
+        return len(LABELS)
+
+    def __getitem__(self, row):
+        return LABELS if row == "label" else {"image": Pictures()[row][0], "label": LABELS[row]}
+
+
+@pytest.mark.parametrize("kind", ["tensors", "joined", "augmented", "subset", "hugging face", "names", "objects"])
+def test_datasets_of_torch_tell_their_labels_and_give_episodes(kind):
+    given, labels = {
+        "tensors": (_items(), LABELS),
+        "joined": (ConcatDataset([_items(), _items()]), LABELS * 2),
+        "augmented": (Augmented(_items(), Copies()), LABELS),
+        "subset": (Subset(Augmented(_items(), Copies()), range(20, -1, -1)), LABELS[20::-1]),
+        "hugging face": (_HuggingFace(), LABELS),
+        "names": ([f"class {label:02d}" for label in LABELS], LABELS),
+        "objects": (np.array([f"class {label:02d}" for label in LABELS], dtype=object), LABELS),
+    }[kind]
+    sampler = EpisodeSampler(given, **FORM)
+    assert list(EpisodeSampler(given, **FORM)) == list(EpisodeSampler(labels, **FORM))
+    if isinstance(given, Dataset):
+        batch = next(iter(DataLoader(given, batch_sampler=sampler, collate_fn=sampler.episodic_collate_fn)))
+        assert [LABELS[int(picture[0, 0])] for picture in batch[0][:, 0]] == [batch[4][i] for i in batch[1].tolist()]
+
+
+def test_labels_that_are_names_stay_names():
+    sampler = EpisodeSampler([f"class {label}" for label in LABELS], **FORM)
+    rows = next(iter(sampler))
+    ids = sampler.episodic_collate_fn([(torch.zeros(1, 2, 2), f"class {LABELS[row]}") for row in rows])[4]
+    assert ids == [f"class {LABELS[rows[i]]}" for i in (0, 3, 6)]
+
+
+@pytest.mark.parametrize("seed", [None, float("nan"), 1.5, "x", 2**64, -(2**63) - 1, True, [1]])
+def test_seeds_that_are_no_whole_numbers_are_refused_at_once(seed):
+    with pytest.raises(InputError, match="expected a whole number of 64 bits"):
+        EpisodeSampler(LABELS, **FORM, seed=seed)
+
+
+@pytest.mark.parametrize("given", [["a", None], [0.5, 1.0], [[1, 2]], object(), [[1], [1, 2]], 3])
 def test_what_has_no_labels_is_refused(given):
     with pytest.raises(InputError, match="does not tell the labels of its rows"):
         EpisodeSampler(given, **FORM)
