@@ -1,7 +1,7 @@
 """The quality of made rows: every metric of `augforge.metrics`, each beside the same number of held-out real rows.
 
-Numbers that depend on how many rows there are - Fréchet distance, precision, recall, density, coverage - are taken at
-equal count: as many made rows of each class as there are held-out ones. The others take every row.
+All but diversity are taken at equal count, since most depend on how many rows there are: as many made rows of each
+class as held-out ones. The kernel distance is that of sets with so many rows of each class (`kid_of_classes`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from augforge.metrics.by_class import by_class
 from augforge.metrics.coverage import density_coverage, precision_recall
 from augforge.metrics.diversity import diversity
 from augforge.metrics.frechet import ROWS_PER_DIMENSION, enough_rows, frechet_distance
-from augforge.metrics.kid import kid, kid_over_subsets
+from augforge.metrics.kid import kid, kid_of_classes, kid_spread_of_classes
 from augforge.metrics.memorisation import memorisation
 from augforge.metrics.rows import TooFewRows
 from augforge.types import Examples, InputError
@@ -35,7 +35,7 @@ BY_CLASS: dict[str, Metric] = {
     "coverage": lambda real, made: density_coverage(real, made).coverage,
     "diversity": lambda real, made: diversity(real, made).ratio,
 }
-_AT_EQUAL_COUNT = ("frechet", "precision", "recall", "density", "coverage")
+_AT_EQUAL_COUNT = ("frechet", "kid", "precision", "recall", "density", "coverage")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +57,9 @@ class Sets:
 def compute_quality(sets: Sets, seed: int = 0) -> dict[str, Any]:
     """Every metric that needs nothing but features, as one object that JSON can hold.
 
-    "rows" counts them; "metrics" is a list of {"metric", "made", "held_out", "note"}, where a number that is not
-    defined is None and the note says why; "memorisation" has ratios with intervals; "per_class" goes by class name.
+    "rows" counts them, and "classes" those that have some in every set; "metrics" is a list of {"metric", "made",
+    "held_out", "note"}, where a number that is not defined is None and the note says why; "memorisation" has ratios
+    with intervals; "per_class" goes by class name.
     The same `seed` draws the same rows. Raises InputError for features of different width or not finite.
     """
     real, made, held_out = (_features(rows) for rows in (sets.real, sets.made, sets.held_out))
@@ -68,13 +69,13 @@ def compute_quality(sets: Sets, seed: int = 0) -> dict[str, Any]:
     rows = {"real": len(real), "made": len(made), "held_out": len(held_out), "equal_count": len(few_made)}
     metrics = [_compared("frechet", frechet_distance, real, *pairs["frechet"])]
     metrics[0]["note"] = metrics[0]["note"] or _frechet_note(min(len(real), len(few_made)), real.shape[1])
-    metrics += [_compared(name, metric, real, *pairs[name]) for name, metric in BY_CLASS.items()]
-    metrics[1] |= _spreads(real, made, held_out, seed)
+    metrics.append(_kernel_distance(sets, few_made, few_held_out, seed))
+    metrics += [_compared(name, metric, real, *pairs[name]) for name, metric in BY_CLASS.items() if name != "kid"]
     per_class = _per_class(sets, few_made, few_held_out)
     metrics.append(_within(per_class, "diversity"))
     return {
-        "rows": rows, "classes": len(sets.classes), "metrics": metrics, "memorisation": _memorised(sets, seed),
-        "per_class": per_class,
+        "rows": rows, "classes": int(_counts(sets).all(0).sum()), "metrics": metrics,
+        "memorisation": _memorised(sets, seed), "per_class": per_class,
     }  # fmt: skip
 
 
@@ -122,13 +123,37 @@ def _frechet_note(n: int, d: int) -> str:
     return f"too few rows: {n} for {d} dimensions, where {needed} are needed; the number says little else"
 
 
-def _spreads(real: Tensor, made: Tensor, held_out: Tensor, seed: int) -> dict[str, Any]:
-    """The spread of the kernel distance over subsets, one size for both sides."""
-    size = min(_SUBSET, len(real), len(made), len(held_out))
-    if size < 2:
-        return {}
-    found = {side: kid_over_subsets(real, x, size, seed=seed) for side, x in (("made", made), ("held_out", held_out))}
-    return {"spread": {side: subsets.spread for side, subsets in found.items()}, "subset_size": size}
+def _kernel_distance(sets: Sets, few_made: Tensor, few_held_out: Tensor, seed: int) -> dict[str, Any]:
+    """The line of the kernel distance, at equal count, of the classes that have 2 rows on every side."""
+    sides = {"made": sets.made.take(few_made), "held_out": sets.held_out.take(few_held_out)}
+    counts = torch.stack([torch.bincount(x.y, minlength=len(sets.classes)) for x in (sets.real, *sides.values())])
+    there, enough = (counts > 0).all(0), (counts >= 2).all(0)  # [k]
+    line: dict[str, Any] = {"metric": "kid", "made": None, "held_out": None, "note": ""}
+    if not bool(enough.any()):
+        return line | {"note": "too few rows: no class has 2 rows on every side"}
+    if bool((there & ~enough).any()):
+        line["note"] = f"without {int((there & ~enough).sum())} classes that have fewer than 2 rows on a side"
+    real, *others = [_of_classes(rows, enough) for rows in (sets.real, *sides.values())]
+    try:
+        found = [kid_spread_of_classes(real, rows, _SUBSET, seed=seed) for rows in others]
+        line["spread"] = dict(zip(sides, (subsets.spread for subsets in found), strict=True))
+        line["subset_size"] = found[0].size
+    except TooFewRows as error:
+        line["note"] = "; ".join(filter(None, (line["note"], f"too few rows for a spread: {error}")))
+    return line | {side: _finite(kid_of_classes(real, rows)) for side, rows in zip(sides, others, strict=True)}
+
+
+def _of_classes(rows: Examples, which: Tensor) -> tuple[Tensor, Tensor]:
+    """The features and labels of the classes `which` [k]."""
+    some = rows.take(which[rows.y])
+    return _features(some), some.y
+
+
+def _counts(sets: Sets) -> Tensor:
+    """How many rows each class has in each set: [3, k]."""
+    return torch.stack(
+        [torch.bincount(x.y, minlength=len(sets.classes)) for x in (sets.real, sets.made, sets.held_out)]
+    )
 
 
 def _memorised(sets: Sets, seed: int) -> dict[str, Any]:
@@ -145,7 +170,7 @@ def _memorised(sets: Sets, seed: int) -> dict[str, Any]:
 
 def _per_class(sets: Sets, few_made: Tensor, few_held_out: Tensor) -> dict[str, dict[str, Any]]:
     """For each class its rows, the metrics of both sides, and in words which of them had too few rows."""
-    counts = [torch.bincount(rows.y, minlength=len(sets.classes)) for rows in (sets.real, sets.made, sets.held_out)]
+    counts = _counts(sets)
     found: dict[str, dict[str, Any]] = {
         name: {"rows": dict(zip(("real", "made", "held_out"), (int(c[i]) for c in counts), strict=True)), "too_few": {}}
         for i, name in enumerate(sets.classes)

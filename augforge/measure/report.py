@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -42,6 +41,7 @@ _NAMES = {
     "diversity_within_classes": ("  within classes", "near 1"),
 }
 _WIDTH = 26
+FEWEST_CLASSES = 5  # of an interval over classes
 
 
 def measure_sources(request: MeasureRequest) -> dict[str, Any]:
@@ -126,9 +126,14 @@ def _augment(pictures: Tensor | list[Tensor]) -> Augment:
 
 
 def _as_object(found: Usefulness) -> dict[str, Any]:
-    """Usefulness as JSON can hold it, in percent and percentage points; an end that is unknown is None."""
+    """Usefulness as JSON can hold it, in percent and percentage points; an end that is unknown is None.
+
+    An interval over fewer than 5 classes is left out: Student's t is so wide there that it holds gains that are not
+    possible. None reaches beyond a gain of 100 points.
+    """
+    few = found.classes < FEWEST_CLASSES
     gains = [{"of": gain.of, "over": gain.over, "gain": gain.interval.value,
-              "ci95": [end if math.isfinite(end) else None for end in (gain.interval.low, gain.interval.high)]}
+              "ci95": [None, None] if few else [max(-100.0, gain.interval.low), min(100.0, gain.interval.high)]}
              for gain in found.gains]  # fmt: skip
     return {"accuracy": found.accuracy, "gains": gains, "held_out": found.held_out, "classes": found.classes,
             "repeats": found.repeats}  # fmt: skip
@@ -187,9 +192,13 @@ def _worth(found: dict[str, Any] | None) -> list[str]:
     rows = f"{found['held_out']} held-out rows of {found['classes']} classes"
     lines = ["", f"accuracy on {rows}, classified by {found['judge']}{kind}"]
     lines += [f"  {name:{_WIDTH - 2}s} {value:10.2f} %" for name, value in found["accuracy"].items()]
+    if found["classes"] < FEWEST_CLASSES:
+        lines.append(f"  no intervals: they are over classes, of which there are {found['classes']}, and "
+                     f"{FEWEST_CLASSES} are needed")  # fmt: skip
     for gain in found["gains"]:
         low, high = (_signed(end) for end in gain["ci95"])
-        lines.append(f"  {gain['of']} over {gain['over']}: {_signed(gain['gain'])} points, 95 % [{low}, {high}]")
+        interval = "" if None in gain["ci95"] else f", 95 % [{low}, {high}]"
+        lines.append(f"  {gain['of']} over {gain['over']}: {_signed(gain['gain'])} points{interval}")
     return lines
 
 

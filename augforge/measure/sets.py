@@ -71,7 +71,7 @@ def open_sets(request: MeasureRequest) -> Opened:
 
 
 def _opened(request: MeasureRequest) -> tuple[Banks, list[str]]:
-    """The banks of real, made and held-out rows, of the classes that real and made rows share, and notes."""
+    """The banks of real, made and held-out rows, of the classes that all three have, and notes."""
     if request.group_by is not None and request.holdout is not None:
         raise InputError("--group-by says which rows of REAL are held out together, and --holdout names other rows; "
                          "expected one of them")  # fmt: skip
@@ -92,13 +92,12 @@ def _opened(request: MeasureRequest) -> tuple[Banks, list[str]]:
         real, held_out = _halved(real, request.seed)
         notes.append(f"no --holdout was given, so {len(held_out)} rows of REAL, half of each class, are held out; if "
                      "MADE was made from them too, it memorises more and is worth less than it seems")  # fmt: skip
-        return (real, made, held_out), notes
     known = [name for name in shared if name in set(held_out.classes)]
     if not known:
         raise InputError(f"--holdout {request.holdout!r} has none of the classes that are measured, as {shared[0]!r}")
     if len(known) < len(shared):
-        notes.append(f"classes with no held-out rows: {len(shared) - len(known)} of {len(shared)}")
-    return (real, made, held_out.only(known)), notes
+        notes.append(f"classes with no held-out rows are left out: {len(shared) - len(known)} of {len(shared)}")
+    return (real.only(known), made.only(known), held_out.only(known)), notes
 
 
 def _bank(source: str, request: MeasureRequest, role: str, group_by: str | None = None) -> AnyBank:

@@ -129,7 +129,7 @@ def _is_file(sink: Sink, row: ManifestRow, verify: bool) -> bool:
     if folder != folder_name(row.cls) or not os.path.splitext(name)[0].endswith(f"-{kind}{row.index:05d}"):
         return False
     path = f"{sink.out}/{row.file}"
-    if row.bytes >= 0 and os.stat(path).st_size != row.bytes:
+    if row.size >= 0 and os.stat(path).st_size != row.size:
         return False
     return not (verify and row.sha256) or hashlib.sha256(Path(path).read_bytes()).hexdigest() == row.sha256
 
@@ -139,7 +139,7 @@ def _are_members(path: Path, rows: list[ManifestRow], verify: bool) -> bool:
         members = {member.name: member for member in tar}
         for row in rows:
             member = members.get(row.member)
-            if row.file != path.name or member is None or row.bytes not in (-1, member.size):
+            if row.file != path.name or member is None or row.size not in (-1, member.size):
                 return False
             data = tar.extractfile(member) if verify and row.sha256 else None
             if data is not None and hashlib.sha256(data.read()).hexdigest() != row.sha256:
@@ -148,10 +148,10 @@ def _are_members(path: Path, rows: list[ManifestRow], verify: bool) -> bool:
 
 
 def _are_pixels(path: Path, rows: list[ManifestRow], verify: bool) -> bool:
-    if rows[0].bytes >= 0 and path.stat().st_size != sum(row.bytes for row in rows):
+    if rows[0].bytes >= 0 and path.stat().st_size != sum(row.size for row in rows):
         return False
     with open(path, "rb") as file:
-        return not verify or all(hashlib.sha256(file.read(row.bytes)).hexdigest() == row.sha256 for row in rows)
+        return not verify or all(hashlib.sha256(file.read(row.size)).hexdigest() == row.sha256 for row in rows)
 
 
 class _Packed:

@@ -136,7 +136,7 @@ def _is_there(out: Path, expected: list[ManifestRow], verify: bool) -> bool:
         if row.parent == wanted.parent and row.parent_sha256 != wanted.parent_sha256:
             raise InputError(f"row {row.parent!r} of the source is not what it was when features were made of it; "
                              "expected the same source, or --overwrite to make all of them anew")  # fmt: skip
-        if row != (_with_digest(wanted, x[i]) if verify else replace(wanted, bytes=row.bytes, sha256=row.sha256)):
+        if row != (_with_digest(wanted, x[i]) if verify else replace(wanted, size=row.size, sha256=row.sha256)):
             return False
     return True
 
@@ -144,7 +144,7 @@ def _is_there(out: Path, expected: list[ManifestRow], verify: bool) -> bool:
 def _with_digest(row: ManifestRow, numbers: Tensor) -> ManifestRow:
     """A row with the bytes and the SHA-256 of its features [d]."""
     data = numbers.contiguous().view(torch.uint8).numpy()
-    return replace(row, bytes=data.nbytes, sha256=hashlib.sha256(data.data).hexdigest())
+    return replace(row, size=data.nbytes, sha256=hashlib.sha256(data.data).hexdigest())
 
 
 def _rows(request: Request, bank: FeatureBank, part: Any, plan: Plan) -> list[ManifestRow]:

@@ -78,7 +78,7 @@ class MadePicture:
     def to_row(self, file: str, data: bytes, member: str = "") -> ManifestRow:
         """The manifest row, once it is known where the picture lies and as which bytes."""
         sha256 = hashlib.sha256(data).hexdigest()
-        return ManifestRow(file=file, member=member, cls=self.cls, version=__version__, bytes=len(data),
+        return ManifestRow(file=file, member=member, cls=self.cls, version=__version__, size=len(data),
                            sha256=sha256, **self.row)  # fmt: skip
 
 

@@ -24,9 +24,9 @@ class ManifestRow:
     `file` is relative to the folder of the manifest, `member` the place inside of it where a file holds many;
     `cls` the class name; `method` the catalog name ("real" for a real one) and `settings` its digest; `parent` the
     name in the source of the real example it was made from and `parent_sha256` of its bytes ("" where there is no
-    single parent); `index` the number within the class, from 0; `version` that of augforge; `bytes` and `sha256` what
-    was written of the row: its file, the picture in a tar, its pixels or its features (-1 and "" in manifests of
-    before).
+    single parent); `index` the number within the class, from 0; `version` that of augforge; `size` (the key "bytes")
+    and `sha256` tell of what was written of the row: its file, the picture in a tar, its pixels or its features (-1 and
+    "" in manifests of before).
     """
 
     file: str
@@ -39,7 +39,7 @@ class ManifestRow:
     seed: int
     index: int
     version: str
-    bytes: int = -1
+    size: int = -1
     sha256: str = ""
 
     def to_line(self) -> bytes:
@@ -48,9 +48,9 @@ class ManifestRow:
 
 
 _to_json = json.JSONEncoder().encode  # what json.dumps calls, without its choice of encoder for every line
-_KEYS = {"cls": "class"}
+_KEYS = {"cls": "class", "size": "bytes"}
 _NAMES = {key: name for name, key in _KEYS.items()}
-_NUMBERS = ("seed", "index", "bytes")
+_NUMBERS = ("seed", "index", "size")
 
 
 def from_line(line: bytes, path: Path, number: int) -> ManifestRow:

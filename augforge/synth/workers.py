@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ _work: tuple[Callable[..., Any], Any]  # what this worker process does; set once
 
 def in_order(
     function: Callable[[Job, Item], Result], job: Job, items: Iterable[Item], workers: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`function(job, item)` for every item, in order, at most a few items ahead of the one that is taken.
 
     With one worker everything runs in this process. An exception of the function is raised here, at its item; a
@@ -50,7 +50,7 @@ def in_order(
 
 def in_order_by_threads(
     function: Callable[[Job, Item], Result], job: Job, items: Iterable[Item], threads: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """As `in_order`, in threads of this process: for a job on a device, around which pictures are read and written.
 
     A process for each worker would hold the networks, and the device's own memory, once for each of them.
@@ -58,7 +58,9 @@ def in_order_by_threads(
     yield from _taken(ThreadPoolExecutor(max(1, threads)), lambda item: function(job, item), items, threads + 1)
 
 
-def _taken(pool: Executor, call: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
+def _taken(
+    pool: Executor, call: Callable[[Item], Result], items: Iterable[Item], most: int
+) -> Generator[Result, None, None]:
     """`call(item)` for every item, in order, with at most `most` under way; the pool is shut down at the end."""
     under_way: deque[Future[Result]] = deque()
     try:

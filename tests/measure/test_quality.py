@@ -7,7 +7,7 @@ from augforge.measure.quality import BY_CLASS, Sets, compute_quality
 from augforge.measure.report import table
 from augforge.metrics.coverage import density_coverage
 from augforge.metrics.frechet import frechet_distance
-from augforge.metrics.kid import kid
+from augforge.metrics.kid import kid, kid_of_classes
 from augforge.metrics.rows import TooFewRows
 from augforge.types import Examples
 
@@ -34,7 +34,7 @@ def test_at_equal_count_the_numbers_are_those_of_the_metrics():
     lines = _lines(compute_quality(sets))
     for side, rows in (("made", sets.made), ("held_out", sets.held_out)):
         assert lines["frechet"][side] == pytest.approx(frechet_distance(sets.real.x, rows.x))
-        assert lines["kid"][side] == pytest.approx(kid(sets.real.x, rows.x))
+        assert lines["kid"][side] == pytest.approx(kid_of_classes((sets.real.x, sets.real.y), (rows.x, rows.y)))
         assert lines["coverage"][side] == pytest.approx(density_coverage(sets.real.x, rows.x).coverage)
     assert lines["frechet"]["note"] == ""
     assert set(lines) == {"frechet", *BY_CLASS, "diversity_within_classes"}
@@ -64,6 +64,53 @@ def test_copies_are_seen():
     assert report["memorisation"]["mean"]["high"] == 0
     assert report["memorisation"]["nearer"] == 1
     assert _lines(report)["frechet"]["made"] == pytest.approx(0, abs=1e-9)
+
+
+def test_both_columns_of_the_kernel_distance_have_equal_counts():
+    real = _draw(30, 1)
+    many = _draw(200, 3)
+    few = many.take(torch.cat([torch.arange(200 * i, 200 * i + 6) for i in range(3)]))
+    line = _lines(compute_quality(_sets(many, held_out=_draw(6, 2), real=real)))["kid"]
+    assert line["subset_size"] == 9
+    assert 0.1 < line["spread"]["made"] / line["spread"]["held_out"] < 10
+    assert _lines(compute_quality(_sets(few, held_out=_draw(6, 2), real=real)))["kid"]["held_out"] == line["held_out"]
+
+
+@pytest.mark.parametrize(("way", "each"), [(2, 5), (5, 5), (20, 5), (20, 12)])
+def test_held_out_rows_of_balanced_classes_are_no_distance_away(way, each):
+    found, spreads = [], []
+    names = tuple(map(str, range(way)))
+    for i in range(200 if way * each < 200 else 40):
+        rng = torch.Generator().manual_seed(i)
+        centres = 2 * torch.randn(way, 4, generator=rng)
+        y = torch.arange(way).repeat_interleave(each)
+        sides = [Examples(centres[y] + torch.randn(len(y), 4, generator=rng), y) for _ in range(3)]
+        real, made, held_out = ((rows.x, rows.y) for rows in sides)
+        found.append(kid_of_classes(real, held_out))
+        if i < 5:
+            line = _lines(compute_quality(Sets(*sides, names)))["kid"]
+            assert line["made"] == pytest.approx(kid_of_classes(real, made))
+            assert line["held_out"] == pytest.approx(found[-1])
+            spreads += line["spread"].values()
+    values = torch.tensor(found)
+    assert abs(float(values.mean())) < 3 * float(values.std()) / len(values) ** 0.5
+    assert min(spreads) > 1e-3 * float(values.std())
+
+
+def test_the_spread_of_few_rows_is_not_shown():
+    line = _lines(compute_quality(_sets(_draw(3, 3), held_out=_draw(3, 2))))["kid"]
+    assert "too few rows for a spread: a class has 3 rows" in line["note"]
+    assert "spread" not in line
+    assert line["made"] is not None
+    one = _draw(5, 3).take(torch.tensor([0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]))
+    assert (
+        _lines(compute_quality(_sets(one)))["kid"]["note"] == "without 1 classes that have fewer than 2 rows on a side"
+    )
+
+
+def test_classes_are_those_with_rows_on_every_side():
+    some = _draw(40, 2).take(torch.arange(80))
+    assert compute_quality(_sets(_draw(40, 3), held_out=some))["classes"] == 2
 
 
 def test_too_few_rows_are_said():

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from augforge.metrics.kid import kid, kid_over_subsets
+from augforge.metrics.kid import kid, kid_of_classes, kid_over_subsets
 from augforge.metrics.rows import TooFewRows
 from augforge.types import InputError
 
@@ -54,6 +54,39 @@ def test_agrees_with_torch_fidelity():
     real, made = _draw(80, seed=1), _draw(80, seed=2, shift=0.5)
     wanted = published.kid_features_to_metric(real, made, kid_subsets=1, kid_subset_size=80)
     assert kid(real, made) == pytest.approx(wanted["kernel_inception_distance_mean"], rel=1e-3)
+
+
+def test_with_classes_it_is_the_double_loop_over_pairs():
+    real, made = _draw(11, seed=1), _draw(9, seed=2, shift=0.7)
+    y, made_y = torch.tensor([0] * 3 + [1] * 6 + [2] * 2), torch.tensor([2] * 2 + [0] * 4 + [1] * 3)
+    share = torch.bincount(made_y) / len(made_y)
+
+    def mean(a, b):
+        kernel = (a @ b.mT / 6 + 1) ** 3
+        same = a.shape == b.shape and bool((a == b).all())
+        return (kernel.sum() - (kernel.trace() if same else 0)) / (len(a) * (len(b) - same))
+
+    wanted = 0.0
+    for c in range(3):
+        for k in range(3):
+            a, b, x, z = real[y == c], real[y == k], made[made_y == c], made[made_y == k]
+            wanted += float(share[c] * share[k] * (mean(a, b) + mean(x, z) - mean(a, z) - mean(b, x)))
+    assert kid_of_classes((real, y), (made, made_y)) == pytest.approx(wanted, rel=1e-8)
+    one = torch.zeros(11, dtype=torch.int64)
+    assert kid_of_classes((real, one), (made, one[:9])) == pytest.approx(kid(real, made), rel=1e-8)
+    with pytest.raises(TooFewRows, match="class 3 has 0 real rows"):
+        kid_of_classes((real, y), (made, made_y + 1))
+
+
+def test_without_classes_balanced_sets_seem_nearer_than_they_are():
+    y = torch.arange(5).repeat_interleave(5)
+    plain = []
+    for i in range(200):
+        rng = torch.Generator().manual_seed(i)
+        centres = 2 * torch.randn(5, 4, generator=rng)
+        real, other = (centres[y] + torch.randn(25, 4, generator=rng) for _ in range(2))
+        plain.append(kid(real, other))
+    assert sum(plain) / 200 < -0.02  # what `kid_of_classes` is for
 
 
 def test_unbiased_at_any_number_of_rows():
