@@ -21,6 +21,7 @@ from augforge.metrics.rows import TooFewRows, checked
 from augforge.types import InputError
 
 _ROWS_AT_ONCE = 512
+_CELLS_AT_ONCE = 1 << 20  # of kernels within classes
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,15 @@ def kid_of_classes(real: tuple[Tensor, Tensor], made: tuple[Tensor, Tensor]) -> 
 
 def _within_classes(x: Tensor, place: Tensor, share: Tensor) -> Tensor:
     """What pairs of different rows have over all pairs of a class, weighted by the squared shares [k]; x is [n, d]."""
-    total = x.new_zeros(())
-    rows = torch.argsort(place, stable=True).split(torch.bincount(place, minlength=len(share)).tolist())
-    for own, weight in zip(rows, share.tolist(), strict=True):
-        n, kernel = len(own), _kernel_sum(x[own], x[own])
-        total += weight**2 * ((kernel - _own_sum(x[own])) / (n * (n - 1)) - kernel / n**2)
+    total, counts = x.new_zeros(()), torch.bincount(place, minlength=len(share))
+    order, starts = torch.argsort(place, stable=True), counts.cumsum(0) - counts
+    for n in counts.unique().tolist():  # classes of one size together
+        alike = (counts == n).nonzero()[:, 0]
+        for some in alike.split(max(1, _CELLS_AT_ONCE // n**2)):
+            rows = x[order[starts[some][:, None] + torch.arange(n, device=order.device)]]  # [classes, n, d]
+            kernel = (rows @ rows.mT / x.shape[1] + 1).pow(3)
+            every, own = kernel.sum((1, 2)), kernel.diagonal(dim1=1, dim2=2).sum(1)
+            total += (share[some].to(x) ** 2 * ((every - own) / (n * (n - 1)) - every / n**2)).sum()
     return total
 
 

@@ -80,14 +80,14 @@ def test_both_columns_of_the_kernel_distance_have_equal_counts():
 def test_held_out_rows_of_balanced_classes_are_no_distance_away(way, each):
     found, spreads = [], []
     names = tuple(map(str, range(way)))
-    for i in range(200 if way * each < 200 else 40):
+    for i in range(200):
         rng = torch.Generator().manual_seed(i)
         centres = 2 * torch.randn(way, 4, generator=rng)
         y = torch.arange(way).repeat_interleave(each)
         sides = [Examples(centres[y] + torch.randn(len(y), 4, generator=rng), y) for _ in range(3)]
         real, made, held_out = ((rows.x, rows.y) for rows in sides)
         found.append(kid_of_classes(real, held_out))
-        if i < 5:
+        if i < 1:
             line = _lines(compute_quality(Sets(*sides, names)))["kid"]
             assert line["made"] == pytest.approx(kid_of_classes(real, made))
             assert line["held_out"] == pytest.approx(found[-1])
