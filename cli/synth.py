@@ -19,7 +19,12 @@ from augforge.cli import options
               help="The method: a name of `augforge list`, or a folder that `augforge fit` made.")  # fmt: skip
 # How many
 @click.option("--per-class", type=click.IntRange(min=0), metavar="N", help="Make N more of each class.")
-@click.option("--to", type=click.IntRange(min=0), metavar="N", help="Bring each class up to N, real ones counted.")
+@click.option(
+    "--to",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Bring each class up to N, real ones counted (see --include-real).",
+)
 @click.option("--counts", type=options.PATH, metavar="FILE", help="Make as many of each class as a JSON object says.")
 @click.option("--class", "classes", multiple=True, metavar="A", help="Only this class; may be given again.")
 @options.split("Which part of a source that has train, val and test")

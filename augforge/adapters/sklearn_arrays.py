@@ -139,7 +139,8 @@ def _some(counts: dict[Any, int]) -> str:
 def in_container(array: np.ndarray, given: Any) -> Any:
     """An array [m, ...] in the container of `given`: an array, a list, pandas' frame or series, a sparse matrix.
 
-    Columns and names stay; columns of floats, and sparse ones, keep their type; rows are numbered anew.
+    Columns and names stay; rows are numbered anew. Labels keep the type of their column, as categories do; of rows the
+    columns of floats, and sparse ones, keep theirs.
     """
     if isinstance(given, list | tuple):
         return array.tolist()
@@ -148,10 +149,13 @@ def in_container(array: np.ndarray, given: Any) -> Any:
         return type(given)(array, name=given.name, dtype=given.dtype)
     if module == "pandas":
         frame = type(given)(array.reshape(len(array), -1), columns=given.columns)
+        if array.ndim == 1:
+            return frame.astype(dict(given.dtypes.items()))
         kept = {name: dtype for name, dtype in given.dtypes.items() if getattr(dtype, "kind", "") == "f"}
         return frame.astype(kept)
     if module == "scipy" and array.ndim == 2:
         from scipy import sparse
 
-        return (sparse.csc_matrix if given.format == "csc" else sparse.csr_matrix)(array)
+        kind = sparse.csr_array if isinstance(given, sparse.sparray) else sparse.csr_matrix
+        return kind(array).asformat(given.format)
     return array

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -251,6 +252,8 @@ def keep_rows(bank: B, rows: Tensor) -> B:
 def _limit(bank: AnyBank, classes: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
     """The old ids [way], the rows [m] in their old order, and the new labels [m] for the named classes."""
     known = {name: i for i, name in enumerate(bank.classes)}
+    form = {unicodedata.normalize("NFC", name): name for name in bank.classes}
+    classes = [name if name in known else form.get(unicodedata.normalize("NFC", name), name) for name in classes]
     for name in classes:
         if name not in known:
             near = difflib.get_close_matches(name, bank.classes, n=1, cutoff=0.0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from augforge.data.banks import B, take_rows
+from augforge.data.class_names import taken_for_one
 from augforge.data.splits import ORDER, split_of
 from augforge.types import InputError
 
@@ -23,7 +24,7 @@ def number_labels(labels: np.ndarray, classes: Sequence[str] | None, where: str)
 
     With `classes` [k] integers index them and strings are among them; without, the classes are the sorted labels.
     Raises InputError, which begins with `where`, for labels of another kind or out of range, and for a class that
-    is named twice (upper and lower case being the same).
+    is named twice (upper and lower case, and both Unicode forms of an accent, being the same).
     """
     if labels.ndim != 1 or labels.dtype.kind not in "iuU":
         raise InputError(f"{where}: labels are {labels.dtype} {list(labels.shape)}; expected integers or strings [n]")
@@ -40,11 +41,11 @@ def number_labels(labels: np.ndarray, classes: Sequence[str] | None, where: str)
         names, y = tuple(classes), labels
         if len(y) and not (int(y.min()) >= 0 and int(y.max()) < len(names)):
             raise InputError(f"{where}: labels are {y.min()}..{y.max()}, but there are {len(names)} classes")
-    folded: dict[str, str] = {}
-    for name in names:
-        if name.casefold() in folded:
-            raise InputError(f"{where}: the classes {folded[name.casefold()]!r} and {name!r} are the same but for case")
-        folded[name.casefold()] = name
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise InputError(f"{where}: the class {twice!r} is named twice")
+    if found := taken_for_one(names):
+        raise InputError(f"{where}: the classes {found[0]!r} and {found[1]!r} {found[2]}; expected one name for each")
     return torch.from_numpy(y.astype(np.int64)), names
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from augforge.data.class_names import taken_for_one
 from augforge.data.containers import READ_BY
 from augforge.data.notes import listed, note
 from augforge.data.splits import EXPECTED, ORDER, find_splits, says_nothing, split_of, splits_among
@@ -208,16 +209,13 @@ def _unread(unread: Counter[str]) -> str:
 
 
 def _check_case(names: Iterable[str], origin: str) -> None:
-    """Raise InputError where two classes differ by case alone."""
-    folded: dict[str, str] = {}
-    for name in sorted(names):
-        other = folded.setdefault(name.casefold(), name)
-        if other != name:
-            raise InputError(f"{origin!r} has classes {other!r} and {name!r}, whose names differ by case alone")
+    """Raise InputError where two classes differ by case or by Unicode form alone."""
+    if found := taken_for_one(sorted(names)):
+        raise InputError(f"{origin!r} has classes {found[0]!r} and {found[1]!r}, whose names {found[2]}")
 
 
 def number_rows(lists: dict[str, list[str]], skipped: Skipped, origin: str) -> Split:
-    """A split of {class: names}; raises InputError where two classes differ by case alone."""
+    """A split of {class: names}; raises InputError where two classes differ by case or Unicode form."""
     _check_case(lists, origin)
     sizes = torch.tensor([len(names) for names in lists.values()], dtype=torch.int64)
     names = tuple(name for part in lists.values() for name in sorted(part))

@@ -148,7 +148,7 @@ def _are_members(path: Path, rows: list[ManifestRow], verify: bool) -> bool:
 
 
 def _are_pixels(path: Path, rows: list[ManifestRow], verify: bool) -> bool:
-    if rows[0].bytes >= 0 and path.stat().st_size != sum(row.size for row in rows):
+    if rows[0].size >= 0 and path.stat().st_size != sum(row.size for row in rows):
         return False
     with open(path, "rb") as file:
         return not verify or all(hashlib.sha256(file.read(row.size)).hexdigest() == row.sha256 for row in rows)

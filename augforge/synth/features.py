@@ -23,7 +23,7 @@ from augforge.representations.bank import MADE_BY
 from augforge.synth import run_folder
 from augforge.synth.encode import AS_SOURCE
 from augforge.synth.manifest import REAL, ManifestRow, read_rows
-from augforge.synth.plan import ClassPlan, Plan, Quota, make_plan
+from augforge.synth.plan import ClassPlan, Plan, Quota, make_plan, say_balance
 from augforge.synth.request import Request, run_record
 from augforge.synth.run_folder import RunOptions
 from augforge.synth.written import PARTIAL
@@ -47,6 +47,7 @@ def plan_features(request: Request, bank: FeatureBank) -> tuple[Any, Plan, dict[
     plan = make_plan(rows, quota, capabilities(part).support_needed, request.include_real, 1)
     if catalog.describe(part)["name"] == "nothing":
         plan = Plan(tuple(replace(c, make=0) for c in plan.classes), 1)
+    say_balance(plan, request.to, request.include_real)
     size = plan.total * bank.x.shape[1] * bank.x.element_size()
     report = {
         "made": sum(c.make for c in plan.classes),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from augforge.data.notes import note
 from augforge.types import InputError
 
 
@@ -120,6 +121,22 @@ class Plan:
                 passed += count
             if passed >= high:
                 return
+
+
+def say_balance(plan: Plan, to: int | None, include_real: bool) -> None:
+    """A note where classes are brought up to a number that the made rows, which alone go out, do not have."""
+    if to is None or include_real or not plan.classes:
+        return
+    fewest, most = (choose(plan.classes, key=lambda c: c.make) for choose in (min, max))
+    if fewest.make == most.make:
+        return
+    none = sum(c.make == 0 for c in plan.classes)
+    gone = f", and {none} of {len(plan.classes)} classes have none at all" if none else ""
+    note(
+        f"--to {to} without --include-real: OUT gets the made rows alone, from {fewest.make} of {fewest.name!r} to "
+        f"{most.make} of {most.name!r}{gone}; classes that are small in the source are large in OUT. Train on both "
+        "together, or add --include-real, which brings each class of OUT up to that number"
+    )
 
 
 def make_plan(rows: Mapping[str, np.ndarray], quota: Quota, needed: int, include_real: bool, unit: int) -> Plan:

@@ -18,7 +18,7 @@ from augforge.machine import cores
 from augforge.parts import catalog, saving
 from augforge.synth.encode import AS_SOURCE, encoding_of
 from augforge.synth.generate import Making, load, needs_no_support
-from augforge.synth.plan import Plan, Quota, make_plan
+from augforge.synth.plan import Plan, Quota, make_plan, say_balance
 from augforge.synth.reject import DISCRIMINATOR, ByClasses, ByDiscriminator, Filter, by_classes, embedded
 from augforge.synth.request import Request, run_record, with_preset
 from augforge.synth.run_folder import RunOptions
@@ -65,6 +65,7 @@ def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions)
     plan = make_plan(rows, quota, capabilities(part).support_needed, request.include_real, UNITS[request.format])
     if described["name"] == "nothing":
         plan = Plan(tuple(replace(c, make=0) for c in plan.classes), plan.unit)
+    say_balance(plan, request.to, request.include_real)
     if isinstance(part, Named):
         part.named([c.name for c in plan.classes if c.make])  # it raises InputError for a class that it does not know
     filters, digests = open_filters(request, making)

@@ -17,6 +17,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
+from augforge.data.class_names import taken_for_one
 from augforge.synth.encode import AS_SOURCE, SUFFIXES, Encoding, encode, encoding_of
 from augforge.synth.generate import MadePicture
 from augforge.synth.manifest import ManifestRow
@@ -98,12 +99,9 @@ def folder_name(name: str) -> str:
 
 
 def check_folder_names(classes: Iterable[str]) -> None:
-    """Raise InputError where two classes would share a folder on a file system that ignores case."""
-    seen: dict[str, str] = {}
-    for name in classes:
-        other = seen.setdefault(folder_name(name).casefold(), name)
-        if other != name:
-            raise InputError(f"the classes {other!r} and {name!r} differ only by case; rename one of them")
+    """Raise InputError where two classes would share a folder on a file system that ignores case or Unicode forms."""
+    if found := taken_for_one(classes):
+        raise InputError(f"the classes {found[0]!r} and {found[1]!r} {found[2]}; rename one of them")
 
 
 def _own_name() -> str:

@@ -150,11 +150,29 @@ def test_frames_come_back_as_frames():
     assert x_res.index.equals(y_res.index)
 
 
-@pytest.mark.parametrize("kind", ["csr_matrix", "csc_matrix", "coo_matrix", "csr_array"])
+def test_frames_of_labels_keep_their_types():
+    pandas = pytest.importorskip("pandas")
+    x = np.random.default_rng(0).normal(size=(9, 4))
+    names = np.array(["a", "b", "a", "a", "b", "a", "a", "a", "b"])
+    categories = pandas.CategoricalDtype(["b", "a", "unused"], ordered=True)
+    numbers = np.where(names == "a", 5, 2)
+    kinds = (categories, names), ("string", names), ("Int64", numbers), ("bool", names == "a"), ("category", numbers)
+    for dtype, y in kinds:
+        frame = pandas.DataFrame({"animal": pandas.Series(y).astype(dtype)})
+        found = Resampler("noise").fit_resample(x, frame)[1]
+        assert isinstance(found, pandas.DataFrame)
+        assert found["animal"].dtype == frame["animal"].dtype
+        assert found["animal"].iloc[:9].tolist() == frame["animal"].tolist()
+        assert found["animal"].value_counts().tolist()[:2] == [6, 6]
+        assert Resampler("noise").fit_resample(x, frame["animal"])[1].dtype == frame["animal"].dtype
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "csc_matrix", "coo_matrix", "csr_array", "csc_array", "coo_array"])
 def test_sparse_rows_come_back_sparse(kind):
     sparse = pytest.importorskip("scipy.sparse")
     x, y = _data()
     x[x < 1] = 0
     x_res, _ = Resampler("noise").fit_resample(getattr(sparse, kind)(x), y)
     assert sparse.issparse(x_res)
+    assert type(x_res) is getattr(sparse, kind)
     np.testing.assert_array_equal(x_res.toarray(), Resampler("noise").fit_resample(x, y)[0])

@@ -37,6 +37,20 @@ def test_to_below_what_is_there_makes_nothing_of_a_class(augforge, source, manif
     assert not (tmp_path / "out" / "cat").exists()  # torchvision's ImageFolder rejects a class without pictures
 
 
+def test_to_without_the_real_pictures_says_what_out_lacks(augforge, source, folder_of, tmp_path):
+    found = augforge("synth", source, "--out", tmp_path / "a", "--to", 4)
+    assert (
+        "note: --to 4 without --include-real: OUT gets the made rows alone, from 0 of 'cat' to 1 of 'dog'" in found.err
+    )
+    assert "and 1 of 2 classes have none at all" in found.err
+    assert "add --include-real, which brings each class of OUT up to that number" in found.err
+    assert "note: --to 9" in augforge("synth", source, "--out", tmp_path / "x", "--to", 9, "--dry-run").err
+    even = folder_of(tmp_path / "even", {"cat": 3, "dog": 3})
+    for i, how in enumerate([("--to", 9, "--include-real"), ("--per-class", 4)]):
+        assert "note:" not in augforge("synth", source, "--out", tmp_path / f"b{i}", *how).err
+    assert "note:" not in augforge("synth", even, "--out", tmp_path / "c", "--to", 9).err
+
+
 def test_counts_come_from_a_json_file(augforge, source, tmp_path, manifest_of):
     (tmp_path / "counts.json").write_text(json.dumps({"dog": 5, "cat": 0}))
     augforge("synth", source, "--out", tmp_path / "out", "--counts", tmp_path / "counts.json")

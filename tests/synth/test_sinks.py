@@ -41,8 +41,10 @@ def test_stems(name, expected):
 
 def test_classes_that_differ_by_case_alone_are_refused():
     check_folder_names(["cat", "dog", "Dogs"])
-    with pytest.raises(InputError, match="the classes 'cat' and 'Cat' differ only by case"):
+    with pytest.raises(InputError, match="the classes 'cat' and 'Cat' differ by case alone"):
         check_folder_names(["cat", "dog", "Cat"])
+    with pytest.raises(InputError, match="differ by their Unicode form"):
+        check_folder_names(["caf\u00e9", "cafe\u0301"])
 
 
 def _made(number: int, shape=(4, 5, 3), cls="cat", label=0) -> MadePicture:
