@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -69,6 +70,43 @@ def draw_keys(n: int, rng: torch.Generator) -> Tensor:
     """`n` fresh keys for a training loop, drawn on the generator's device."""
     low, high = -(1 << 63), (1 << 63) - 1
     return torch.randint(low, high, (n,), generator=rng, dtype=torch.int64, device=rng.device)
+
+
+def pair_keys(seed: int, name: str, index: Tensor, step: int = 1) -> Tensor:
+    """The keys [n] of a command's rows of features, in pairs: see `in_pairs`."""
+    return in_pairs(lambda place: row_keys(seed, name, place), index, step)
+
+
+def draw_pairs(n: int, rng: torch.Generator) -> Tensor:
+    """`n` fresh keys for a training loop, in pairs: keys 2j and 2j + 1 are partners (`in_pairs`)."""
+    return in_pairs(draw_keys((n + 1) // 2 * 2, rng).__getitem__, torch.arange(n, device=rng.device))
+
+
+def in_pairs(keys_of: Callable[[Tensor], Tensor], index: Tensor, step: int | Tensor = 1) -> Tensor:
+    """Keys for rows `index` [...] of a class, in pairs whose noise is opposite (`paired_noise`).
+
+    With `step` 1 rows 2j and 2j + 1 are partners; with a step of s, where row i is number i // s of parent i mod s,
+    numbers 2j and 2j + 1 of each parent are. Partners have the key of the first of them by `keys_of` (indices to keys),
+    the first with its lowest bit 0 and the second with 1, so that a key tells its partner with nothing else known.
+    """
+    copy = torch.div(index, step, rounding_mode="floor")
+    return keys_of(index - (copy & 1) * step) & -2 | (copy & 1)
+
+
+def paired_noise(keys: Tensor, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+    """Standard normal numbers for a purpose, float32: keys [n] -> [n, *shape], opposite for the two keys of a pair.
+
+    A mean of both then has no noise left, which is the antithetic variates of Hammersley & Morton (1956). Any keys will
+    do: those that are in no pair have noise of their own.
+    """
+    noise = normal(fork(pair_of(keys), purpose), shape)
+    sign = 1 - 2 * (keys & 1).to(noise.dtype)
+    return noise.mul_(sign.view(-1, *(1,) * len(shape)))
+
+
+def pair_of(keys: Tensor) -> Tensor:
+    """What the two keys of a pair share, [n]: what is drawn from it, as a parent, both have."""
+    return keys & -2
 
 
 def integers(keys: Tensor, count: int) -> Tensor:

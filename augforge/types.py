@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 Space = Literal["image", "feature", "any"]
+Family = Literal["means", "neighbours", "discriminative", "gaussian"]  # of classifiers: how they read rows
 
 
 class InputError(ValueError):
@@ -249,6 +250,7 @@ class Capabilities:
     trains: bool = False  # `fit(base, rng, val, run)` takes validation classes and how to train
     shares: bool = False  # several processes can train it together
     counts_weights: bool = True  # to a classifier a row of weight 2 is two rows
+    family: Family = "discriminative"  # how a classifier reads rows, which decides what made ones should weigh
     any_size: bool = False  # a representation takes pictures of any size, so that crops are views of a picture
     short_side: int = 0  # px to which a representation brings the shorter side of a picture; 0: it looks at all of them
     pretrained: bool = False  # `fit(None, None)` reads weights that lie on this machine, and learns nothing
@@ -269,6 +271,17 @@ class Named(Protocol):
 
     def named(self, names: Sequence[str]) -> Synthesizer:
         """The part for a support whose class i is called `names[i]`; InputError for a name that it does not know."""
+        ...
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A synthesizer that chose, on held-out classes, what its rows should weigh before each kind of classifier."""
+
+    def share(self, family: Family, counts: Tensor) -> Tensor:
+        """What the made rows of a class weigh together, in parts of what its real rows do, for classes of `counts` [c]
+        real rows: [c], at least 0.
+        """
         ...
 
 

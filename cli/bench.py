@@ -41,8 +41,8 @@ if TYPE_CHECKING:
               "none].")  # fmt: skip
 @click.option("--made", default="20", show_default=True, metavar="N[,N]", help="Rows made of each class.")
 @click.option("--share", "shares", multiple=True, metavar="[NAME=]S[,S]", help="What the made rows of a class weigh "
-              "together: 0.5 is half of what its real ones do; of the method NAME, or of all others [default: each row "
-              "weighs what its method says, or 1].")  # fmt: skip
+              "together: 0.5 is half of what its real ones do; of the method NAME, or of all others [default: what "
+              "suits the classifier, as the method found on held-out classes or as is usual].")  # fmt: skip
 # The episodes
 @click.option("--test", metavar="SOURCE", help="Other rows of the classes of TASK to test on: all rows of TASK are the "
               "support, and every row of SOURCE is a query.")  # fmt: skip
@@ -144,6 +144,10 @@ def _episodes(given: dict[str, Any]) -> Answer:
             results = run(task, recipes, plan, out, shown.update, given["device"])
         else:
             results = run_seeds(task, recipes, plan, seeds, out, shown.update, given["device"])
+    for row in results.rows:
+        if row.get("made_share") == 0 and row["share"] is None:
+            click.echo(f"the rows that {row['synthesizer']} makes weigh nothing before {row['classifier']} at "
+                       f"{row['shot']} shots: on held-out classes they gained nothing", err=True)  # fmt: skip
     if out is not None:
         write_report(results.rows, out)
         write_per_class(results.rows, results.confusions(), results.classes, out)

@@ -53,6 +53,8 @@ from augforge.cli import options
               help="How pictures are coded; source: as the picture that each was made from.")  # fmt: skip
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True,
               help="Of JPEG and WebP; WebP 100 is lossless.")  # fmt: skip
+@click.option("--classifier", default="logistic", show_default=True, metavar="C",
+              help="The classifier that will read made features: their weights suit it.")  # fmt: skip
 @click.option("--include-real", is_flag=True, help="Write the real pictures too.")
 # The run
 @options.device("the method runs")
@@ -98,7 +100,17 @@ def synth(**given: Any) -> None:
         format=given["sink"],
         **{
             name: given[name]
-            for name in ("per_class", "to", "quality", "size", "include_real", "reject", "tries", "plausible")
+            for name in (
+                "per_class",
+                "to",
+                "quality",
+                "size",
+                "include_real",
+                "classifier",
+                "reject",
+                "tries",
+                "plausible",
+            )
         },
     )
     with options.Progress("images") as shown:

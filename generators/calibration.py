@@ -43,6 +43,8 @@ class Calibration:
 
     alpha is in units of the features, as in the paper: on rows of length 1 0.21 drowns everything.
 
+    The draws of a pair of keys (`chance.in_pairs`) have one support row and opposite noise.
+
     A base class's covariance is kept as its `rank` strongest directions, and what they leave as a sphere of the same
     trace: [c, rank, d] numbers in `factors_`, and exact where a class has at most `rank` + 1 rows or d is at most
     `rank`. Base classes of one row are left out.
@@ -104,7 +106,7 @@ class Calibration:
         Raises InputError for pictures, where a wanted class has no support row, and before `fit`.
         """
         x = feature_rows(support, "calibration")
-        parent = choose_parents(support.y, want, keys)
+        parent = choose_parents(support.y, want, chance.pair_of(keys))
         means, _, _ = self._ready(x)
         if not len(want):
             return Examples(like_support(x[:0], support), want, parent)
@@ -131,7 +133,7 @@ class Calibration:
         """Deviations [n, d] float32 for features like `x`, with the covariance of base classes `near` [n, k]."""
         _, factors, rests = self._ready(x)
         n, (_, rank, d) = len(near), factors.shape
-        normal = chance.normal(chance.fork(keys, "directions"), (self.k, rank)).flatten(0, 1).to(torch.float64)
+        normal = chance.paired_noise(keys, "directions", (self.k, rank)).flatten(0, 1).to(torch.float64)
         moved = torch.empty(n * self.k, d, dtype=torch.float64, device=near.device)
         order = torch.argsort(near.flatten(), stable=True)
         classes, counts = torch.unique(near, return_counts=True)
@@ -142,9 +144,9 @@ class Calibration:
         if self.alpha_on == "diagonal":
             sphere = sphere + self.alpha
         else:
-            deviation = deviation + self.alpha**0.5 * chance.normal(chance.fork(keys, "alpha"))[:, None]
+            deviation = deviation + self.alpha**0.5 * chance.paired_noise(keys, "alpha")[:, None]
         if bool((sphere > 0).any()):
-            deviation = deviation + sphere.sqrt()[:, None] * chance.normal(chance.fork(keys, "sphere"), (d,))
+            deviation = deviation + sphere.sqrt()[:, None] * chance.paired_noise(keys, "sphere", (d,))
         return deviation
 
 

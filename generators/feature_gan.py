@@ -166,7 +166,7 @@ class FeatureGan:
         classes = int(y.max()) + 1 if len(y) else 0
         sums = torch.zeros(classes, x.shape[1], dtype=torch.float64, device=x.device).index_add(0, y, x.double())
         means = (sums / torch.bincount(y, minlength=classes).clamp(min=1)[:, None]).float()
-        z = self.noise_scale * chance.normal(chance.fork(keys, "noise"), (x.shape[1],)).to(x.device)
+        z = self.noise_scale * chance.paired_noise(keys, "noise", (x.shape[1],)).to(x.device)
         made = in_tiles(generator.to(x.device), torch.cat([means[want.to(x.device)] / size, z], 1)) * size
         return Examples(like_support(made, support), want, torch.full_like(want, -1))
 

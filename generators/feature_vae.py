@@ -114,8 +114,8 @@ class FeatureVae:
         """
         decoder, size, features = self._ready()
         x = checked_rows(support, features, _WHO)
-        parent, size = choose_parents(support.y, want, keys), size.to(x.device)
-        z = self.noise_scale * chance.normal(chance.fork(keys, "noise"), (self.code_width,)).to(x.device)
+        parent, size = choose_parents(support.y, want, chance.pair_of(keys)), size.to(x.device)
+        z = self.noise_scale * chance.paired_noise(keys, "noise", (self.code_width,)).to(x.device)
         made = in_tiles(decoder.to(x.device), torch.cat([z, x[parent.to(x.device)] / size], 1)) * size
         return Examples(like_support(made, support), want, parent)
 

@@ -38,15 +38,12 @@ from augforge.classifiers.two_covariance import (
 )
 from augforge.generators.shared.posterior.gate import Candidate, fit_gate, gated
 from augforge.generators.shared.posterior.held_out import (
-    SHOTS,
     EpisodeBatch,
     Fold,
     MappedRows,
     Split,
     base_centre,
     draw_episode_batches,
-    nearest_shot,
-    row_weight,
     split_classes,
     transformed_parts,
     weighted_sum,
@@ -58,8 +55,10 @@ from augforge.generators.shared.posterior.predictive import (
     predictive_draws,
     predictive_scores,
 )
+from augforge.generators.shared.posterior.shares import Reading, chosen_shares, readings, share_at
+from augforge.imagine import usual_share, weight_of_each
 from augforge.training.loop import cosine, minimise
-from augforge.types import Bank, Examples, InputError, Space
+from augforge.types import Bank, Examples, Family, InputError, Space
 
 _START_SPREAD = math.log(1000.0)  # rows that the guess of a class's spread counts as when learning begins
 _EPISODES_A_STEP = 12
@@ -91,9 +90,10 @@ class FittedFold:
 class Hallucinator:
     """Ours: four posteriors with meta-learnt parameters, and a fallback classifier where they do not help.
 
-    Draws carry a weight each, as those of the posterior do: 0 where nearest means did not surely gain from `made` of
-    them. `history` holds what the gate was set by: for each number of shots the gain on held-out classes over the best
-    plain classifier, its standard error (both in percent), whether the gate opened, and the vote.
+    What draws weigh is chosen for each family of classifiers and number of shots on held-out classes (`share`); as they
+    come from `synthesize` they suit logistic regression, if `made` of each class are made. `history` holds what the
+    gate was set by: for each number of shots the gain on held-out classes over the best plain classifier, its standard
+    error (both in percent), whether the gate opened, and the vote.
     """
 
     space: ClassVar[Space] = "feature"
@@ -109,12 +109,12 @@ class Hallucinator:
     lr: float = 0.05  # learning rate of Adam, > 0, falling along a cosine
     rank: int = 512  # coordinates kept of wider features, >= 1
     way: int = 0  # classes of an episode; 0: 20 where there are so many classes, else 5
-    made: int = 20  # rows made of each class when the weight of a row is chosen, >= 1
+    made: int = 20  # rows made of each class when shares are chosen, >= 1
     noise_scale: float = 1.0  # multiplies the spread of draws, >= 0
     models_: nn.ModuleList | None = field(default=None, init=False, repr=False)
     gate_: Tensor | None = field(default=None, init=False, repr=False)
     centre_: Tensor | None = field(default=None, init=False, repr=False)
-    row_weights_: Tensor | None = field(default=None, init=False, repr=False)
+    shares_: Tensor | None = field(default=None, init=False, repr=False)  # [family, 5]; None in parts of before
     facts_: dict[str, int] = field(default_factory=dict, init=False, repr=False)
     history: list[dict[str, float]] = field(default_factory=list, init=False, repr=False)
 
@@ -209,17 +209,15 @@ class Hallucinator:
 
     def _fit_weights_and_gate(self, folds: list[FittedFold], parameters: list[Tensor], centre: Tensor) -> None:
         """Set the gate and the weights of draws, by parameters that were not learnt on the fold that they score."""
-        weights = torch.full((len(SHOTS),), math.inf)
         candidates: list[Candidate] = []
+        read: list[tuple[int, dict[Family, Reading]]] = []
         for fold, of_fold in zip(folds, parameters, strict=True):
             _set_parameters(fold.models, of_fold)
             for batch in fold.batches:
                 some = batch.first(_CLASSES_IN_GATE)
                 candidates.append((fold.x, some, partial(fold.scores, of_fold, some)))
-                weight = row_weight(fold.models, fold.x, batch, self.made, self.noise_scale)
-                i = SHOTS.index(batch.shot)
-                weights[i] = min(float(weights[i]), weight)
-        self.row_weights_ = torch.where(weights.isinf(), 0, weights)
+                read.append((batch.shot, readings(fold.models, fold.x, batch, self.made, self.noise_scale)))
+        self.shares_ = chosen_shares(read)
         self.gate_, self.history = fit_gate(candidates, centre, with_votes=True)
         self.centre_ = centre
 
@@ -234,21 +232,26 @@ class Hallucinator:
 
         Where the gate is closed they are those of a plain classifier. Raises InputError before `fit`.
         """
-        models, _, gate, centre = self._ready()
+        models, gate, centre = self._ready()
         return gated(gate, centre, predictive_scores(models, support, query), support, query)
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
         """Draw features [n, d] of the wanted classes, each with its weight. Raises InputError before `fit`."""
-        models, weights, _, _ = self._ready()
+        models, _, _ = self._ready()
         made, counts = predictive_draws(models, support, want, keys, self.noise_scale, "hallucinator")
-        return Examples(made, want, torch.full_like(want, -1), weights.to(made.device)[nearest_shot(counts)])
+        weight = weight_of_each(self.share("discriminative", counts), counts, torch.tensor(float(self.made)))
+        return Examples(made, want, torch.full_like(want, -1), weight.float())
 
-    def _ready(self) -> tuple[list[TwoCovariance], Tensor, Tensor, Tensor]:
-        """The fitted models, the weights of made rows, the gate and the mean of base features."""
-        if self.models_ is None or self.row_weights_ is None or self.gate_ is None or self.centre_ is None:
+    def share(self, family: Family, counts: Tensor) -> Tensor:
+        """What made rows of classes of `counts` [...] real rows weigh together, in parts of these: [...]."""
+        return usual_share(family, counts) if self.shares_ is None else share_at(self.shares_, family, counts)
+
+    def _ready(self) -> tuple[list[TwoCovariance], Tensor, Tensor]:
+        """The fitted models, the gate and the mean of base features."""
+        if self.models_ is None or self.gate_ is None or self.centre_ is None:
             raise InputError("hallucinator is not fitted yet; expected fit(base, rng, val) or a folder from `fit`")
         models = [model for model in self.models_ if isinstance(model, TwoCovariance)]
-        return models, self.row_weights_, self.gate_, self.centre_
+        return models, self.gate_, self.centre_
 
 
 def _set_parameters(models: list[TwoCovariance], parameters: Tensor) -> None:

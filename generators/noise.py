@@ -23,7 +23,10 @@ _ROWS_AT_ONCE = 8192
 
 @dataclass
 class Noise:
-    """Each made row is one support row of its class plus noise; pictures need no `fit`."""
+    """Each made row is one support row of its class plus noise; pictures need no `fit`.
+
+    Features of a pair of keys (`chance.in_pairs`) have opposite noise.
+    """
 
     space: ClassVar[Space] = "any"
     one_parent: ClassVar[bool] = True
@@ -76,11 +79,13 @@ class Noise:
             check_levels(support.x, "picture {} of the support")
         parent = choose_parents(support.y, want, keys)
         x = support.take(parent).x
+        if isinstance(x, Tensor) and x.ndim == 2:
+            return Examples(self._features(x, keys), want, parent)
         noise_keys = chance.fork(keys, "noise")
         if isinstance(x, list):
             made = [self._pixels(p[None], k[None])[0] for p, k in zip(x, noise_keys, strict=True)]
             return Examples(made, want, parent)
-        return Examples(self._features(x, noise_keys) if x.ndim == 2 else self._pixels(x, noise_keys), want, parent)
+        return Examples(self._pixels(x, noise_keys), want, parent)
 
     def _pixels(self, pictures: Tensor, keys: Tensor) -> Tensor:
         """White noise on [n, c, h, w], kept within the range of its type."""
@@ -92,9 +97,9 @@ class Noise:
         return (noisy.round() if whole == 255 else noisy).to(pictures.dtype)
 
     def _features(self, x: Tensor, keys: Tensor) -> Tensor:
-        """Noise of the pooled covariance on [n, d]; no row depends on its batch."""
+        """Noise of the pooled covariance on [n, d], opposite for a pair of keys; no row depends on its batch."""
         factor = self._ready(x)
-        normal = chance.normal(keys, (x.shape[1],)).to(x.device)
+        normal = chance.paired_noise(keys, "noise", (x.shape[1],)).to(x.device)
         noise = row_product(normal, self.scale * factor.to(x.device).T)
         return (x + noise).to(x.dtype)
 

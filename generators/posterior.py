@@ -33,14 +33,11 @@ from augforge.classifiers.two_covariance import (
 )
 from augforge.generators.shared.posterior.gate import fit_gate, gated
 from augforge.generators.shared.posterior.held_out import (
-    SHOTS,
     EpisodeBatch,
     MappedRows,
     Split,
     base_centre,
     draw_episode_batches,
-    nearest_shot,
-    row_weight,
     split_classes,
     transformed_parts,
 )
@@ -52,7 +49,9 @@ from augforge.generators.shared.posterior.predictive import (
     predictive_draws,
     predictive_scores,
 )
-from augforge.types import Bank, Examples, InputError, Space
+from augforge.generators.shared.posterior.shares import chosen_shares, readings, share_at
+from augforge.imagine import usual_share, weight_of_each
+from augforge.types import Bank, Examples, Family, InputError, Space
 
 Prior = Literal["gaussian", "mixture"]
 
@@ -78,10 +77,10 @@ class TransformedSplit:
 class Posterior:
     """A new class as the posterior predictive of base classes, in closed form: draws, and exact scores.
 
-    Draws carry a weight each: the one with which nearest means gained most on held-out classes when `made` rows were
-    made of each class, or 0 where that gain was not sure. `scores` needs no rows: it is what infinitely many of weight
-    1 say, together, of a query; with `gated` only at numbers of shots where held-out classes gained by it over the best
-    plain classifier, which is the fallback elsewhere.
+    What draws weigh is chosen for each family of classifiers and number of shots on held-out classes (`share`); as they
+    come from `synthesize` they suit logistic regression, if `made` of each class are made. `scores` needs no rows: it
+    is what infinitely many of weight 1 say, together, of a query; with `gated` only at numbers of shots where held-out
+    classes gained by it over the best plain classifier, which is the fallback elsewhere.
     """
 
     space: ClassVar[Space] = "feature"
@@ -96,11 +95,11 @@ class Posterior:
     prior: Literal["chosen", "gaussian", "mixture"] = "chosen"  # of class means: one Gaussian, or round base classes
     rank: int = 512  # coordinates kept of wider features, >= 1; the rest is diagonal
     way: int = 0  # classes of the episodes that choose; 0: 20 where there are so many classes, else 5
-    made: int = 20  # rows made of each class when the weight of a row is chosen, >= 1
+    made: int = 20  # rows made of each class when shares are chosen, >= 1
     noise_scale: float = 1.0  # multiplies the spread of draws, >= 0
     gated: bool = True  # whether a plain classifier gives the scores where held-out classes show no gain
     model_: nn.Module | None = field(default=None, init=False, repr=False)
-    row_weights_: Tensor | None = field(default=None, init=False, repr=False)
+    shares_: Tensor | None = field(default=None, init=False, repr=False)  # [family, 5]; None in parts of before
     gate_: Tensor | None = field(default=None, init=False, repr=False)
     centre_: Tensor | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] = field(default_factory=dict, init=False, repr=False)
@@ -198,13 +197,11 @@ class Posterior:
         return model
 
     def _fit_weights_and_gate(self, model: TwoCovariance, split: Split, seed: int) -> None:
-        """Choose the weights of made rows and, with `gated`, the gate, on the held-out classes of the first fold."""
+        """Choose what made rows weigh and, with `gated`, the gate, on the held-out classes of the first fold."""
         x, labels = split.folds[0].held_out
-        self.row_weights_ = torch.zeros(len(SHOTS))
         batches = draw_episode_batches(labels, self.way, _EPISODES, seed)
-        for batch in batches:
-            weight = row_weight([model], x, batch, self.made, self.noise_scale)
-            self.row_weights_[SHOTS.index(batch.shot)] = weight
+        read = [(batch.shot, readings([model], x, batch, self.made, self.noise_scale)) for batch in batches]
+        self.shares_ = chosen_shares(read)
         if self.gated:
             batches = [batch.first(_CLASSES_TRIED) for batch in batches]
             mapped = model.mapped(x)
@@ -224,23 +221,26 @@ class Posterior:
 
         Where the gate is closed they are the scores of a plain classifier. Raises InputError before `fit`.
         """
-        model, _ = self._ready()
-        own = predictive_scores([model], support, query)
+        own = predictive_scores([self._ready()], support, query)
         if self.gate_ is None or self.centre_ is None:
             return own
         return gated(self.gate_, self.centre_, own, support, query)
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
         """Draw features [n, d] of the wanted classes, each with its weight. Raises InputError before `fit`."""
-        model, weights = self._ready()
-        made, counts = predictive_draws([model], support, want, keys, self.noise_scale, "posterior")
-        return Examples(made, want, torch.full_like(want, -1), weights.to(made.device)[nearest_shot(counts)])
+        made, counts = predictive_draws([self._ready()], support, want, keys, self.noise_scale, "posterior")
+        weight = weight_of_each(self.share("discriminative", counts), counts, torch.tensor(float(self.made)))
+        return Examples(made, want, torch.full_like(want, -1), weight.float())
 
-    def _ready(self) -> tuple[TwoCovariance, Tensor]:
-        """The fitted model and the weights of made rows."""
-        if not isinstance(self.model_, TwoCovariance) or self.row_weights_ is None:
+    def share(self, family: Family, counts: Tensor) -> Tensor:
+        """What made rows of classes of `counts` [...] real rows weigh together, in parts of these: [...]."""
+        return usual_share(family, counts) if self.shares_ is None else share_at(self.shares_, family, counts)
+
+    def _ready(self) -> TwoCovariance:
+        """The fitted model."""
+        if not isinstance(self.model_, TwoCovariance):
             raise InputError("posterior is not fitted yet; expected fit(base, rng, val) or a folder from `fit`")
-        return self.model_, self.row_weights_
+        return self.model_
 
 
 def _scores(model: TwoCovariance, mapped: Tensor, batch: EpisodeBatch, episodes: Tensor) -> Tensor:

@@ -188,3 +188,32 @@ def test_integers_are_the_same_on_every_device():
     assert torch.equal(chance.integers(KEYS.to("cuda"), 9).cpu(), chance.integers(KEYS, 9))
     assert torch.equal(chance.uniform(KEYS.to("cuda"), (9,)).cpu(), chance.uniform(KEYS, (9,)))
     assert torch.allclose(chance.normal(KEYS.to("cuda"), (9,)).cpu(), chance.normal(KEYS, (9,)), atol=1e-5)
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_partners_have_opposite_noise_and_all_else_alike(step):
+    index = torch.arange(8 * step)
+    keys = chance.pair_keys(5, "cat", index, step)
+    assert len(keys.unique()) == len(keys)
+    first, second = keys.view(4, 2, step).unbind(1)  # numbers 2j and 2j + 1 of each of `step` parents
+    assert torch.equal(chance.pair_of(first), chance.pair_of(second))
+    assert len(chance.pair_of(keys).unique()) == len(keys) // 2
+    noise = [chance.paired_noise(some.reshape(-1), "noise", (5, 3)) for some in (first, second)]
+    assert torch.equal(noise[0], -noise[1])
+    alone = chance.paired_noise(keys[3:4], "noise", (5, 3))
+    assert torch.equal(chance.paired_noise(keys, "noise", (5, 3))[3:4], alone)
+
+
+def test_fewer_paired_keys_are_the_first_of_more():
+    more = chance.pair_keys(5, "cat", torch.arange(9))
+    assert torch.equal(chance.pair_keys(5, "cat", torch.arange(4, 7)), more[4:7])
+    drawn = chance.draw_pairs(5, torch.Generator().manual_seed(0))
+    assert torch.equal(chance.pair_of(drawn)[0:4:2], chance.pair_of(drawn)[1:4:2])
+    assert len(drawn.unique()) == 5
+
+
+def test_paired_noise_is_standard_normal_whatever_the_keys():
+    noise = chance.paired_noise(KEYS, "noise", (64,)).double()
+    assert abs(float(noise.mean())) < 0.01
+    assert float(noise.std()) == pytest.approx(1, abs=0.01)
+    assert abs(float((noise[::2] * noise[1::2]).mean())) < 0.01  # keys in no pair are independent

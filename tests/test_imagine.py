@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from augforge import chance
+from augforge.classifiers.logistic import Logistic
+from augforge.classifiers.prototype import Prototype
 from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
 from augforge.generators.nothing import Nothing
-from augforge.imagine import check_space, concatenate, enlarge, fill_to, more_of_each, with_share
+from augforge.imagine import check_space, concatenate, enlarge, fill_to, more_of_each, usual_share, with_share
 from augforge.types import Examples, InputError
 
 Y = torch.tensor([1, 0, 1, 1, 3])
@@ -110,8 +112,14 @@ def test_made_rows_weigh_their_share_class_by_class(share):
     assert torch.equal(pictures.weight, both.weight)
 
 
-def test_without_a_share_no_row_gets_a_weight():
-    assert enlarge(SUPPORT, Copies(), torch.tensor([1]), torch.arange(1)).weight is None
+def test_without_a_share_made_rows_weigh_what_suits_the_classifier():
+    want = torch.tensor([0, 0, 1, 1, 1, 1, 1])
+    for classifier, family in ((None, "discriminative"), (Logistic(), "discriminative"), (Prototype(), "means")):
+        both = enlarge(SUPPORT, Copies(), want, torch.arange(7), classifier=classifier)
+        together = torch.zeros(2).index_add(0, want, both.weight[5:])
+        counts = torch.tensor([1, 3])
+        torch.testing.assert_close(together, usual_share(family, counts) * counts)
+        assert both.weight[:5].tolist() == [1.0] * 5
 
 
 def test_shares_that_make_no_sense_are_refused():

@@ -20,11 +20,12 @@ from augforge import chance
 from augforge.adapters.sklearn_arrays import Labels, Strategy, flat_labels, in_container, number_classes, rows_to_make
 from augforge.data.banks import FeatureBank
 from augforge.data.source import open_source
-from augforge.imagine import check_space, concatenate
+from augforge.imagine import check_space, concatenate, weighed
 from augforge.parts import saving
+from augforge.parts.catalog import family_of
 from augforge.parts.learning import learn
 from augforge.parts.saving import fitted_tensors
-from augforge.types import Examples, InputError, LackError, capabilities, whole_seed
+from augforge.types import Examples, InputError, LackError, Weighing, capabilities, whole_seed
 
 try:
     from sklearn.base import BaseEstimator, OneToOneFeatureMixin
@@ -77,8 +78,9 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
     rows every time. A made row depends on it, on the rows given and on its place among the made ones of its class:
     more of them keep what fewer made.
 
-    Some synthesizers say how much to trust a row. A pipeline has no way to hand that on: rows of weight 0 are left out,
-    with a warning, so there may be fewer than was asked for, and the weights of the others are in `sample_weight_`.
+    How much to trust a made row depends on the `classifier` that will read it, by name (`imagine.weighed`). A pipeline
+    has no way to hand that on: rows of weight 0 are left out, with a warning, so there may be fewer than was asked for,
+    and the weights of the others are in `sample_weight_`.
 
     After `fit`: `sampling_strategy_` {class: rows to make}, `synthesizer_` the fitted part, `classes_`,
     `n_features_in_`. After `fit_resample` also `sample_weight_` [m], how much to trust each row (1 for real rows), and
@@ -92,12 +94,14 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
         sampling_strategy: Strategy = "auto",
         settings: Mapping[str, Any] | None = None,
         base: FeatureBank | str | Path | None = None,
+        classifier: str = "logistic",
         random_state: Any = 0,
     ) -> None:
         self.synthesizer = synthesizer
         self.sampling_strategy = sampling_strategy
         self.settings = settings
         self.base = base
+        self.classifier = classifier
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -119,7 +123,10 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
             raise InputError(f"{type(self.synthesizer_).__name__} makes rows of another size than those of X")
         if made.weight is not None and bool((made.weight == 0).any()):
             name, none = type(self.synthesizer_).__name__, int((made.weight == 0).sum())
-            warnings.warn(f"{name} gave {none} of {len(made)} made rows the weight 0; they are left out", stacklevel=2)
+            why = f"it gained nothing before {self.classifier} on held-out classes" if isinstance(
+                self.synthesizer_, Weighing) else "it does not trust them"  # fmt: skip
+            said = f"{name} gave {none} of {len(made)} made rows the weight 0, as {why}; they are left out"
+            warnings.warn(said, stacklevel=2)
             made = made.take(made.weight != 0)
         real = Examples(support.x, support.y, torch.full_like(support.y, -1), torch.ones(len(x)))
         whole = concatenate([real, made])
@@ -168,7 +175,7 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
                 raise InputError(f"class {label!r} has {counts[code]} rows; {type(part).__name__} needs at least "
                                  f"{capabilities(part).support_needed}")  # fmt: skip
             want.append(torch.full((count,), code))
-            keys.append(chance.row_keys(seed, name, torch.arange(count)))
+            keys.append(chance.pair_keys(seed, name, torch.arange(count)))
         assert isinstance(support.x, Tensor)
         at_once = max(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // support.x.shape[1])
         with torch.no_grad():
@@ -176,7 +183,7 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
                 part.synthesize(support, some, own)
                 for some, own in zip(torch.cat(want).split(at_once), torch.cat(keys).split(at_once), strict=True)
             ]
-        return concatenate(pieces)
+        return weighed(concatenate(pieces), support, part, family_of(self.classifier))
 
     def __sklearn_tags__(self) -> _Tags:
         """What scikit-learn and imbalanced-learn may expect."""

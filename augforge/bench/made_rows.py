@@ -15,10 +15,11 @@ from torch import Tensor
 from augforge import chance
 from augforge.data.banks import AnyBank
 from augforge.episodes.batch import MadeRows, RowMaker, Trials
-from augforge.imagine import more_of_each, share_factor
-from augforge.types import Examples, InputError, Synthesizer, capabilities
+from augforge.imagine import more_of_each, share_factor, share_of, weight_of_each
+from augforge.types import Examples, Family, InputError, Synthesizer, Weighing, capabilities
 
 Embed = Callable[[Tensor | list[Tensor]], Tensor]
+Weigher = Callable[[MadeRows, Trials], MadeRows]  # gives the made rows of b episodes other weights
 PICTURES_AT_ONCE = 2048
 
 
@@ -58,8 +59,11 @@ def from_features(synthesizer: Synthesizer, x: Tensor, made: int, seed: int) -> 
     def rows(start: int, trials: Trials) -> MadeRows:
         support = trials.rows.support
         b, way, shot = support.shape
-        keys = made_keys(seed, start, (b, way, made))
-        if capabilities(synthesizer).one_parent:
+        one_parent = capabilities(synthesizer).one_parent
+        keys, index = made_keys(seed, start, (b, way, made)), torch.arange(made).expand(b, way, made)
+        step = trials.counts()[:, :, None] if one_parent else 1
+        keys = chance.in_pairs(lambda place, keys=keys: keys.gather(2, place), index, step)
+        if one_parent:
             slots = parent_slots(trials, made)[0]
             want = (torch.arange(b * way).view(b, way, 1) * shot + slots).reshape(-1)
             known = Examples(x[support.reshape(-1).clamp(min=0)], torch.arange(b * way * shot))
@@ -89,6 +93,20 @@ def sharing(rows: RowMaker, share: float | None) -> RowMaker:
         return x, given * share_factor(given.sum(2), trials.counts().float(), share)[:, :, None]
 
     return shared
+
+
+def weighing(synthesizer: Synthesizer, family: Family) -> Weigher:
+    """What gives made rows the weights that suit classifiers of a family, as `imagine.weighed` does."""
+
+    def weighed(rows: MadeRows, trials: Trials) -> MadeRows:
+        x, weight = rows
+        if weight is not None and not isinstance(synthesizer, Weighing):
+            return rows
+        real = trials.counts().float()  # [b, way]
+        each = weight_of_each(share_of(synthesizer, family, real), real, torch.tensor(float(x.shape[2])))
+        return x, each[:, :, None].expand(x.shape[:3])
+
+    return weighed
 
 
 def _concatenate(parts: list[Examples]) -> Tensor:

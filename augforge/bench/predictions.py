@@ -12,6 +12,7 @@ from torch import Tensor
 from augforge.bench.accuracy import Outcome, in_top, softmax_top
 from augforge.bench.fast_prototypes import CHUNK, Prepared, prepare, prototype_scores
 from augforge.bench.features import Features
+from augforge.bench.made_rows import Weigher
 from augforge.classifiers.prototype import Prototype
 from augforge.episodes.batch import MadeRows, RowMaker, Trials
 from augforge.types import Classifier, Examples, InputError
@@ -54,10 +55,16 @@ def predict_fast(ready: Prepared, trials: Trials, temperature: float = 1.0) -> O
 
 
 def predict(
-    classifiers: Sequence[Scorer], features: Features, trials: Trials, made: RowMaker | None, constant: bool
+    classifiers: Sequence[Scorer],
+    features: Features,
+    trials: Trials,
+    made: RowMaker | None,
+    constant: bool,
+    weighers: Sequence[Weigher] | None = None,
 ) -> list[Outcome]:
     """The outcome of each classifier on the same episodes with the same made rows, made once.
 
+    With `weighers`, one for each classifier, it is these that say what made rows weigh.
     `constant` keeps the total weight of a class at its number of real rows, in which made rows count as they weigh.
     An episode all of whose made rows weigh nothing counts as if nothing were made. Raises InputError where a score
     is not a number.
@@ -71,8 +78,13 @@ def predict(
         for start in range(0, n, step):
             part = trials.part(start, start + step)
             rows = None if made is None else made(start, part)
-            for outcomes, new in zip(found, _of_part(classifiers, features, part, rows, constant), strict=True):
-                outcomes.append(new)
+            if rows is None or weighers is None:
+                new = _of_part(classifiers, features, part, rows, constant)
+            else:
+                pairs = zip(classifiers, weighers, strict=True)
+                new = [_of_part([one], features, part, weigh(rows, part), constant)[0] for one, weigh in pairs]
+            for outcomes, outcome in zip(found, new, strict=True):
+                outcomes.append(outcome)
     return [_concatenate(outcomes) for outcomes in found]
 
 

@@ -180,8 +180,8 @@ def _enlarged(recipe: Recipe, part: Any, support: Examples, n_base: int, seed: i
     """The support with rows made of the novel classes, weighted as the recipe says."""
     novel, classes = support.y >= n_base, int(support.y.max()) + 1
     want = n_base + more_of_each(classes - n_base, recipe.made)
-    keys = chance.row_keys(seed, "made rows", torch.arange(len(want)))
-    found = support.take(~novel) + enlarge(support.take(novel), part, want, keys, recipe.share)
+    keys = chance.pair_keys(seed, "made rows", torch.arange(len(want)))
+    found = support.take(~novel) + enlarge(support.take(novel), part, want, keys, recipe.share, recipe.classifier)
     if recipe.weights == "each":
         return found
     weight = torch.ones(len(found)) if found.weight is None else found.weight.float()

@@ -27,8 +27,9 @@ class Recipe:
     """One of the things that are compared.
 
     With `weights` "constant" the rows of a class, real and made, weigh as much together as the real ones alone, so that
-    no gain comes from mere weight. Either way a made row counts by the weight that its synthesizer gives it, where it
-    gives one, a real row being 1. A part with learnt tensors is used as it is; any other is fitted on the base classes.
+    no gain comes from mere weight. Either way a made row counts by its weight, a real row being 1: by the `share` that
+    is given, else by what suits the classifier (`imagine.weighed`). A part with learnt tensors is used as it is; any
+    other is fitted on the base classes.
     """
 
     representation: Representation | None  # None where the task holds features already
@@ -38,7 +39,7 @@ class Recipe:
     weights: Literal["constant", "each"] = "constant"  # each: every row weighs 1
     options: BankOptions = field(default_factory=BankOptions)  # how the feature bank is made
     names: tuple[str | None, str | None, str | None] = (None, None, None)  # shown for the parts; None: the catalog's
-    share: float | None = None  # weight of a class's made rows together beside its real ones, 0.5 half; None: their own
+    share: float | None = None  # weight of a class's made rows together beside its real ones; None: by the classifier
 
     def __post_init__(self) -> None:
         """Raise InputError for a negative number of made rows, or none for a method that makes some.

@@ -22,8 +22,8 @@ from augforge.bench.accuracy import Outcome, load_outcome
 from augforge.bench.features import Features
 from augforge.bench.files import RESULTS, append_row, make_folder, replace_rows
 from augforge.bench.fitting import Workbench, check_without_base, fit_once, recipe_features, seen_digest
-from augforge.bench.made_rows import check_support, from_features, from_parents, from_pictures, sharing
-from augforge.bench.plan import BenchPlan, Shots, shots_name
+from augforge.bench.made_rows import check_support, from_features, from_parents, from_pictures, sharing, weighing
+from augforge.bench.plan import BenchPlan, Shots, mean_shots, shots_name
 from augforge.bench.predictions import is_fast, predict, predict_fast, prepared
 from augforge.bench.recipe_result import RecipeResult, TableRow, bootstrap_key, table_row
 from augforge.bench.recipes import Recipe, part_name, with_controls
@@ -32,11 +32,12 @@ from augforge.data.banks import AnyBank
 from augforge.episodes import with_shots
 from augforge.episodes.batch import RowMaker, Trials, as_trials
 from augforge.episodes.tasks import Task, task_episodes
-from augforge.imagine import check_space
+from augforge.imagine import check_space, share_of
 from augforge.parts.saving import digest, made_by
-from augforge.types import InputError, Part, capabilities
+from augforge.types import InputError, Part, Weighing, capabilities
 
 Progress = Callable[[int, int, str], None]
+_BY_READER = "weights by classifier"
 Group = list[tuple[Recipe, bool]]  # recipes, and whether each is a control
 
 
@@ -174,9 +175,23 @@ def _run_group(state: _Run, group: Group, features: Features, shots: Shots, tria
                 "machine": machine_once(), "seconds": round(seconds, 3) if i in missing else 0.0}  # fmt: skip
         state.results.append(result)
         state.rows.append(row)
+        if not (recipe.plain or recipe.exact):
+            row["made_share"] = _share_used(bench, recipe, features, shots)
         if bench.cache is not None:
             append_row(bench.cache / RESULTS, row)
     _report(state, "")
+
+
+def _share_used(bench: Workbench, recipe: Recipe, features: Features, shots: Shots) -> float | None:
+    """What made rows weighed together at that mean number of shots, in parts of the real rows; None: what a method that
+    gives its rows weights gave them.
+    """
+    if recipe.share is not None:
+        return recipe.share
+    weighs = isinstance(recipe.synthesizer, Weighing)
+    part = _fitted_synthesizer(bench, recipe, features) if weighs else recipe.synthesizer
+    family, count = capabilities(recipe.classifier).family, torch.tensor(mean_shots(shots))
+    return round(min(float(share_of(part, family, count)), recipe.made / float(count)), 4)
 
 
 def _plain_of(state: _Run, recipe: Recipe, shots: Shots) -> RecipeResult:
@@ -199,8 +214,8 @@ def _outcome_digest(bench: Workbench, recipe: Recipe, features: Features, trials
     """What an outcome depends on: the numbers, the episodes, the parts before they are fitted, and the seed."""
     parts: list[Part] = [recipe.synthesizer] if recipe.exact else [recipe.synthesizer, recipe.classifier]
     how: tuple[Any, ...] = ("exact",) if recipe.exact else (recipe.made, recipe.weights)
-    if recipe.share is not None and not recipe.exact:
-        how = (*how, float(recipe.share))  # only where one is given, so that what was kept before is still known
+    if not recipe.plain and not recipe.exact:  # so that what was kept of these before is still known
+        how = (*how, _BY_READER if recipe.share is None else float(recipe.share))
     facts = [__version__, features.digest, features.made_by, trials.digest(), *map(made_by, parts), *how,
              bench.plan.training_seed]  # fmt: skip
     return digest(facts + seen_digest(features, *parts))
@@ -236,9 +251,20 @@ def _outcomes(bench: Workbench, recipes: list[Recipe], features: Features, trial
     slow = [i for i in others if i not in outcomes]
     if slow:
         made = None if first.plain else sharing(_row_maker(bench, first, features, trials), first.share)
-        found_slow = predict([fitted[i] for i in slow], features, trials, made, first.weights == "constant")
+        weighers = None if first.share is not None else [
+            weighing(_fitted_synthesizer(bench, first, features), capabilities(recipes[i].classifier).family)
+            for i in slow
+        ]  # fmt: skip
+        constant = first.weights == "constant"
+        found_slow = predict([fitted[i] for i in slow], features, trials, made, constant, weighers)
         outcomes |= dict(zip(slow, found_slow, strict=True))
     return [outcomes[i] for i in range(len(recipes))]
+
+
+def _fitted_synthesizer(bench: Workbench, recipe: Recipe, features: Features) -> Any:
+    """The synthesizer of a recipe, fitted on the features or on the pictures behind them."""
+    pictures = capabilities(recipe.synthesizer).space == "image"
+    return fit_once(bench, recipe.synthesizer, "synthesizer", features, pictures=pictures)
 
 
 def _row_maker(bench: Workbench, recipe: Recipe, features: Features, trials: Trials) -> RowMaker:
@@ -246,13 +272,13 @@ def _row_maker(bench: Workbench, recipe: Recipe, features: Features, trials: Tri
     seed, synthesizer = bench.plan.training_seed, recipe.synthesizer
     check_support(synthesizer, trials)
     if capabilities(synthesizer).space != "image":
-        part = fit_once(bench, synthesizer, "synthesizer", features)
+        part = _fitted_synthesizer(bench, recipe, features)
         return from_features(part, features.support.x, recipe.made, seed)
     if features.embed is None:
         row = features.support.examples(torch.arange(1))
         check_space(synthesizer, row, part_name(synthesizer, "synthesizer"))
     assert features.embed is not None
-    part = fit_once(bench, synthesizer, "synthesizer", features, pictures=True)
+    part = _fitted_synthesizer(bench, recipe, features)
     can = capabilities(part)
     device = bench.device if can.trains else "cpu"  # a network is worth the way there; what is none stays here
     if can.one_parent:

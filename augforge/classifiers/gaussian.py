@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from augforge.classifiers.base_statistics import base_rows, check_positive, chec
 from augforge.classifiers.feature_transforms import centre_of, transformed
 from augforge.classifiers.two_covariance import TwoCovariance, check_enough, gather, learn
 from augforge.classifiers.weighted import as_rows, class_means, like_query
-from augforge.types import Bank, Examples, InputError
+from augforge.types import Bank, Examples, Family, InputError
 
 
 @dataclass
@@ -39,6 +39,8 @@ class Gaussian:
     Differs from the papers: S_b is the covariance of base class means, less what S_w adds to it; a class's spread is
     read along the coordinates of the map only, as a full covariance needs more rows than there are.
     """
+
+    family: ClassVar[Family] = "gaussian"
 
     transform: Literal["raw", "sqrt", "centred-l2", "both"] = "both"  # of all rows, before the model
     shrinkage: float = 0.1  # how far S_w is drawn towards a sphere, 0..1

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from augforge.classifiers.base_statistics import check_range, fitted, learn_whitening
 from augforge.classifiers.weighted import Rows, as_rows, cosines, like_query, squared_distances
-from augforge.types import Bank, Examples, InputError
+from augforge.types import Bank, Examples, Family, InputError
 
 _TIE = 1e-3  # shares of the vote that differ by less than this over k are a tie
 
@@ -24,6 +24,8 @@ class Neighbours:
     "mahalanobis" is the metric of the pooled within-class covariance of base features, which `fit` learns. A vote
     is a step function, so there are no derivatives.
     """
+
+    family: ClassVar[Family] = "neighbours"
 
     k: int = 1  # votes of a query, >= 1
     distance: Literal["euclidean", "cosine", "mahalanobis"] = "euclidean"  # between query and support row

@@ -5,7 +5,7 @@ NeurIPS 2016.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from augforge.classifiers.context import (
     fitted_context,
 )
 from augforge.classifiers.weighted import as_rows, like_query
-from augforge.types import Bank, Examples
+from augforge.types import Bank, Examples, Family
 
 
 @dataclass
@@ -39,6 +39,8 @@ class Matching:
     content, not as given (`order`, see `context`); `unit_query` False leaves f(x) at its own length, as some public
     implementations do.
     """
+
+    family: ClassVar[Family] = "neighbours"
 
     scale: float = 10.0  # what cosines are multiplied by, > 0
     full_context: bool = False  # whether embeddings read the whole support

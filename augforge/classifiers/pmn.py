@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from augforge.classifiers.context import (
     fitted_context,
 )
 from augforge.classifiers.weighted import as_rows, class_means, cosines, like_query
-from augforge.types import Bank, Examples
+from augforge.types import Bank, Examples, Family
 
 
 @dataclass
@@ -37,6 +37,8 @@ class PrototypeMatching:
     equations for it; the temperature and weights are additions; the bi-LSTM reads rows in an order of their content
     (`order`, see `context`).
     """
+
+    family: ClassVar[Family] = "neighbours"
 
     scale: float = 10.0  # what cosines are multiplied by, > 0
     full_context: bool = True  # whether embeddings read the whole support

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from augforge.classifiers.base_statistics import check_positive, check_range, fitted, learn_whitening
 from augforge.classifiers.weighted import Distance, as_rows, class_means, cosines, like_query, squared_distances
-from augforge.types import Bank, Examples
+from augforge.types import Bank, Examples, Family
 
 
 @dataclass
@@ -24,6 +24,8 @@ class Prototype:
 
     Differs from the paper: rows have weights; cosine and Mahalanobis and the temperature are additions.
     """
+
+    family: ClassVar[Family] = "means"
 
     distance: Distance = "squared-euclidean"  # between query and class mean
     temperature: float = 1.0  # what scores are divided by, > 0

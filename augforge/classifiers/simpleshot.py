@@ -5,7 +5,7 @@ few-shot learning", 2019.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from augforge.classifiers.base_statistics import base_mean, base_rows, fitted
 from augforge.classifiers.weighted import along, as_rows, class_means, cosines, like_query, squared_distances
-from augforge.types import Bank, Examples
+from augforge.types import Bank, Examples, Family
 
 
 @dataclass
@@ -27,6 +27,8 @@ class SimpleShot:
     Differs from the paper: rows have weights; `distance` "cosine" divides by the centroid's length as well, as some
     public implementations do (the same at one shot).
     """
+
+    family: ClassVar[Family] = "means"
 
     normalise: Literal["none", "l2", "centred-l2"] = "centred-l2"  # of rows: the paper's UN, L2N or CL2N
     distance: Literal["euclidean", "cosine"] = "euclidean"  # between query and centroid

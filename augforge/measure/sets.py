@@ -64,7 +64,7 @@ def open_sets(request: MeasureRequest) -> Opened:
     banks, notes = _opened(request)
     embedder = Embedder(request, banks)
     real, made, held_out = (embedder.features(bank) for bank in banks)
-    rows = [Examples(bank.x, _labels(bank, banks[0].classes)) for bank in (real, made, held_out)]
+    rows = [Examples(bank.x, _labels(bank, banks[0].classes), weight=bank.weight) for bank in (real, made, held_out)]
     readable = (_readable(banks[0], real), _readable(banks[1], made), _readable(banks[2], held_out))
     sets = Sets(rows[0], rows[1], rows[2], tuple(banks[0].classes))
     return Opened(sets, readable, embedder, embedder.record(real), notes + embedder.notes)

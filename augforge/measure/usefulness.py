@@ -84,14 +84,21 @@ def one_tensor(rows: Examples) -> Tensor:
 
 
 def balanced(rows: Examples, real: Examples) -> Examples:
-    """`rows` with weights such that each class weighs as much together as it has rows in `real`."""
+    """`rows` with weights such that each class weighs as much together as its rows in `real` do.
+
+    Weights that rows have keep their proportions; a class all of whose rows weigh nothing has them weigh alike.
+    """
     classes = int(max(rows.y.max(), real.y.max())) + 1 if len(rows) and len(real) else 0
-    wanted, there = (torch.bincount(side.y, minlength=classes).float() for side in (real, rows))
-    return replace(rows, weight=(wanted / there.clamp(min=1))[rows.y])
+    given = [torch.ones(len(side)) if side.weight is None else side.weight.float() for side in (real, rows)]
+    pairs = zip((real, rows), given, strict=True)
+    wanted, there = (torch.zeros(classes).index_add(0, side.y, weight) for side, weight in pairs)
+    counts = torch.bincount(rows.y, minlength=classes)
+    weight = torch.where(there[rows.y] > 0, given[1], 1.0)
+    return replace(rows, weight=weight * (wanted / torch.where(there > 0, there, counts.clamp(min=1)))[rows.y])
 
 
 def _plain(rows: Examples) -> Examples:
-    return Examples(rows.x, rows.y)
+    return Examples(rows.x, rows.y, weight=rows.weight)
 
 
 def train_logistic(given: TrainingSet, query: Tensor, seed: int) -> Tensor:

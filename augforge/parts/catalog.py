@@ -15,7 +15,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from augforge.parts import plugins
-from augforge.types import InputError, Part
+from augforge.types import Family, InputError, Part, capabilities
 
 SYNTHESIZERS = {
     "nothing": "augforge.generators.nothing:Nothing",
@@ -129,6 +129,11 @@ def make(name: str, settings: dict[str, Any] | None = None, kind: str = "synthes
             raise InputError(f"{name} has no setting {key!r}{nearest(key, known)}")
         values[key] = _read(name, key, value, hints[key])
     return cls(**values)
+
+
+def family_of(classifier: str) -> Family:
+    """How a classifier of that name reads rows; raises InputError for an unknown name."""
+    return capabilities(part_class(classifier, "classifier")).family
 
 
 def known_name(part: Part, kind: str) -> str | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from augforge import __version__, chance
 from augforge.data.banks import FeatureBank
 from augforge.data.features import open_features, write_features
-from augforge.imagine import concatenate
+from augforge.imagine import concatenate, weighed
 from augforge.inputs import open_method
 from augforge.parts import catalog, saving
 from augforge.representations.bank import MADE_BY
@@ -89,19 +89,41 @@ def synth_features(request: Request, bank: FeatureBank, out: Path, options: RunO
         with contextlib.suppress(OSError):
             (out / FILE).unlink(missing_ok=True)
         raise InputError(f"--out {str(out)!r} cannot be written ({error.strerror or error})") from error
-    return report
+    return report | {"chosen": _said_of_weights(request, plan, result)}
+
+
+def _said_of_weights(request: Request, plan: Plan, result: FeatureBank) -> str:
+    """A line where the made rows of some classes weigh nothing, and why; "" where all weigh something."""
+    made = torch.cat([torch.arange(c.make + c.real) >= c.real for c in plan.classes])
+    weight = torch.ones(len(result.y)) if result.weight is None else result.weight
+    together = torch.zeros(len(plan.classes)).index_add(0, result.y[made], weight[made].float())
+    none = [c for c, total in zip(plan.classes, together.tolist(), strict=True) if c.make and total == 0]
+    if not none:
+        return ""
+    return (
+        f"the made rows of {len(none)} classes, as {none[0].name!r}, have weight 0: on held-out classes "
+        f"{request.inputs.method} gained nothing before {request.classifier} from {len(none[0].rows)} real rows"
+    )
 
 
 def made_of_class(request: Request, bank: FeatureBank, part: Any, plan: ClassPlan) -> Examples:
-    """The rows of one class that go out: real ones where they are included, then made ones; parents are bank rows."""
+    """The rows of one class that go out: real ones where they are included, then made ones, weighed beside all real
+    rows of the class; parents are bank rows.
+    """
     rows = torch.from_numpy(plan.rows)
     real = rows[: plan.real]
     weight = None if bank.weight is None else bank.weight[real]
-    parts = [Examples(bank.x[real], torch.full_like(real, plan.label), torch.full_like(real, -1), weight)]
+    out = Examples(bank.x[real], torch.full_like(real, plan.label), torch.full_like(real, -1), weight)
+    parts = []
     for start in range(0, plan.make, _ROWS_AT_ONCE):
         places, indices = plan.items(start, min(start + _ROWS_AT_ONCE, plan.make))
         parts.append(features_of(request, bank, part, plan, (places, indices)))
-    return concatenate(parts)
+    if not parts:
+        return out
+    known = Examples(bank.x[rows], torch.full_like(rows, plan.label), weight=None if bank.weight is None else
+                     bank.weight[rows])  # fmt: skip
+    made = weighed(concatenate(parts), known, part, catalog.family_of(request.classifier))
+    return concatenate([out, made])
 
 
 def features_of(
@@ -110,7 +132,8 @@ def features_of(
     """Made rows of one class, for parents (places in the plan's rows) and indices, as `ClassPlan.items` gives them."""
     places, indices = items
     rows = torch.from_numpy(plan.rows)
-    keys = chance.row_keys(request.inputs.seed, plan.name, torch.from_numpy(indices))
+    step = len(rows) if capabilities(part).one_parent else 1  # a pair of rows has one parent
+    keys = chance.pair_keys(request.inputs.seed, plan.name, torch.from_numpy(indices), step)
     if capabilities(part).one_parent:
         support, want = Examples(bank.x[rows], torch.arange(len(rows))), torch.from_numpy(places)
     else:

@@ -44,6 +44,7 @@ class Request:
     quality: int = 95  # of JPEG and WebP, 1 to 100; WebP 100 is lossless
     size: int | None = None  # every picture is made square first, 1 to 16384 px
     include_real: bool = False  # the real pictures are written too
+    classifier: str = "logistic"  # by name: which will read made features, whose weights suit it
     reject: tuple[str, ...] = ()  # what rejects pictures: "discriminator", and representations by name or folder
     tries: int = 10  # how often a picture is made before a run gives up, 1 to 10000
     plausible: float = 0.05  # least share of real pictures that look less real to the discriminator, 0 to 1
@@ -58,6 +59,7 @@ class Request:
             raise InputError(f"--quality {self.quality} was given; expected 1 to 100")
         if self.size is not None and not 1 <= self.size <= 16384:
             raise InputError(f"--size {self.size} was given; expected 1 to 16384 pixels")
+        catalog.family_of(self.classifier)
         self._check_rejection()
 
     def _check_rejection(self) -> None:
@@ -92,6 +94,8 @@ def as_record(request: Request) -> dict[str, Any]:
         del found["representation"]  # as in the records of runs without one
     else:
         found["representation"] = _placed(request.inputs.representation)
+    if request.classifier != Request.classifier:
+        found["classifier"] = request.classifier
     if request.inputs.max_per_class is not None:
         found["max_per_class"] = request.inputs.max_per_class
     if request.reject:

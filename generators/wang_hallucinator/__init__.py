@@ -119,16 +119,16 @@ class WangHallucinator:
         return self
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
-        """G(x, z) of a support row x for each wanted class: features [n, d], with parents.
+        """G(x, z) of a support row x for each wanted class: features [n, d], with parents; a pair of keys has x and -z.
 
         Raises InputError before `fit`, and where a wanted class has no support row.
         """
         net, features = self._ready()
         x = checked_rows(support, features, _WHO)
         net = net.to(x.device)
-        parent = choose_parents(support.y, want, keys)
+        parent = choose_parents(support.y, want, chance.pair_of(keys))
         used, place = torch.unique(parent, return_inverse=True)
-        z = self.noise_scale * chance.normal(chance.fork(keys, "noise"), (net.noise.in_features,))
+        z = self.noise_scale * chance.paired_noise(keys, "noise", (net.noise.in_features,))
         first = in_tiles(net.first, x[used.to(x.device)])  # once for each parent
         made = in_tiles(partial(net.rest, turned=net.turned()), first[place.to(x.device)], z.to(x.device))
         return Examples(like_support(made, support), want, parent)

@@ -198,6 +198,27 @@ def test_rows_that_are_not_to_be_trusted_are_left_out_and_the_weights_of_others_
     np.testing.assert_array_equal(x_res, np.concatenate([x, x[sampler.parents_[20:]]]))
 
 
+@pytest.mark.parametrize(("classifier", "together"), [("logistic", 0.25), ("prototype", 0.4)])
+def test_made_rows_weigh_what_suits_the_classifier(classifier, together):
+    x, y = _data()
+    sampler = Resampler("copies", sampling_strategy=30, classifier=classifier)
+    _, y_res = sampler.fit_resample(x, y)
+    for name in set(y):
+        weight = sampler.sample_weight_[y_res == name]
+        assert weight[weight < 1].sum() == pytest.approx(together)
+
+
+def test_where_a_method_gained_nothing_its_rows_are_left_out_and_it_is_said():
+    class Hopeless(Copies):
+        def share(self, family, counts):
+            return torch.zeros_like(counts, dtype=torch.float32)
+
+    x, y = _data()
+    with pytest.warns(UserWarning, match="the weight 0, as it gained nothing before mlp on held-out classes"):
+        x_res, _ = Resampler(Hopeless(), classifier="mlp").fit_resample(x, y)
+    np.testing.assert_array_equal(x_res, x)
+
+
 def test_a_class_with_too_few_rows_is_named():
     class Needy(Copies):
         support_needed = 4

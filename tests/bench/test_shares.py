@@ -11,7 +11,7 @@ import torch
 from augforge import __version__, chance
 from augforge.bench.features import features_of
 from augforge.bench.files import read_results, write_per_class
-from augforge.bench.made_rows import from_features, from_parents, sharing
+from augforge.bench.made_rows import from_features, from_parents, sharing, weighing
 from augforge.bench.plan import BenchPlan
 from augforge.bench.predictions import predict
 from augforge.bench.recipes import Recipe, with_controls
@@ -26,9 +26,10 @@ from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
 from augforge.generators.noise import Noise
 from augforge.generators.nothing import Nothing
+from augforge.imagine import usual_share
 from augforge.parts.saving import digest, made_by
 from augforge.representations.options import BankOptions
-from augforge.types import Examples, InputError
+from augforge.types import Examples, InputError, capabilities
 
 PLAN = BenchPlan(way=5, shots=(1, 3, (1, 4)), query=5, trials=30)
 
@@ -51,6 +52,14 @@ class Weighing:
         means = torch.zeros(len(counts), support.x.shape[1]).index_add(0, support.y, support.x) / counts
         weight = self.level * chance.uniform(chance.fork(keys, "weight")) * (torch.arange(len(want)) % 3 > 0)
         return Examples(means[want] + chance.normal(keys, means.shape[1:]) / 2, want, weight=weight)
+
+
+@dataclass
+class Chosen(Copies):
+    """Copies that weigh as half a real row, before any classifier."""
+
+    def share(self, family, counts):
+        return 0.5 / counts
 
 
 @dataclass
@@ -133,6 +142,37 @@ def test_no_share_at_all_is_nothing(toys, weights):
         assert arm.plain is None or np.array_equal(arm.outcome.predicted, arm.plain.outcome.predicted)
 
 
+@pytest.mark.parametrize("judge", [Prototype(), Matching(), Logistic(), Gaussian()])
+def test_without_a_share_rows_weigh_what_suits_the_classifier(toys, judge):
+    family = capabilities(judge).family
+    for shots in (1, 3, (1, 4)):
+        trials = plan_trials(toys.feature_task(), toys.feature_task().novel, PLAN, shots)
+        real = trials.counts().float()
+        x = torch.zeros(len(trials), trials.way, 6, 3)
+        for part, wanted in ((Copies(), usual_share(family, real)), (Chosen(), 0.5 / real)):
+            weight = weighing(part, family)((x, None), trials)[1]
+            torch.testing.assert_close(weight.sum(2), wanted * real)
+        own = torch.rand(x.shape[:3])
+        assert weighing(Weighing(), family)((x, own), trials)[1] is own
+
+
+def test_every_classifier_of_a_run_reads_the_weights_of_its_family(toys):
+    task = toys.feature_task()
+    part = Noise(scale=3.0).fit(task.base, torch.Generator())
+    judges = (Prototype(), Matching(), Logistic())
+    together = run(task, [Recipe(None, part, judge, 6) for judge in judges], PLAN).by_recipe
+    for judge in judges:
+        family = capabilities(judge).family
+        for shots in (1, 3):
+            share = float(usual_share(family, torch.tensor(shots)))
+            plan = replace(PLAN, shots=(shots,))
+            given = run(task, [Recipe(None, part, judge, 6, share=share)], plan).by_recipe
+            (by_share,) = [arm for arm in given if arm.recipe.synthesizer is part]
+            (found,) = [arm for arm in together if arm.recipe.synthesizer is part and arm.recipe.classifier is judge
+                        and arm.shot == shots]  # fmt: skip
+            assert np.array_equal(found.outcome.predicted, by_share.outcome.predicted)
+
+
 # The table
 
 
@@ -169,12 +209,13 @@ def test_shares_are_outcomes_of_their_own_and_are_read_back(toys, tmp_path):
     assert "hare" not in markdown(before)
 
 
-def test_without_a_share_the_digest_is_what_it_was(toys):
+def test_without_a_share_the_digest_says_that_weights_go_by_the_classifier(toys):
     task, recipe = toys.feature_task(), Recipe(None, Copies(), Prototype(), 4)
     for row, arm in zip(*(lambda found: (found.rows, found.by_recipe))(run(task, [recipe], PLAN)), strict=True):
         r = arm.recipe
         parts = [made_by(r.synthesizer), made_by(r.classifier)]
-        reply = [__version__, row["bank"], row["maker"], row["episodes"], *parts, r.made, r.weights, 0]
+        how = [r.made, r.weights, *([] if r.plain else ["weights by classifier"])]
+        reply = [__version__, row["bank"], row["maker"], row["episodes"], *parts, *how, 0]
         assert row["digest"] == digest(reply)
 
 

@@ -161,4 +161,27 @@ def test_weights_of_real_rows_are_kept(augforge, tmp_path):
     how = ("--with", "copies", "--per-class", 2, "--include-real")
     assert augforge("synth", tmp_path / "weighted.safetensors", "--out", tmp_path / "out", *how).code == 0
     found = _opened(tmp_path / "out" / "features.safetensors")
-    assert found.weight.tolist() == [1.0, 0.5, 0.25, 1.0, 1.0, 1.0, 0.0, 2.0, 1.0, 1.0]
+    made = [0.125, 0.125]  # together a quarter of a real row, as logistic regression likes it
+    assert found.weight.tolist() == pytest.approx([1.0, 0.5, 0.25, *made, 1.0, 0.0, 2.0, *made])
+
+
+def test_made_rows_weigh_what_suits_the_classifier(augforge, bank, tmp_path):
+    together = []
+    for name, count in (("logistic", 4), ("logistic", 8), ("prototype", 4)):
+        out = tmp_path / f"{name}-{count}"
+        how = ("--with", "noise", "--per-class", count, "--classifier", name)
+        assert augforge("synth", bank, "--out", out, *how).code == 0
+        found = _opened(out / "features.safetensors")
+        together.append(float(found.weight[found.y == 0].sum()))
+    assert together == pytest.approx([0.25, 0.25, 0.4])
+    wrong = augforge(
+        "synth", bank, "--out", tmp_path / "no", "--with", "noise", "--per-class", 1, "--classifier", "logistc"
+    )
+    assert "there is no classifier 'logistc'; the nearest is 'logistic'" in wrong.error()
+
+
+def test_rows_that_weigh_nothing_are_said_to(augforge, bank, tmp_path, monkeypatch):
+    monkeypatch.setattr("augforge.imagine._USUAL", {"discriminative": 0.0})
+    found = augforge("synth", bank, "--out", tmp_path / "out", "--with", "noise", "--per-class", 2)
+    assert found.code == 0
+    assert "have weight 0: on held-out classes noise gained nothing before logistic from" in found.err

@@ -9,10 +9,12 @@ from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import FeatureBank
 from augforge.generators import posterior as module
 from augforge.generators.posterior import Posterior
+from augforge.generators.shared.posterior.shares import FAMILIES
+from augforge.imagine import usual_share
 from augforge.parts.saving import load_part, part_digest, save_part
 from augforge.types import Examples, InputError
 
-GIVEN = {"transform": "raw", "shrinkage": 0.1, "between_scale": 1.0, "prior": "gaussian", "gated": False}
+GIVEN = {"transform": "raw", "shrinkage": 0.1, "between_scale": 1.0, "prior": "gaussian", "gated": False, "way": 5}
 
 
 def bank(classes=40, each=30, d=6, seed=0, world=7, spread=1.0, tilt=2.0):
@@ -88,7 +90,7 @@ def test_a_gaussian_fitted_to_many_draws_scores_as_the_exact_formula(given):
 
 def test_without_noise_a_draw_is_the_predictive_mean(given):
     part = dataclasses.replace(given, noise_scale=0.0)
-    part.model_, part.row_weights_ = given.model_, given.row_weights_
+    part.model_, part.shares_ = given.model_, given.shares_
     support = support_of((1, 3))
     made = part.synthesize(support, torch.tensor([0, 1, 1]), keys_of(3)).x
     for k, row in zip((0, 1, 1), made, strict=True):
@@ -149,8 +151,9 @@ def test_where_base_classes_mislead_rows_weigh_nothing():
 
     wide = torch.tensor([3.0] * 4 + [0.5] * 4)
     part = Posterior(**GIVEN).fit(lie(1, wide), rng(), lie(2, wide.flip(0)))
-    assert not part.row_weights_.any()
-    assert Posterior(**GIVEN).fit(lie(1, wide), rng(), lie(2, wide)).row_weights_.any()
+    of_means_and_logistic = [FAMILIES.index("means"), FAMILIES.index("discriminative")]
+    assert not part.shares_[of_means_and_logistic, :3].any()
+    assert Posterior(**GIVEN).fit(lie(1, wide), rng(), lie(2, wide)).shares_[of_means_and_logistic, :3].all()
     new = lie(3, wide.flip(0)).x.view(40, 30, 8)[:10]
     support, query = Examples(new[:, :2].flatten(0, 1), torch.arange(10).repeat_interleave(2)), new[:, 9:].flatten(0, 1)
     both = support + part.synthesize(support, torch.arange(10).repeat_interleave(5), keys_of(50))
@@ -239,11 +242,33 @@ def test_a_class_does_not_depend_on_the_others(given):
         assert torch.equal(found.weight, made.weight[mine])
 
 
-def test_the_weight_of_a_row_is_that_of_the_nearest_shot(given):
+def test_a_row_weighs_its_part_of_the_share_at_its_number_of_shots(given):
     part = dataclasses.replace(given)
-    part.model_, part.row_weights_ = given.model_, torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
-    made = part.synthesize(support_of((1, 3, 8, 13, 30)), torch.arange(5), keys_of(5))
-    assert made.weight.tolist() == pytest.approx([0.1, 0.2, 0.4, 0.4, 0.5])
+    part.model_, part.shares_ = given.model_, torch.zeros(4, 5)
+    part.shares_[FAMILIES.index("discriminative")] = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
+    counts = torch.tensor([1, 2, 5, 10, 30])
+    made = part.synthesize(support_of(counts.tolist()), torch.arange(5), keys_of(5))
+    torch.testing.assert_close(made.weight, torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]) * counts / part.made)
+    between = part.share("discriminative", torch.tensor([2.0, 10**0.5, 5.0]))
+    assert between.tolist() == pytest.approx([0.2, 0.25, 0.3])
+    assert not part.share("means", counts).any()
+
+
+def test_a_part_of_before_has_the_usual_shares(given):
+    part = dataclasses.replace(given)
+    part.model_, part.row_weights_ = given.model_, torch.zeros(5)  # what was saved in place of shares
+    counts = torch.tensor([1, 5, 20])
+    assert torch.equal(part.share("means", counts), usual_share("means", counts))
+    assert part.synthesize(support_of((2,)), torch.tensor([0]), keys_of(1)).weight.all()
+
+
+def test_a_pair_of_keys_has_the_mean_between():
+    part = Posterior(**GIVEN).fit(bank(), rng(), bank(seed=1))
+    still, support, want = dataclasses.replace(part, noise_scale=0.0), support_of((1, 3)), torch.tensor([0, 0, 1, 1])
+    still.model_ = part.model_
+    keys = chance.pair_keys(0, "pairs", torch.arange(4))
+    drawn, middle = (p.synthesize(support, want, keys).x.view(2, 2, -1).mean(1) for p in (part, still))
+    torch.testing.assert_close(drawn, middle)
 
 
 def test_nothing_wanted_is_nothing_made(given):

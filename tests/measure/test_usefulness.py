@@ -65,6 +65,20 @@ def test_each_class_weighs_what_its_real_rows_do():
     assert weight[both == 0].unique().numel() == 1
 
 
+def test_weights_of_made_rows_keep_their_proportions():
+    real, made = _draw(3, 1), _draw(4, 2)
+    weight = torch.tensor([0.0, 1.0, 2.0, 1.0]).repeat(WAY)
+    weight[:4] = 0
+    sets = feature_sets(real, Examples(made.x, made.y, weight=weight))
+    both = sets["real+made"].rows.weight
+    torch.testing.assert_close(both[18 + 4 : 18 + 8], torch.tensor([0.0, 1.0, 2.0, 1.0]) * 3 / 7)
+    assert both[18:22].tolist() == [0.0] * 4
+    assert both[:3].tolist() == [1.0] * 3
+    alone = sets["made"].rows.weight.view(WAY, 4)
+    torch.testing.assert_close(alone.sum(1), torch.full((WAY,), 3.0))
+    assert alone[0].tolist() == [0.75] * 4  # a class whose rows weigh nothing has to be measured somehow
+
+
 def test_intervals_are_over_classes():
     """Many held-out rows of few classes do not make the interval narrow."""
     real, made = _draw(2, 1), _draw(5, 3, shift=0.4)

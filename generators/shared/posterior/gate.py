@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
 from augforge.classifiers.weighted import as_rows, class_means, like_query, squared_distances
-from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, nearest_shot
+from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, error_over, nearest_shot
 from augforge.types import Examples
 
 PLAIN = ("nearest mean", "nearest mean, centred-l2", "logistic", "nearest mean, cosine")  # their places are in files
@@ -57,13 +57,6 @@ def fit_gate(
         history.append({"shot": shot, "gain": 100 * mean, "error": 100 * error, "open": float(gate[i, 0]),
                         "plain": fallback, "vote": VOTES[best]})  # fmt: skip
     return gate, history
-
-
-def error_over(classes: Tensor, gain: Tensor) -> float:
-    """The standard error of the mean of gains [n] of `classes` [n], where whole classes are drawn."""
-    ids, place = torch.unique(classes, return_inverse=True)
-    apart = torch.zeros(len(ids), device=gain.device).index_add(0, place, gain - gain.mean())
-    return float(apart.norm()) / len(gain) * (len(ids) / (len(ids) - 1)) ** 0.5
 
 
 def _accuracies(x: Tensor, batch: EpisodeBatch, scores: Callable[[Tensor], Tensor], centre: Tensor,

@@ -8,26 +8,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from augforge import chance
 from augforge.classifiers.base_statistics import base_rows
 from augforge.classifiers.feature_transforms import Transform, centre_of, signed_root, transformed
-from augforge.classifiers.two_covariance import WEIGHT, WEIGHT_SLOPE, TwoCovariance, log_density, predictive
+from augforge.classifiers.two_covariance import WEIGHT, WEIGHT_SLOPE, log_density, predictive
 from augforge.episodes import draw_episodes
-from augforge.generators.shared.posterior.predictive import predictive_draws
-from augforge.types import Bank, Examples, InputError
+from augforge.types import Bank, InputError
 
 Labelled = tuple[Tensor, Tensor]  # rows [n, d] and labels [n]
 
 SHOTS = (1, 2, 5, 10, 20)  # settings are chosen for each of these; in between, the nearest one counts
 _EPISODES_AT_ONCE, _FEWEST_EPISODES = 10, 20
-_CLASSES_DRAWN = 600  # classes of all episodes together, where rows are made for them
 _QUERIES = 5
-_WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0)  # candidates for the weight of a made row
-_SURE = 2.6  # standard errors: 99 %, as the best of five weights is taken
 _FOLDS = 5
 _HELD_OUT = 100  # base classes, at least, that are held out in all folds together, where there are so many
 _ROWS, _ROWS_OF_CLASS = 8192, 40  # held-out rows: at most in all, and at least of each class
@@ -144,8 +138,11 @@ class EpisodeBatch:
 
     def first(self, classes: int) -> EpisodeBatch:
         """The first episodes, with `classes` together, but at least twenty if there are as many."""
-        most = max(_FEWEST_EPISODES, classes // self.way)
-        return EpisodeBatch(self.shot, self.support[:most], self.query[:most], self.classes[:most])
+        return self.some(max(_FEWEST_EPISODES, classes // self.way))
+
+    def some(self, episodes: int) -> EpisodeBatch:
+        """The first so many episodes."""
+        return EpisodeBatch(self.shot, self.support[:episodes], self.query[:episodes], self.classes[:episodes])
 
     def target(self, way: int) -> Tensor:
         """The class of each query of an episode cut down to `way`: [way * q]."""
@@ -229,41 +226,11 @@ def _accuracy(scores: Tensor, batch: EpisodeBatch) -> Tensor:
     return (scores.argmax(-1) == batch.target(batch.way)).float().mean(-1)
 
 
-def is_sure(gain: Tensor) -> bool:
-    """Whether a gain, by episode [e], is above zero beyond chance."""
-    return bool(gain.mean() > _SURE * gain.std() / len(gain) ** 0.5)
-
-
-def row_weight(models: Sequence[TwoCovariance], x: Tensor, batch: EpisodeBatch, made: int, noise_scale: float) -> float:
-    """The weight of a made row with which nearest means of `x` [n, d] gain most from `made` rows of each class.
-
-    0 where no gain is sure.
-    """
-    shot, found, batch = batch.shot, [], batch.first(_CLASSES_DRAWN)
-    for episodes in torch.arange(len(batch.support), device=x.device).split(_EPISODES_AT_ONCE):
-        extra = _made_means(models, x, batch, episodes, made, noise_scale)
-        plain, query = batch.means(x[None], episodes, batch.way), batch.queries(x[None], episodes, batch.way)
-        weight = torch.tensor((0.0, *_WEIGHTS), device=x.device)[:, None, None, None] * made
-        means = (shot * plain + weight * extra) / (shot + weight)  # [6, e, way, d]
-        found.append(_accuracy(2 * query @ means.mT - means.square().sum(-1)[..., None, :], batch))  # [6, e]
-    accuracy = torch.cat(found, 1)
-    gains = accuracy[1:] - accuracy[:1]
-    best = int(gains.mean(1).argmax())
-    return _WEIGHTS[best] if is_sure(gains[best]) else 0.0
-
-
-def _made_means(models: Sequence[TwoCovariance], x: Tensor, batch: EpisodeBatch, episodes: Tensor, made: int,
-                noise_scale: float) -> Tensor:  # fmt: skip
-    """The mean [e, way, d] of `made` rows of each class of some episodes."""
-    e, way = len(episodes), batch.way
-    labels = torch.arange(e * way, device=x.device)
-    support = Examples(x[batch.support[episodes].flatten()], labels.repeat_interleave(batch.shot))
-    index = repeat(episodes * way, "e -> e way made", way=way, made=made) * made
-    index = index + rearrange(torch.arange(way * made, device=x.device), "(way made) -> way made", way=way)
-    keys = chance.row_keys(0, "row weight", index.flatten())
-    with torch.no_grad():
-        rows, _ = predictive_draws(models, support, labels.repeat_interleave(made), keys, noise_scale, "imagination")
-    return rearrange(rows, "(e way made) d -> e way made d", e=e, way=way).mean(2)
+def error_over(classes: Tensor, gain: Tensor) -> float:
+    """The standard error of the mean of gains [n] of `classes` [n], where whole classes are drawn."""
+    ids, place = torch.unique(classes, return_inverse=True)
+    apart = torch.zeros(len(ids), device=gain.device).index_add(0, place, gain - gain.mean())
+    return float(apart.norm()) / len(gain) * (len(ids) / (len(ids) - 1)) ** 0.5
 
 
 def nearest_shot(counts: Tensor) -> Tensor:

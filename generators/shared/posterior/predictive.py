@@ -61,17 +61,19 @@ def predictive_draws(models: Sequence[TwoCovariance], support: Examples, want: T
     many real rows, by weight, that class has: [n].
 
     A row's key chooses the model, as likely as the model weighs, and the support row whose length a transform that
-    forgets lengths is given back. No row depends on its batch; the result is in the dtype of the support. Rows of
-    weight 0 are none. Raises InputError, naming `who`, for pictures and where a wanted class has no row.
+    forgets lengths is given back; a pair of keys (`chance.in_pairs`) has these alike, and opposite noise. No row
+    depends on its batch; the result is in the dtype of the support. Rows of weight 0 are none. Raises InputError,
+    naming `who`, for pictures and where a wanted class has no row.
     """
     x = feature_rows(support, who)
     check_features(models[0], x)
     weight = torch.ones(len(x), device=x.device) if support.weight is None else support.weight
     there = weight > 0
     known = _known(x[there], support.y[there], weight[there].to(torch.float64))
-    chosen = choose_parents(support.y[there], want, keys)
+    pair = chance.pair_of(keys)
+    chosen = choose_parents(support.y[there], want, pair)
     label = torch.searchsorted(known.ids, want)
-    which = _choose_models(models, known.counts[label], chance.uniform(chance.fork(keys, "model")).to(x.device))
+    which = _choose_models(models, known.counts[label], chance.uniform(chance.fork(pair, "model")).to(x.device))
     made = torch.empty(len(want), x.shape[1], dtype=x.dtype, device=x.device)
     sizes = torch.bincount(which, minlength=len(models)).tolist()  # one wait for a device, not one for each model
     for model, mine in zip(models, torch.argsort(which, stable=True).split(sizes), strict=True):
@@ -122,7 +124,7 @@ def _draw(made: Tensor, mine: Tensor, model: TwoCovariance, known: _Support, wan
     centre = model.centre.to(known.x)
     length = lengths(known.x, model.transform, centre)
     for some in mine.split(_ROWS_AT_ONCE):
-        noise = chance.normal(chance.fork(keys[some], "noise"), (rank + wide,)).to(known.x).mul_(deviation[label[some]])
+        noise = chance.paired_noise(keys[some], "noise", (rank + wide,)).to(known.x).mul_(deviation[label[some]])
         drawn = model.project_back(noise[:, :rank], noise[:, rank:] if wide else None).add_(place[label[some]])
         made.index_copy_(0, some, restored(drawn, model.transform, centre, length[chosen[some]]))
 

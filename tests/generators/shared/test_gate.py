@@ -5,8 +5,8 @@ from torch import Tensor
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
 from augforge.classifiers.simpleshot import SimpleShot
-from augforge.generators.shared.posterior.gate import PLAIN, VOTES, error_over, fit_gate, gated, plain_scores
-from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, draw_episode_batches
+from augforge.generators.shared.posterior.gate import PLAIN, VOTES, fit_gate, gated, plain_scores
+from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, draw_episode_batches, error_over
 from augforge.types import Examples
 
 CENTRE = torch.full((6,), 0.3)

@@ -6,7 +6,6 @@ from augforge.data.banks import FeatureBank
 from augforge.generators.shared.posterior.held_out import (
     SHOTS,
     draw_episode_batches,
-    is_sure,
     nearest_shot,
     split_classes,
     transformed_parts,
@@ -96,11 +95,3 @@ def test_nearest_means_are_those_of_the_classifier():
 def test_the_nearest_number_of_shots_is_so_by_ratio():
     counts = torch.tensor([0.1, 1.0, 1.4, 1.5, 3.1, 3.2, 7.0, 7.2, 14.1, 14.2, 500.0])
     assert [SHOTS[i] for i in nearest_shot(counts).tolist()] == [1, 1, 1, 2, 2, 5, 5, 10, 10, 20, 20]
-
-
-def test_a_gain_is_sure_beyond_chance():
-    gain = torch.randn(100, generator=rng())
-    gain = (gain - gain.mean()) / gain.std()
-    assert not is_sure(gain + 0.25)
-    assert is_sure(gain + 0.27)
-    assert not is_sure(gain - 1)
