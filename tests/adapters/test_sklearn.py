@@ -79,7 +79,7 @@ def test_made_rows_are_those_of_the_part_itself():
     part = Noise(scale=0.5).fit(_base(), torch.Generator().manual_seed(0))
     x_res, _ = Resampler(part, sampling_strategy={"cow": 9}, random_state=3).fit_resample(x, y)
     support = Examples(torch.from_numpy(x), torch.from_numpy(np.unique(y, return_inverse=True)[1]))
-    want, keys = torch.full((6,), 2), chance.row_keys(3, "cow", torch.arange(6))
+    want, keys = torch.full((6,), 2), chance.pair_keys(3, "cow", torch.arange(6))
     np.testing.assert_array_equal(x_res[len(x) :], part.synthesize(support, want, keys).x.numpy())
 
 
@@ -243,7 +243,14 @@ def test_in_a_pipeline_rows_are_made_while_fitting_alone():
 def test_parameters_are_got_and_set():
     sampler = Resampler("noise", settings={"scale": 2.0}, base=_base(), random_state=4)
     copy = clone(sampler)
-    assert copy.get_params().keys() == {"synthesizer", "sampling_strategy", "settings", "base", "random_state"}
+    assert copy.get_params().keys() == {
+        "synthesizer",
+        "sampling_strategy",
+        "settings",
+        "base",
+        "classifier",
+        "random_state",
+    }
     assert torch.equal(copy.base.x, sampler.base.x)
     assert copy.set_params(random_state=5, sampling_strategy=9).random_state == 5
     assert copy.get_feature_names_out is not None
