@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ def from_features(synthesizer: Synthesizer, x: Tensor, made: int, seed: int) -> 
         one_parent = capabilities(synthesizer).one_parent
         keys, index = made_keys(seed, start, (b, way, made)), torch.arange(made).expand(b, way, made)
         step = trials.counts()[:, :, None] if one_parent else 1
-        keys = chance.in_pairs(lambda place, keys=keys: keys.gather(2, place), index, step)
+        keys = chance.in_pairs(partial(torch.gather, keys, 2), index, step)
         if one_parent:
             slots = parent_slots(trials, made)[0]
             want = (torch.arange(b * way).view(b, way, 1) * shot + slots).reshape(-1)

@@ -52,7 +52,8 @@ def readings(
         "gaussian": lambda support, query: predictive_scores(models, support, query),
     }
     found: dict[Family, Reading] = {}
-    for scorers, classes in ((quick, _CLASSES), ({"discriminative": Logistic().scores}, _CLASSES_SLOW)):
+    slow: dict[Family, Scores] = {"discriminative": Logistic().scores}
+    for scorers, classes in ((quick, _CLASSES), (slow, _CLASSES_SLOW)):
         some = batch.some(min(max(_FEWEST, classes // batch.way), classes // _LEAST_WAY))
         rows = (min(made, _ROWS), noise_scale)
         gains = torch.cat([
