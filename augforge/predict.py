@@ -84,6 +84,13 @@ class Predictor:
                 f"shortlist={self.shortlist} was given; expected at least 0, and superclasses to choose from"
             )
 
+    @property
+    def pool_weight(self) -> float:
+        """How many real rows the pool weighs, on average over classes: near 0 where it was not believed."""
+        if not self.pool or self.support.weight is None:
+            return 0.0
+        return float(self.support.weight[-self.pool :].sum()) / len(self.classes)
+
     def predict(self, pictures: Tensor | list[Tensor]) -> list[Ranking]:
         """For each of the pictures [n, c, h, w], or a list of [c, h, w], its classes and their probabilities, best
         first; only those of the shortlist where there is one. Raises InputError without a representation.

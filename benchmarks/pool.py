@@ -45,18 +45,20 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=20, help="unlabelled rows for each class of an episode")
     parser.add_argument("--distractors", action="store_true")
     parser.add_argument("--share", type=float, default=2.0)
-    parser.add_argument("--background", type=float, default=None)
+    parser.add_argument("--background", type=float, default=PoolOptions.background)
+    parser.add_argument("--unchecked", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     bank = open_source(given.features)["all"]
     if not isinstance(bank, FeatureBank):
         raise InputError(f"{str(given.features)!r} holds pictures; expected features")
-    options = PoolOptions(share=given.share, background=given.background)
+    options = PoolOptions(share=given.share, background=given.background, checked=not given.unchecked)
     command = "python benchmarks/pool.py " + " ".join(sys.argv[1:]).replace(str(given.features), "FEATURES")
     facts = {"command": command, "commit": commit(), "seed": given.seed, "date": time.strftime("%Y-%m-%d"),
              "machine": machine(), "versions": versions()}  # fmt: skip
     about = {"set": given.set or given.features.stem, "way": given.way, "pool": given.pool,
-             "distractors": given.distractors, "background": given.background, "share": given.share}  # fmt: skip
+             "distractors": given.distractors, "background": given.background, "share": given.share,
+             "checked": not given.unchecked}  # fmt: skip
     for shot in map(int, given.shots.split(",")):
         found = np.array([
             accuracies(bank, episode(bank, given, shot, np.random.default_rng((given.seed, i))), options)

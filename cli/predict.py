@@ -65,7 +65,7 @@ def predict(**given: Any) -> None:
         return
     if None in (given["representation"], given["classifier"], given["views"]):
         views = "" if facts["representation"] is None else f", views {facts['views']}"
-        pool = f", pool {facts['pool']}" if facts["pool"] else ""
+        pool = f", pool {facts['pool']} that weigh {facts['pool_weight']:.1f} a class" if facts["pool"] else ""
         click.echo(f"predict: {facts['representation'] or 'features'}, {facts['classifier']}{views}{pool}", err=True)
     if given["save"] is not None:
         click.echo(f"the support of {len(predictor.classes)} classes is in {click.format_filename(given['save'])}")
@@ -171,6 +171,7 @@ def _facts(predictor: Any, embedder: str | None) -> dict[str, Any]:
         "views": predictor.views,
         "temperature": predictor.temperature,
         "pool": predictor.pool,
+        "pool_weight": predictor.pool_weight,
     }
 
 

@@ -7,10 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from augforge.classifiers.logistic import Logistic
-from augforge.classifiers.pool import PoolOptions, with_pool
+from augforge.classifiers.pool import PoolOptions, label_pool, with_pool
 from augforge.types import Examples, InputError
 
 WAY, D = 5, 24
+K_MEANS = PoolOptions(temperature=10.0, background=None, checked=False)  # nothing but the paper's
 
 
 def toy(seed=0, shot=1, each=30, others=0, spread=1.2):
@@ -47,20 +48,24 @@ def test_the_equations_written_out():
         ]
     p = torch.tensor([[math.exp(10 * float(row @ mean / mean.norm())) for mean in means] for row in u])
     confidence, labels = (p / p.sum(1, keepdim=True)).max(1)
-    found = with_pool(support, pool)
+    found = with_pool(support, pool, K_MEANS)
     assert found.y[len(support) :].tolist() == labels.tolist()
-    torch.testing.assert_close(found.weight[len(support) :], confidence * 2 * WAY / confidence.sum())
+    of_class = torch.zeros(WAY).index_add(0, labels, confidence)
+    torch.testing.assert_close(found.weight[len(support) :], confidence * (2 / of_class.clamp(min=2))[labels])
 
 
 def test_the_support_is_untouched_and_the_pool_weighs_its_share():
     support, pool, _, _, _ = toy(shot=3)
     support = Examples(support.x, support.y, weight=torch.linspace(0.5, 2, len(support)))
     for share in (0.5, 2.0, 4.0):
-        found = with_pool(support, pool, PoolOptions(share=share))
+        found = with_pool(support, pool, PoolOptions(share=share, checked=False))
+        trust = label_pool(support, pool, PoolOptions(share=share)).trust
+        checked = with_pool(support, pool, PoolOptions(share=share))
         assert torch.equal(found.x, torch.cat([support.x, pool]))
         assert torch.equal(found.y[: len(support)], support.y)
         assert torch.equal(found.weight[: len(support)], support.weight)
         assert found.weight[len(support) :].sum() == pytest.approx(share * WAY, rel=1e-5)
+        assert checked.weight[len(support) :].sum() == pytest.approx(trust * share * WAY, rel=1e-5)
     small = with_pool(support, pool[:3])
     assert float(small.weight[len(support) :].max()) <= 1  # a row that was labelled by guess is never more than a real
     assert with_pool(support, pool[:0]) is support
@@ -81,8 +86,8 @@ def test_a_row_of_weight_two_is_two_rows():
     support, pool, _, _, _ = toy(shot=2)
     weight = torch.ones(len(support))
     weight[3] = 2
-    twice = with_pool(support.take(torch.tensor([*range(len(support)), 3])), pool)
-    once = with_pool(Examples(support.x, support.y, weight=weight), pool)
+    twice = with_pool(support.take(torch.tensor([*range(len(support)), 3])), pool, K_MEANS)
+    once = with_pool(Examples(support.x, support.y, weight=weight), pool, K_MEANS)
     assert torch.equal(once.y[len(support) :], twice.y[len(support) + 1 :])
     torch.testing.assert_close(once.weight[len(support) :], twice.weight[len(support) + 1 :])
 
@@ -115,7 +120,7 @@ def test_a_background_takes_weight_from_rows_of_other_classes():
     for seed in range(12):
         support, pool, truth, query, _ = toy(seed, shot=2, others=WAY)
         for background in kept:
-            found = with_pool(support, pool, PoolOptions(background=background))
+            found = with_pool(support, pool, PoolOptions(background=background, checked=False))
             weight = found.weight[len(support) :]
             kept[background].append(float(weight[truth >= 0].sum() / weight.sum()))
             gains[background].append(accuracy(found, query) - accuracy(support, query))
@@ -123,6 +128,62 @@ def test_a_background_takes_weight_from_rows_of_other_classes():
     assert share[0.2] > share[None] + 0.02
     assert sum(gains[0.2]) > 0
     assert sum(gains[0.2]) >= sum(gains[None])
+
+
+def test_a_row_counts_as_far_as_both_name_it():
+    support, pool, _, _, _ = toy(seed=3, shot=1)
+    found = label_pool(support, pool)
+    q = torch.softmax(Logistic(100.0, "l2").scores(support, pool).double() / 0.36, 1)
+    alone = label_pool(support, pool, PoolOptions(checked=False))
+    assert bool((found.confidence <= alone.confidence + 1e-9).all())
+    assert bool((found.confidence <= q.gather(1, found.y[:, None])[:, 0] + 1e-9).all())
+    same = alone.y == q.argmax(1)
+    assert 0 < int(same.sum()) < len(pool)
+    assert float(found.confidence[~same].mean()) < 0.5 * float(found.confidence[same].mean())
+    assert math.isnan(found.helped)  # nothing can be held out at one row a class
+
+
+def crossed(seed, shot):
+    """Rows that are grouped by light, not by class: two lights far apart, and classes that differ a little."""
+    rng = torch.Generator().manual_seed(seed)
+    classes, lights = torch.randn(WAY, D, generator=rng) * 0.35, 3 * torch.randn(2, D, generator=rng)
+
+    def rows(count, lit):
+        y = torch.arange(WAY).repeat_interleave(count)
+        light = torch.randint(2, (len(y),), generator=rng) if lit is None else torch.full((len(y),), lit)
+        return classes[y] + lights[light] + 0.3 * torch.randn(len(y), D, generator=rng), y
+
+    return Examples(*rows(shot, None)), *rows(20, None), Examples(*rows(40, None))
+
+
+@pytest.mark.parametrize("shot", [1, 2, 5])
+def test_a_pool_that_groups_otherwise_weighs_little_and_does_no_harm(shot):
+    gains, harms, trusts = [], [], []
+    for seed in range(8):
+        support, pool, _, query = crossed(seed, shot)
+        plain, found = accuracy(support, query), label_pool(support, pool)
+        trusts.append(found.trust)
+        gains.append(accuracy(with_pool(support, pool), query) - plain)
+        harms.append(accuracy(with_pool(support, pool, K_MEANS), query) - plain)
+    assert sum(trusts) / len(trusts) < 0.1
+    assert sum(gains) / len(gains) > -0.005
+    assert sum(gains) > sum(harms)
+
+
+def test_held_out_rows_judge_the_pool():
+    support, pool, _, _, _ = toy(seed=1, shot=4)
+    good = label_pool(support, pool)
+    worse = label_pool(support, pool[torch.randperm(len(pool))] * 0 + pool.mean(0) + 0.01 * pool.flip(0))
+    assert good.trust > 0.5
+    assert good.trust > worse.trust
+    assert not math.isnan(good.helped)
+
+
+def test_one_class_alone_has_nothing_to_agree_on():
+    support, pool, _, _, _ = toy()
+    found = label_pool(support.take(support.y == 0), pool)
+    assert found.y.eq(0).all()
+    assert found.trust == 1
 
 
 @pytest.mark.parametrize(

@@ -29,14 +29,14 @@ def test_a_flat_folder_is_a_pool(augforge, pictures):
     shown, saved = pictures / "shown", pictures / "saved"
     result = augforge("predict", shown, pictures / "new.jpg", *PART, "--pool", pictures / "pool", "--save", saved)
     assert result.code == 0, result.err
-    assert result.err == "predict: means, logistic, views none, pool 6\n"
+    assert result.err == "predict: means, logistic, views none, pool 6 that weigh 1.9 a class\n"
     found = augforge("predict", saved, pictures / "new.jpg", "--json").json()
     assert found["pool"] == 6
     assert found["rows"][0]["classes"][0]["class"] == "red"
     assert f"{100 * found['rows'][0]['classes'][0]['probability']:.1f} %" in result.out
     support = load_predictor(saved).support
     assert len(support) == 8
-    assert support.weight[2:].sum() == pytest.approx(4, rel=1e-5)
+    assert support.weight[2:].sum() == pytest.approx(2 * found["pool_weight"], rel=1e-5)
     refused = augforge("predict", saved, pictures / "new.jpg", "--pool", pictures / "pool").error()
     assert "--pool was given for" in refused
 
