@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from augforge.cli import options
 
 if TYPE_CHECKING:
+    from augforge.auto.episodes import Arm
     from augforge.bench.plan import BenchPlan
     from augforge.bench.recipes import Recipe
     from augforge.episodes.tasks import Task
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 @click.argument("task")
 # What is compared
 @click.option("--with", "methods", multiple=True, metavar="NAME|DIR", help="A method: a name of `augforge list`, "
-              "or a folder of `augforge fit`; may be given again [default: the controls alone].")  # fmt: skip
+              "a folder of `augforge fit`, auto, or a recipe of it; may be given again [default: the controls "
+              "alone].")  # fmt: skip
 @click.option("--classifier", "classifiers", multiple=True, metavar="C", help="A classifier; may be given again "
               "[default: prototype; for photographs or one's own classes logistic too].")  # fmt: skip
 @click.option("--set", "assignments", multiple=True, metavar="[NAME.]K=V", help="A setting of the part NAME; without "
@@ -123,12 +125,14 @@ Answer = tuple[dict[str, Any], str]  # what --json prints, and the table
 
 def _episodes(given: dict[str, Any]) -> Answer:
     """Recipes on episodes."""
+    from augforge.auto.episodes import with_auto
     from augforge.bench.files import write_per_class
     from augforge.bench.report import markdown, write_report
     from augforge.bench.run import run, run_seeds
     from augforge.episodes.files import read_episodes
     from augforge.episodes.named_tasks import open_task
 
+    given, arms = _arms(given)
     made = _numbers(given["made"], "--made")
     seeds = None if given["seeds"] is None else _numbers(given["seeds"], "--seeds", fewest=0)
     task = (
@@ -144,6 +148,8 @@ def _episodes(given: dict[str, Any]) -> Answer:
             results = run(task, recipes, plan, out, shown.update, given["device"])
         else:
             results = run_seeds(task, recipes, plan, seeds, out, shown.update, given["device"])
+        for arm in arms:
+            results = with_auto(results, task, arm, out, given["device"], shown.update)
     for row in results.rows:
         if row.get("made_share") == 0 and row["share"] is None:
             click.echo(f"the rows that {row['synthesizer']} makes weigh nothing before {row['classifier']} at "
@@ -152,6 +158,22 @@ def _episodes(given: dict[str, Any]) -> Answer:
         write_report(results.rows, out)
         write_per_class(results.rows, results.confusions(), results.classes, out)
     return results.as_json(), markdown(results.rows)
+
+
+def _arms(given: dict[str, Any]) -> tuple[dict[str, Any], list[Arm]]:
+    """What was given, less `--with auto` and recipe files, and the arms that these are; raises InputError."""
+    from augforge.auto.episodes import Arm
+    from augforge.auto.recipe_file import is_recipe, read_recipe
+    from augforge.auto.run import Asked
+    from augforge.types import InputError
+
+    named = [name for name in given["methods"] if is_recipe(name)]
+    if named and given["seeds"] is not None:
+        raise InputError(f"--seeds was given with --with {named[0]}, which learns nothing by a seed; expected --seed")
+    asked = Asked(given["representation"], given["views"], given["seed"])
+    arms = [Arm(asked) if name == "auto" else Arm(asked, read_recipe(Path(name))) for name in named]
+    others = tuple(name for name in given["methods"] if name not in named)
+    return {**given, "methods": others or (("nothing",) if named else ())}, arms
 
 
 def _selection(given: dict[str, Any]) -> Any:

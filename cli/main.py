@@ -11,6 +11,7 @@ from typing import TextIO
 import click
 
 from augforge import __version__
+from augforge.cli.auto import auto
 from augforge.cli.bench import bench
 from augforge.cli.doctor import doctor
 from augforge.cli.fit import fit
@@ -36,9 +37,9 @@ def cli() -> None:
 
 _trust = click.Option(["--trust"], multiple=True, expose_value=False, metavar="MODULE:CLASS",
                       help="Import this class where a saved part or a run names it; may be given again.")  # fmt: skip
-for command in (synth, fit, bench, measure, regen, predict):
+for command in (synth, fit, bench, measure, regen, predict, auto):
     command.params.append(_trust)
-for command in (synth, fit, bench, measure, regen, predict, list_parts, doctor):
+for command in (synth, fit, bench, measure, regen, predict, auto, list_parts, doctor):
     cli.add_command(command)
 
 

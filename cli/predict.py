@@ -12,11 +12,15 @@ import click
 from augforge.cli import options
 
 _AT_ONCE = 16  # pictures that are decoded and named together
+RECIPE = "recipe.json"  # beside what --save wrote, with --with
+_SPELT = {"assignments": "set", "method": "with"}
 
 
 @click.command()
 @click.argument("support")
 @click.argument("pictures", nargs=-1, type=options.PATH, metavar="[PICTURE|ROWS]...")
+@click.option("--with", "method", metavar="auto|FILE", help="auto: choose features, classifier and what the pool "
+              "weighs by the pictures shown (docs/auto.md); FILE: a recipe that auto wrote.")  # fmt: skip
 @click.option("--representation", metavar="R|DIR",
               help="What embeds pictures: a name of `augforge list`, timm:NAME, A+B, or a folder [default: photos; for "
                    "grey pictures of 28 px conv4-glyphs].")  # fmt: skip
@@ -51,18 +55,28 @@ def predict(**given: Any) -> None:
 
     if not given["pictures"] and given["save"] is None:
         raise InputError("there is no PICTURE to name and no --save; expected one of them")
-    predictor, embedder = _saved(given) if production.is_predictor(given["support"]) else _made(given)
+    recipe = None
+    if production.is_predictor(given["support"]):
+        predictor, embedder = _saved(given)
+    elif given["method"] is not None:
+        predictor, embedder, recipe = _by_recipe(given)
+    else:
+        predictor, embedder = _made(given)
     if given["save"] is not None:
         production.save_predictor(predictor, given["save"])
+        if recipe is not None:
+            recipe.write(given["save"] / RECIPE)
     rows: list[dict[str, Any]] = [
         {"picture": name, "classes": [{"class": name, "probability": p} for name, p in ranking[: given["top"]]]}
         for name, ranking in _named(predictor, given["pictures"])
     ]
-    facts = _facts(predictor, embedder)
+    facts = _facts(predictor, embedder) | ({} if recipe is None else {"auto": recipe.says})
     if given["as_json"]:
         out = None if given["save"] is None else str(given["save"])
         click.echo(json.dumps({"classes": len(predictor.classes), "out": out, **facts, "rows": rows}))
         return
+    if recipe is not None and recipe.says:
+        click.echo(recipe.says, err=True)
     if None in (given["representation"], given["classifier"], given["views"]):
         views = "" if facts["representation"] is None else f", views {facts['views']}"
         pool = f", pool {facts['pool']} that weigh {facts['pool_weight']:.1f} a class" if facts["pool"] else ""
@@ -81,9 +95,9 @@ def _saved(given: dict[str, Any]) -> tuple[Any, str | None]:
     from augforge.types import InputError
 
     for option in ("representation", "classifier", "assignments", "base", "split", "shortlist", "max_per_class",
-                   "views", "pool"):  # fmt: skip
+                   "views", "pool", "method"):  # fmt: skip
         if given[option]:
-            name = "set" if option == "assignments" else option.replace("_", "-")
+            name = _SPELT.get(option, option.replace("_", "-"))
             raise InputError(f"--{name} was given for {given['support']!r}, which was saved with its own")
     predictor = load_predictor(Path(given["support"]))
     part = predictor.representation
@@ -150,6 +164,31 @@ def _made(given: dict[str, Any]) -> tuple[Any, str | None]:
     if pool is not None:
         _say_transductive(given["pictures"], Path(given["pool"]))
     return make_predictor(bank, classifier, representation, given["shortlist"], views, pool), name
+
+
+def _by_recipe(given: dict[str, Any]) -> tuple[Any, str | None, Any]:
+    """A predictor as `auto` or a recipe file says, its representation's name, and the recipe."""
+    from augforge.auto.recipe_file import is_recipe
+    from augforge.auto.run import Asked, made
+    from augforge.inputs import Inputs, open_pool, open_split
+    from augforge.types import InputError
+
+    if not is_recipe(given["method"]):
+        raise InputError(f"--with {given['method']!r} was given; expected auto, or a file .json that it wrote")
+    decided = ("classifier", "assignments", "base", "shortlist", "weights", "download")
+    decided += () if given["method"] == "auto" else ("representation", "views")
+    for option in decided:
+        if given[option]:
+            name = _SPELT.get(option, option.replace("_", "-"))
+            raise InputError(f"--{name} was given with --with {given['method']}, which has a choice of its own")
+    chosen = {name: given[name] for name in ("split", "seed", "data_root", "max_per_class")}
+    bank = open_split(Inputs(given["support"], **chosen))
+    pool = None if given["pool"] is None else open_pool(given["pool"], given["data_root"])
+    if pool is not None:
+        _say_transductive(given["pictures"], Path(given["pool"]))
+    asked = Asked(given["representation"], given["views"], given["seed"])
+    predictor, recipe = made(bank, pool, given["method"], asked)
+    return predictor, recipe.candidate.representation, recipe
 
 
 def _say_transductive(pictures: tuple[Path, ...], pool: Path) -> None:

@@ -16,7 +16,7 @@ from augforge.cli import options
     "--out", type=options.PATH, required=True, metavar="DIR", help="The folder to write; new, empty, or a run's."
 )
 @click.option("--with", "method", default="classical", show_default=True, metavar="NAME|DIR",
-              help="The method: a name of `augforge list`, or a folder that `augforge fit` made.")  # fmt: skip
+              help="The method: a name of `augforge list`, a folder of `fit`, auto, or its recipe.")  # fmt: skip
 # How many
 @click.option("--per-class", type=click.IntRange(min=0), metavar="N", help="Make N more of each class.")
 @click.option(
@@ -79,6 +79,7 @@ def synth(**given: Any) -> None:
     import cv2
     import torch
 
+    from augforge.auto.recipe_file import is_recipe, method_of
     from augforge.inputs import Inputs
     from augforge.synth.request import Request
     from augforge.synth.run import as_json, dry_run
@@ -88,6 +89,8 @@ def synth(**given: Any) -> None:
     options.fetch(given, given["representation"], *given["reject"])
     torch.set_num_threads(1)  # --workers shares the work; threads on top of processes would fight over the cores
     cv2.setNumThreads(0)
+    if is_recipe(given["method"]):
+        given["method"] = method_of(given["method"])
     inputs = Inputs(
         settings=options.read_settings(given["config"], given["assignments"]),
         **{name: given[name] for name in ("source", "method", "classes", "split", "seed", "representation", "device",

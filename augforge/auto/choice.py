@@ -1,0 +1,208 @@
+"""Choose among candidates by few-fold cross-validation on the support, shrunk towards what our benchmark says.
+
+Few-fold cross-validation is the best selector on a single task (Shimabucoro, Hospedales & Gouk, "Evaluating the
+evaluators: are validation methods in few-shot learning fit for purpose?", 2023, arXiv 2307.02732), and says little on
+few rows: so each candidate's gain over the plain one is a normal variable with the prior of `candidates.py`, and the
+folds are an observation of it, with the variance that their number of rows gives. At one row a class there is no fold,
+and the prior decides alone. Classes may have different numbers of rows, and there is no validation set (Silva-Rodríguez
+et al., "A closer look at the few-shot adaptation of large vision-language models", 2024, arXiv 2312.12730).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from augforge.auto.candidates import Candidate, prior
+from augforge.classifiers.pool import with_pool
+from augforge.parts import catalog
+from augforge.parts.saving import open_part
+from augforge.types import Classifier, Examples
+
+FOLDS = 5
+_WIDTH = 1.96  # standard deviations to each end of a 95 % interval
+# With each doubling of the shots a quarter of the plain classifier's errors goes (0.64 to 0.84 of them are left, on
+# photographs of six kinds); and the error at one shot, where there is nothing to measure it by.
+_LEFT, _ERROR = 0.75, 40.0
+_BY_ANGLES = ("logistic", "prototype")  # read lengths and angles of rows alone
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What there is to choose by: features [n, d] of the support by each network, labels [n], and those of the pool.
+
+    `group` [n] are numbers of near-copies, which are held out together. "" is the network of given features.
+    """
+
+    x: Mapping[str, Tensor]
+    y: Tensor
+    pool: Mapping[str, Tensor] = field(default_factory=dict)
+    group: Tensor | None = None
+
+    def support(self, candidate: Candidate) -> Examples:
+        """The support as a candidate sees it, the pool behind it where it is used."""
+        rows = Examples(beside(self.x, candidate.networks), self.y)
+        return with_pool(rows, beside(self.pool, candidate.networks)) if candidate.pool else rows
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A candidate, what it got right on held-out rows, and the gain in points that is expected of it."""
+
+    candidate: Candidate
+    accuracy: float | None  # percent of the held-out rows; None where there are none
+    mean: float
+    sd: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the gain."""
+        return self.mean - _WIDTH * self.sd, self.mean + _WIDTH * self.sd
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen: the place among `rated` (the plain candidate is 0), and what it was chosen by."""
+
+    rated: tuple[Rated, ...]
+    place: int
+    shots: float  # of a class, the geometric mean
+    rows: int  # that were held out in turn
+
+    @property
+    def best(self) -> Rated:
+        """What was chosen."""
+        return self.rated[self.place]
+
+    @property
+    def candidate(self) -> Candidate:
+        """What was chosen."""
+        return self.best.candidate
+
+    def worth(self, gain: float) -> float:
+        """How many shots of the plain classifier a gain in points is worth."""
+        error = _ERROR if self.rated[0].accuracy is None else max(1.0, 100 - self.rated[0].accuracy)
+        return self.shots * 2 ** (math.log(max(0.05, 1 - gain / error)) / math.log(_LEFT))
+
+    def says(self) -> str:
+        """What was chosen, by what, and what it should gain, in one paragraph."""
+        return " ".join([self._chosen(), self._by()])
+
+    def _chosen(self) -> str:
+        plain = self.rated[0].candidate
+        if self.place == 0:
+            return f"auto: nothing beside the plain classifier ({plain.words()}) is expected to gain."
+        low, high = self.best.interval
+        worth = f"{self.worth(self.best.mean):.1f} (at {low:+.1f} points {self.worth(low):.1f}, at {high:+.1f} "
+        worth += f"{self.worth(high):.1f})"
+        return (
+            f"auto: {self.candidate.words()}. Expected gain over {plain.words()}: {self.best.mean:+.1f} points "
+            f"({low:+.1f} to {high:+.1f}), as much as {worth} pictures of each class in place of {self.shots:.3g}."
+        )
+
+    def _by(self) -> str:
+        tried = len(self.rated)
+        if not self.rows:
+            return f"No class has a second picture to hold out, so that our benchmark alone chose among {tried}."
+        found = f"{self.rated[0].accuracy:.1f} % right for the plain one"
+        if self.place:
+            found = f"{self.best.accuracy:.1f} % right, {found}"
+        return (
+            f"Of {tried} candidates, by our benchmark and by {self.rows} pictures that were held out in {FOLDS} folds: "
+            f"{found}."
+        )
+
+
+def beside(x: Mapping[str, Tensor], networks: Sequence[str]) -> Tensor:
+    """The features [n, d_1 + ... + d_k] of several networks as `Joined` has them, whose rows have length 1 together
+    where each network's are means of unit rows.
+    """
+    if len(networks) < 2:
+        return x[networks[0] if networks else ""]
+    return torch.cat([x[name] for name in networks], 1) / math.sqrt(len(networks))
+
+
+def open_classifier(candidate: Candidate) -> Classifier:
+    """The classifier of a candidate: of the catalog, or a shipped synthesizer with scores of its own."""
+    shipped = catalog.SHIPPED.get(candidate.classifier) == "synthesizer"
+    return open_part(candidate.classifier, dict(candidate.settings), "synthesizer" if shipped else "classifier")
+
+
+def choose(shown: Shown, options: Sequence[Candidate], seed: int = 0) -> Choice:
+    """The candidate with the highest expected gain over the first one, the plain classifier.
+
+    The gain of each is normal(m, s^2) by `prior`; folds in which it is right on w rows where the plain one is wrong and
+    wrong on l where that is right, of n, observe (w - l) / n with the variance (w + l + 2) / n^2 (McNemar's, with one
+    row more on each side, so that few rows are never sure). Ties go to the earlier.
+    """
+    counts = torch.bincount(shown.y).double()
+    shots = float(counts.log().mean().exp())
+    fold = folds(shown.y, seed, shown.group)
+    n = int((fold >= 0).sum())
+    right = [held_out(shown, one, fold) if n else torch.zeros(0, dtype=torch.bool) for one in options]
+    rated = tuple(_rated(one, own, right[0], shots) for one, own in zip(options, right, strict=True))
+    place = max(range(len(rated)), key=lambda i: (rated[i].mean, -i))
+    return Choice(rated, place, shots, n)
+
+
+def _rated(candidate: Candidate, right: Tensor, plain: Tensor, shots: float) -> Rated:
+    mean, spread = prior(candidate, shots)
+    n = len(right)
+    if not n:
+        return Rated(candidate, None, mean, spread)
+    accuracy = 100 * float(right.double().mean())
+    if not spread:
+        return Rated(candidate, accuracy, mean, 0.0)
+    wins, losses = int((right & ~plain).sum()), int((plain & ~right).sum())
+    found, variance = 100 * (wins - losses) / n, 100**2 * (wins + losses + 2) / n**2
+    pull = spread**2 / (spread**2 + variance)
+    return Rated(candidate, accuracy, mean + pull * (found - mean), math.sqrt(pull * variance))
+
+
+def folds(y: Tensor, seed: int = 0, group: Tensor | None = None) -> Tensor:
+    """The fold [n] in which each row is held out, -1 for never: the rows of a class are dealt to the folds in turn.
+
+    Those of one group go together, and never the last row, or group, of a class.
+    """
+    group = torch.arange(len(y)) if group is None else group
+    found = torch.full_like(y, -1)
+    rng = torch.Generator().manual_seed(seed)
+    for k in y.unique().tolist():
+        own = (y == k).nonzero()[:, 0]
+        numbers, of_row = group[own].unique(return_inverse=True)
+        if len(numbers) > 1:
+            found[own] = torch.randperm(len(numbers), generator=rng)[of_row] % FOLDS
+    return found
+
+
+@torch.no_grad()
+def held_out(shown: Shown, candidate: Candidate, fold: Tensor) -> Tensor:
+    """Whether a candidate is right on each row that is held out, shown the others: bool, in the order of the rows."""
+    classifier, right = open_classifier(candidate), torch.zeros(len(fold), dtype=torch.bool)
+    x, pool = beside(shown.x, candidate.networks), None
+    if candidate.pool:
+        pool = beside(shown.pool, candidate.networks)
+    if candidate.classifier in _BY_ANGLES:
+        x, pool = _shorter(x, pool)
+    for number in fold[fold >= 0].unique().tolist():
+        out = fold == number
+        rest = Examples(x[~out], shown.y[~out])
+        rest = rest if pool is None else with_pool(rest, pool)
+        right[out] = classifier.scores(rest, x[out]).argmax(1).cpu() == shown.y[out]
+    return right[fold >= 0]
+
+
+def _shorter(x: Tensor, pool: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Rows [n, d] and [m, d] in n + m coordinates where that is fewer, with the same lengths and angles.
+
+    Classifiers that read nothing else answer the same, several times as fast.
+    """
+    rows = x if pool is None else torch.cat([x, pool])
+    if len(rows) >= rows.shape[1]:
+        return x, pool
+    short = torch.linalg.qr(rows.T.to(torch.float64)).R.T.to(x.dtype)
+    return short[: len(x)], None if pool is None else short[len(x) :]

@@ -1,0 +1,77 @@
+"""A recipe file: what `auto` chose, as JSON that `predict`, `bench` and `synth` take in place of `auto`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from augforge import __version__
+from augforge.auto.candidates import PRIOR, Candidate
+from augforge.parts import catalog
+from augforge.types import InputError
+
+SUFFIX, NAME = ".json", "recipe.json"
+METHOD = "classical"  # what `synth` makes pictures with: nothing that was measured is a surer help
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """How to name pictures of one source: a candidate, and the views of a picture to average."""
+
+    candidate: Candidate
+    views: str
+    method: str = METHOD  # of `synth`
+    says: str = ""  # why
+
+    def write(self, path: Path) -> None:
+        """Write to a file that appears whole or not at all; raises InputError where it cannot be written."""
+        record = {"augforge": __version__, "kind": "recipe", **asdict(self)}
+        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            os.replace(partial, path)
+        except OSError as error:
+            raise InputError(f"{str(path)!r} cannot be written ({error.strerror})") from error
+
+
+def is_recipe(name: str) -> bool:
+    """Whether what `--with` was given is `auto` or a recipe file."""
+    return name == "auto" or name.endswith(SUFFIX)
+
+
+def read_recipe(path: Path) -> RecipeFile:
+    """The recipe of a file that `augforge auto` or `predict --save` wrote; InputError for anything else."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or record.get("kind") != "recipe":
+            raise ValueError("it is no recipe")
+        found = RecipeFile(_candidate(record["candidate"]), record["views"], record["method"], record["says"])
+        if not all(isinstance(text, str) for text in (found.views, found.method, found.says)):
+            raise ValueError("its entries are of a wrong kind")
+    except OSError as error:
+        raise InputError(f"--with {str(path)!r} cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"--with {str(path)!r} is no file that `augforge auto` wrote ({error})") from error
+    if found.method not in catalog.SYNTHESIZERS:
+        raise InputError(f"--with {str(path)!r} names the method {found.method!r}, which is not of the catalog")
+    return found
+
+
+def _candidate(record: dict[str, Any]) -> Candidate:
+    found = Candidate(**{**record, "networks": tuple(record["networks"])})
+    known = catalog.SHIPPED.get(found.classifier) == "synthesizer" or found.classifier in catalog.CLASSIFIERS
+    networks = all(isinstance(name, str) for name in found.networks)
+    if found.name not in PRIOR or not known or not networks or not isinstance(found.pool, bool):
+        raise ValueError(f"its candidate {found.name!r} is not known")
+    if not isinstance(found.settings, dict):
+        raise ValueError("its settings are no JSON object")
+    return found
+
+
+def method_of(name: str) -> str:
+    """The method that `synth --with` makes pictures by: of `auto`, or of a recipe file."""
+    return METHOD if name == "auto" else read_recipe(Path(name)).method

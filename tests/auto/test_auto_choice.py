@@ -1,0 +1,134 @@
+"""How `auto` chooses: folds of the support, the prior of our benchmark, and what weighs more."""
+
+import math
+
+import pytest
+import torch
+
+from augforge.auto.candidates import POOL, PRIOR, Candidate, candidates, networks_of, prior
+from augforge.auto.choice import FOLDS, Shown, beside, choose, folds
+from augforge.auto.recipe_file import RecipeFile, is_recipe, read_recipe
+from augforge.types import InputError
+
+NETWORKS = ("photos", "photos-lite2")
+
+
+def shown(first: float, second: float, each: tuple[int, ...] = (6,) * 6) -> Shown:
+    """Features by two networks whose classes are so far apart, in units of the noise, with so many rows of each."""
+    rng = torch.Generator().manual_seed(0)
+    y = torch.arange(len(each)).repeat_interleave(torch.tensor(each))
+    means, noise = torch.randn(len(each), 40, generator=rng), torch.randn(2, len(y), 40, generator=rng)
+    x = [size * means[y] + noise[i] for i, size in enumerate((first, second))]
+    return Shown({name: torch.nn.functional.normalize(one, dim=1) for name, one in zip(NETWORKS, x, strict=True)}, y)
+
+
+def test_at_one_shot_the_prior_alone_decides():
+    options = candidates("photographs", NETWORKS, False)
+    choice = choose(shown(1.0, 0.0, (1,) * 5), options)
+    assert choice.rows == 0
+    assert [one.mean for one in choice.rated] == [prior(one, 1)[0] for one in options]
+    assert choice.candidate.name == "two networks"
+    assert "No class has a second picture" in choice.says()
+
+
+def test_folds_that_say_otherwise_weigh_more_than_the_prior():
+    options = candidates("photographs", NETWORKS, False)
+    harmed = choose(shown(2.0, -2.0, (20,) * 6), options)  # the second network's features say the same: no gain
+    assert harmed.rated[0].accuracy > 95
+    noise = shown(0.6, 0.0, (20,) * 6)
+    worse = choose(noise, options)
+    assert worse.rated[1].accuracy < worse.rated[0].accuracy
+    assert worse.place == 0
+    assert worse.says().startswith("auto: nothing beside the plain classifier (photos, logistic")
+    better = choose(shown(0.3, 0.9, (20,) * 6), options)
+    assert better.place == 1
+    assert better.best.mean > prior(better.candidate, 20)[0]
+    low, high = better.best.interval
+    assert low < better.best.mean < high
+    assert better.worth(low) < better.worth(better.best.mean) < better.worth(high)
+    assert better.worth(0.0) == pytest.approx(20)
+
+
+def test_the_gain_is_the_posterior_mean_of_a_normal():
+    options = candidates("photographs", NETWORKS, False)
+    choice = choose(shown(0.5, 0.5, (3, 5, 8, 2)), options)
+    m, s = prior(options[1], choice.shots)
+    n, found = choice.rows, choice.rated[1].accuracy - choice.rated[0].accuracy
+    # Of the rows on which they differ only the difference is seen here: the variance is between its two extremes.
+    precise = [1 / s**2 + n**2 / 1e4 / (count + 2) for count in (abs(found) * n / 100, n)]
+    assert choice.rated[1].sd == pytest.approx(choice.rated[1].sd)
+    assert precise[1] <= 1 / choice.rated[1].sd ** 2 <= precise[0] + 1e-9
+    pull = 1 - choice.rated[1].sd ** 2 / s**2
+    assert choice.rated[1].mean == pytest.approx(m + pull * (found - m))
+    assert choice.shots == pytest.approx(math.exp(sum(map(math.log, (3, 5, 8, 2))) / 4))
+
+
+def test_folds_never_hold_out_the_last_row_or_group_of_a_class():
+    y = torch.tensor([0, 1, 1, 2, 2, 2, 2, 2, 2, 2])
+    fold = folds(y, 3)
+    assert int(fold[0]) == -1
+    assert sorted(fold[1:3].tolist()) == [0, 1]
+    assert torch.bincount(fold[3:], minlength=FOLDS).tolist() == [2, 2, 1, 1, 1]
+    assert torch.equal(fold, folds(y, 3))
+    group = torch.tensor([0, 7, 7, 1, 1, 1, 2, 2, 3, 3])
+    grouped = folds(y, 0, group)
+    assert grouped[:3].tolist() == [-1, -1, -1]
+    for number in (1, 2, 3):
+        assert len(grouped[group == number].unique()) == 1
+
+
+def test_the_choice_is_the_same_for_one_seed_and_whatever_the_order_of_classes():
+    options = candidates("photographs", NETWORKS, False)
+    rows = shown(0.5, 0.6)
+    one, other = choose(rows, options, 4), choose(rows, options, 4)
+    assert one == other
+
+
+def test_a_pool_adds_its_own_prior():
+    plain, two, pooled, both = candidates("photographs", NETWORKS, True)
+    assert (pooled.pool, both.pool) == (True, True)
+    assert prior(pooled, 1) == (POOL[0][0], POOL[1])
+    assert prior(both, 1)[0] == POOL[0][0] + PRIOR["two networks"][0][0]
+    assert prior(two, 100) == (PRIOR["two networks"][0][-1], PRIOR["two networks"][1])
+    assert prior(plain, 3) == (0.0, 0.0)
+
+
+def test_features_beside_each_other_have_length_one():
+    rows = shown(1.0, 1.0)
+    assert beside(rows.x, NETWORKS).norm(dim=1) == pytest.approx(torch.ones(len(rows.y)))
+    assert beside({"": rows.y}, ()) is rows.y
+
+
+def test_a_second_network_is_used_where_it_is_installed(monkeypatch):
+    assert networks_of("conv4-glyphs") == ("conv4-glyphs",)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert networks_of("photos") == ("photos",)
+
+
+def test_a_recipe_file_is_read_back(tmp_path):
+    recipe = RecipeFile(candidates("photographs", NETWORKS, True)[-1], "crops", says="because")
+    recipe.write(tmp_path / "new" / "recipe.json")
+    assert read_recipe(tmp_path / "new" / "recipe.json") == recipe
+    assert is_recipe("auto")
+    assert is_recipe("my/recipe.json")
+    assert not is_recipe("classical")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "recipe"}', '{"kind": "recipe", "candidate": 3}'])
+def test_what_is_no_recipe_is_one_sentence(tmp_path, text):
+    path = tmp_path / "recipe.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"--with '.*recipe\.json' is no file that `augforge auto` wrote"):
+        read_recipe(path)
+
+
+def test_a_recipe_names_nothing_but_the_catalog(tmp_path):
+    path = tmp_path / "recipe.json"
+    RecipeFile(Candidate("plain", (), "os:system"), "none").write(path)
+    with pytest.raises(InputError, match="is not known"):
+        read_recipe(path)
+    RecipeFile(Candidate("plain", (), "logistic"), "none", "os:system").write(path)
+    with pytest.raises(InputError, match="is not of the catalog"):
+        read_recipe(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_recipe(tmp_path / "none.json")
