@@ -24,6 +24,7 @@ from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.data.embeddings import read_rows
 from augforge.metrics.calibration import fitted_temperature
+from augforge.parts import catalog
 from augforge.parts.saving import load_part, save_part
 from augforge.representations.bank import averaged_features, embed_bank
 from augforge.representations.options import BankOptions
@@ -35,7 +36,7 @@ _RECORD, _SUPPORT, _CLASSIFIER, _REPRESENTATION = (
     "classifier",
     "representation",
 )
-_LATER: dict[str, Any] = {"views": "none", "temperature": 1.0, "pool": 0}
+_LATER: dict[str, Any] = {"views": "none", "temperature": 1.0, "pool": 0, "scorer": "classifier"}
 _FOLDS = 5  # of the support, to calibrate by
 
 # The temperature of logistic regression (C = 100, rows of length 1) on features of photographs where the support says
@@ -236,12 +237,13 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         "superclasses": None if predictor.superclasses is None else list(predictor.superclasses),
         "shortlist": predictor.shortlist, "representation": predictor.representation is not None,
         "views": predictor.views, "temperature": predictor.temperature, "pool": predictor.pool,
+        "scorer": scorer_name(predictor.classifier)[0],
     }  # fmt: skip
     support = predictor.support
     tensors = {"features": torch.as_tensor(support.x), "labels": support.y}
     if support.weight is not None:
         tensors["weight"] = support.weight
-    save_part(predictor.classifier, folder / _CLASSIFIER, "classifier")
+    save_part(predictor.classifier, folder / _CLASSIFIER, record["scorer"])
     if predictor.representation is not None:
         save_part(predictor.representation, folder / _REPRESENTATION, "representation")
     try:
@@ -259,13 +261,14 @@ def load_predictor(folder: Path) -> Predictor:
         superclasses = None if superclasses is None else _names(superclasses)
         shortlist, embeds = record["shortlist"], record["representation"]
         # Predictors of before had none of these.
-        views, temperature, pool = (record.get(key, usual) for key, usual in _LATER.items())
+        views, temperature, pool, scorer = (record.get(key, usual) for key, usual in _LATER.items())
         sound = (
             isinstance(shortlist, int)
             and isinstance(embeds, bool)
             and isinstance(views, str)
             and isinstance(pool, int)
             and pool >= 0
+            and scorer in ("classifier", "synthesizer")
         )
         if not sound or isinstance(shortlist, bool) or not isinstance(temperature, float) or not temperature > 0:
             raise ValueError("its entries are of a wrong kind")
@@ -274,9 +277,15 @@ def load_predictor(folder: Path) -> Predictor:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{str(folder / _RECORD)!r} is damaged ({error})") from error
     support = _read_support(folder / _SUPPORT)
-    classifier = load_part(folder / _CLASSIFIER, "classifier")
+    classifier = load_part(folder / _CLASSIFIER, scorer)
     representation = load_part(folder / _REPRESENTATION, "representation") if embeds else None
     return Predictor(representation, classifier, support, classes, superclasses, shortlist, views, temperature, pool)
+
+
+def scorer_name(classifier: Classifier) -> tuple[str, str]:
+    """The kind and the name of what scores: a classifier, or a synthesizer with scores of its own."""
+    entry = catalog.entry_of(classifier)
+    return entry or ("classifier", catalog.describe(classifier, "classifier")["name"])
 
 
 def is_predictor(folder: str | Path) -> bool:

@@ -3,10 +3,11 @@
     python benchmarks/auto.py --data-root DIR --set caltech [--pool 8] [--trials 60]
 
 Each episode has up to 20 classes of the set, whose groups of near-copies are on one side. All arms see the same
-queries: the plain classifier of `predict` on four views (`photos`, crops-4) and on eight, every candidate of `auto`,
-and `auto` itself, which chooses by the support alone. Rows go to results/auto.jsonl: accuracies, gains over the better
-of the two plain ones with 95 % intervals over episodes, how often each candidate was chosen, and the gain that auto
-said it expected. `tuned` says whether the set had a part in PRIOR; those that had none are held out.
+queries on the same views: the plain classifiers (logistic regression as `predict` has it, and nearest means, on
+`photos`), every candidate of `auto`, and `auto` itself, which chooses by the support alone. Rows go to
+results/auto.jsonl: accuracies, gains over the best plain classifier of these episodes with 95 % intervals over
+episodes, how often each candidate was chosen, and the gain that auto said it expected. `tuned` says whether the set had
+a part in PRIOR; those that had none are held out.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from augforge.parts.saving import open_part
 from augforge.representations.bank import embed_bank
 from augforge.representations.options import BankOptions
 from augforge.statistics import episode_interval
+from augforge.types import Examples
 
 # The source, its split, which of its classes, how many pictures of each, the near-copies, and whether PRIOR saw it.
 SETS: dict[str, tuple[str, str, slice, int, str, bool]] = {
@@ -48,7 +50,7 @@ SETS: dict[str, tuple[str, str, slice, int, str, bool]] = {
 }
 MOST = {"caltech": 30, "caltech-other": 30, "signs": 60, "dogs": 100}  # of each class, before the first are taken
 NETWORKS = ("photos", "photos-lite2")
-SHOTS, QUERIES, WAY = (1, 2, 5, 10, 20), 5, 20
+QUERIES, WAY = 5, 20  # of each class, and classes, at most
 
 
 def main() -> None:
@@ -58,6 +60,8 @@ def main() -> None:
     parser.add_argument("--set", dest="name", choices=tuple(SETS), required=True)
     parser.add_argument("--pool", type=int, default=0, help="unlabelled pictures of each class of an episode")
     parser.add_argument("--unequal", action="store_true", help="each class draws its shots from 1 to the number")
+    parser.add_argument("--views", default="crops-4")
+    parser.add_argument("--shots", default="1,2,5,10,20")
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("build/auto"))
@@ -66,11 +70,13 @@ def main() -> None:
     facts = {"command": command, "commit": commit(), "seed": given.seed, "date": time.strftime("%Y-%m-%d"),
              "machine": machine(), "versions": versions()}  # fmt: skip
     bank = pictures(given.name, given.data_root)
-    x = features(bank, given.cache)
+    x = {name: embed_bank(open_part(name, None, "representation"), bank, BankOptions(views=given.views), given.cache).x
+         for name in NETWORKS}  # fmt: skip
     groups = SETS[given.name][4]
     near = [re.search(groups, bank.name(i))[1] if groups else str(i) for i in range(len(bank))]  # type: ignore[index]
-    about = {"set": given.name, "tuned": SETS[given.name][5], "pool": given.pool, "unequal": given.unequal}
-    for shot in SHOTS:
+    about = {"set": given.name, "tuned": SETS[given.name][5], "pool": given.pool, "unequal": given.unequal,
+             "views": given.views}  # fmt: skip
+    for shot in map(int, given.shots.split(",")):
         drawn = [episode(bank, near, shot, given, np.random.default_rng((given.seed, i))) for i in range(given.trials)]
         found = [one for one in drawn if one is not None]
         if len(found) < given.trials // 2:
@@ -92,13 +98,6 @@ def pictures(name: str, root: Path) -> AnyBank:
         of_track = max(1, each // len(tracks))
         rows += [row for track in tracks.values() for row in track[:of_track]][:each]
     return take_rows(bank, torch.tensor(rows))  # type: ignore[type-var]
-
-
-def features(bank: AnyBank, cache: Path) -> dict[str, dict[str, Tensor]]:
-    """The features of all pictures by views and network."""
-    parts = {name: open_part(name, None, "representation") for name in NETWORKS}
-    return {views: {name: embed_bank(part, bank, BankOptions(views=views), cache).x for name, part in parts.items()}
-            for views in ("crops-4", "crops")}  # fmt: skip
 
 
 Rows = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -129,26 +128,27 @@ def _labels(rows: list[np.ndarray]) -> Tensor:
     return torch.arange(len(rows)).repeat_interleave(torch.tensor([len(part) for part in rows]))
 
 
-def measured(x: dict[str, dict[str, Tensor]], episodes: list[Rows], given: argparse.Namespace) -> dict[str, Any]:
+def measured(x: dict[str, Tensor], episodes: list[Rows], given: argparse.Namespace) -> dict[str, Any]:
     """What each arm gets right, and what it gains."""
-    options = candidates("photographs", NETWORKS, given.pool > 0)
-    arms: dict[str, list[float]] = {}
+    options = candidates("photographs", NETWORKS)
+    plain = (options[0], Candidate("plain", NETWORKS[:1], "prototype"))
+    arms = [*options, plain[1], *(replace(one, pool=True) for one in options if given.pool)]
+    got: dict[str, list[float]] = {}
     chosen: Counter[str] = Counter()
     expected, begun = [], time.process_time()
     for support, labels, pool, query, target in episodes:
-        shown = {views: Shown({name: rows[support] for name, rows in by.items()}, labels,
-                              {name: rows[pool] for name, rows in by.items()}) for views, by in x.items()}  # fmt: skip
-        got = {"plain, crops-4": right(shown["crops-4"], x["crops-4"], options[0], query, target)}
-        got |= {one.words(): right(shown["crops"], x["crops"], one, query, target) for one in options}
-        choice = choose(shown["crops"], options, given.seed)
-        got["auto"] = got[choice.candidate.words()]
+        unlabelled = {name: rows[pool] for name, rows in x.items()} if len(pool) else {}
+        shown = Shown({name: rows[support] for name, rows in x.items()}, labels, unlabelled)
+        asked = {name: rows[query] for name, rows in x.items()}
+        choice = choose(shown, options, given.seed)
+        right = {one.words(): _right(one, shown.support(one), asked, target) for one in arms}
+        right["auto"] = _right(choice.candidate, choice.support, asked, target)
         chosen[choice.candidate.words()] += 1
         expected.append(choice.best.mean)
-        for name, value in got.items():
-            arms.setdefault(name, []).append(100 * value)
-    values = {name: np.array(found) for name, found in arms.items()}
-    names = ("plain, crops-4", options[0].words())
-    best = values[max(names, key=lambda name: values[name].mean())]
+        for name, value in right.items():
+            got.setdefault(name, []).append(100 * value)
+    values = {name: np.array(found) for name, found in got.items()}
+    best = values[max((one.words() for one in plain), key=lambda name: values[name].mean())]
     gains = {name: episode_interval(found - best) for name, found in values.items()}
     return {
         "way": int(np.median([int(one[1].max()) + 1 for one in episodes])), "episodes": len(episodes),
@@ -159,10 +159,9 @@ def measured(x: dict[str, dict[str, Tensor]], episodes: list[Rows], given: argpa
     }  # fmt: skip
 
 
-def right(shown: Shown, x: dict[str, Tensor], one: Candidate, query: Tensor, target: Tensor) -> float:
+def _right(one: Candidate, support: Examples, asked: dict[str, Tensor], target: Tensor) -> float:
     """The share of queries that a candidate names right."""
-    support = shown.support(one if shown.pool else replace(one, pool=False))
-    scores = open_classifier(one).scores(support, beside(x, one.networks)[query])
+    scores = open_classifier(one).scores(support, beside(asked, one.networks))
     return float((scores.argmax(1) == target).double().mean())
 
 

@@ -16,8 +16,8 @@ from augforge.cli import options
 @click.option("--out", type=options.PATH, metavar="FILE", help="Write the recipe to FILE.json; predict, bench and "
               "synth take it with --with.")  # fmt: skip
 @click.option("--representation", metavar="R|DIR", help="Choose among these networks alone, as A or A+B.")
-@click.option("--views", metavar="V", help="Views of a picture to average: none, crops-4 or crops [default: crops; "
-              "crops-4 for more than 600 pictures].")  # fmt: skip
+@click.option("--views", metavar="V", help="Views of a picture to average: none, crops-4 or crops [default: "
+              "crops-4 where pictures of any size will do, else none].")  # fmt: skip
 @options.split("Which part of the source is shown")
 @options.max_per_class
 @options.group_by
@@ -53,6 +53,7 @@ def auto(**given: Any) -> None:
              "gain_ci95": list(one.interval)} for one in choice.rated]  # fmt: skip
     click.echo(json.dumps({
         "chosen": choice.candidate.words(), "views": recipe.views, "out": None if out is None else str(out),
-        "held_out": choice.rows, "shots": choice.shots, "shot_worth": choice.worth(choice.best.mean),
+        "held_out": choice.rows, "shots": choice.shots, "pool_trust": choice.trust, "gain": choice.best.mean,
+        "gain_ci95": list(choice.best.interval), "shot_worth": choice.worth(choice.best.mean),
         "says": recipe.says, "rows": rows,
     }))  # fmt: skip

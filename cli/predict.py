@@ -202,11 +202,11 @@ def _say_transductive(pictures: tuple[Path, ...], pool: Path) -> None:
 
 def _facts(predictor: Any, embedder: str | None) -> dict[str, Any]:
     """What names the pictures, for the record."""
-    from augforge.parts.catalog import describe
+    from augforge.predict import scorer_name
 
     return {
         "representation": embedder,
-        "classifier": describe(predictor.classifier, "classifier")["name"],
+        "classifier": scorer_name(predictor.classifier)[1],
         "views": predictor.views,
         "temperature": predictor.temperature,
         "pool": predictor.pool,

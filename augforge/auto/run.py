@@ -13,13 +13,12 @@ from augforge.auto.choice import Choice, Shown, beside, choose, open_classifier
 from augforge.auto.recipe_file import RecipeFile, read_recipe
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.data.selection import group_numbers
-from augforge.inputs import default_representation
+from augforge.inputs import default_representation, default_views
 from augforge.parts.saving import open_part
 from augforge.predict import Predictor, features_of, make_predictor
-from augforge.types import InputError, Representation, capabilities
+from augforge.types import InputError, Representation
 
 VIEWS = ("none", "crops-4", "crops")  # of which each network's features stay as they are beside others
-MOST = 600  # pictures that are shown eight views of; of more, four
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,9 @@ def decide(bank: AnyBank, pool: AnyBank | None = None, asked: Asked | None = Non
     asked = asked or Asked()
     _check(bank, pool)
     kind, networks = ways(bank, asked)
-    views = asked.views or default_views(networks, len(bank) + (0 if pool is None else len(pool)))
+    views = asked.views or views_of(networks)
     shown = look(bank, pool, networks, views)
-    return Decided(choose(shown, candidates(kind, networks, pool is not None), asked.seed), shown, views)
+    return Decided(choose(shown, candidates(kind, networks), asked.seed), shown, views)
 
 
 def ways(bank: AnyBank, asked: Asked) -> tuple[Kind, tuple[str, ...]]:
@@ -69,11 +68,12 @@ def ways(bank: AnyBank, asked: Asked) -> tuple[Kind, tuple[str, ...]]:
     return ("letters" if networks == ("conv4-glyphs",) else "photographs"), networks
 
 
-def default_views(networks: Sequence[str], pictures: int) -> str:
-    """The views of a picture: eight, of more than MOST pictures four, and one for a network of one size."""
-    if not all(capabilities(open_part(name, None, "representation")).any_size for name in networks):
-        return "none"
-    return "crops" if pictures <= MOST else "crops-4"
+def views_of(networks: Sequence[str]) -> str:
+    """The views of a picture that are averaged where none were asked for; "none" for features.
+
+    Four, as without `auto`: eight gain up to 1.7 points on traffic signs and lose up to 2.1 on faces.
+    """
+    return default_views(open_part("+".join(networks), None, "representation")) if networks else "none"
 
 
 def look(bank: AnyBank, pool: AnyBank | None, networks: Sequence[str], views: str) -> Shown:

@@ -1,12 +1,13 @@
 """How `auto` chooses: folds of the support, the prior of our benchmark, and what weighs more."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from augforge.auto.candidates import POOL, PRIOR, Candidate, candidates, networks_of, prior
-from augforge.auto.choice import FOLDS, Shown, beside, choose, folds
+from augforge.auto.candidates import ERRORS, PRIOR, Candidate, candidates, networks_of, prior
+from augforge.auto.choice import FOLDS, Shown, beside, choose, folds, held_out
 from augforge.auto.recipe_file import RecipeFile, is_recipe, read_recipe
 from augforge.types import InputError
 
@@ -23,26 +24,24 @@ def shown(first: float, second: float, each: tuple[int, ...] = (6,) * 6) -> Show
 
 
 def test_at_one_shot_the_prior_alone_decides():
-    options = candidates("photographs", NETWORKS, False)
+    options = candidates("photographs", NETWORKS)
     choice = choose(shown(1.0, 0.0, (1,) * 5), options)
     assert choice.rows == 0
-    assert [one.mean for one in choice.rated] == [prior(one, 1)[0] for one in options]
+    assert choice.error == ERRORS[0]
+    assert [one.mean for one in choice.rated] == [prior(one.name, 1)[0] * ERRORS[0] / 100 for one in options]
     assert choice.candidate.name == "two networks"
     assert "No class has a second picture" in choice.says()
 
 
 def test_folds_that_say_otherwise_weigh_more_than_the_prior():
-    options = candidates("photographs", NETWORKS, False)
-    harmed = choose(shown(2.0, -2.0, (20,) * 6), options)  # the second network's features say the same: no gain
-    assert harmed.rated[0].accuracy > 95
-    noise = shown(0.6, 0.0, (20,) * 6)
-    worse = choose(noise, options)
+    options = candidates("photographs", NETWORKS)
+    worse = choose(shown(0.4, 0.0, (100,) * 6), options)
     assert worse.rated[1].accuracy < worse.rated[0].accuracy
-    assert worse.place == 0
+    assert worse.plain
     assert worse.says().startswith("auto: nothing beside the plain classifier (photos, logistic")
     better = choose(shown(0.3, 0.9, (20,) * 6), options)
-    assert better.place == 1
-    assert better.best.mean > prior(better.candidate, 20)[0]
+    assert better.candidate == options[1]
+    assert better.best.mean > prior("two networks", 20)[0] * better.error / 100
     low, high = better.best.interval
     assert low < better.best.mean < high
     assert better.worth(low) < better.worth(better.best.mean) < better.worth(high)
@@ -50,9 +49,9 @@ def test_folds_that_say_otherwise_weigh_more_than_the_prior():
 
 
 def test_the_gain_is_the_posterior_mean_of_a_normal():
-    options = candidates("photographs", NETWORKS, False)
+    options = candidates("photographs", NETWORKS)
     choice = choose(shown(0.5, 0.5, (3, 5, 8, 2)), options)
-    m, s = prior(options[1], choice.shots)
+    m, s = (share * choice.error / 100 for share in prior("two networks", choice.shots))
     n, found = choice.rows, choice.rated[1].accuracy - choice.rated[0].accuracy
     # Of the rows on which they differ only the difference is seen here: the variance is between its two extremes.
     precise = [1 / s**2 + n**2 / 1e4 / (count + 2) for count in (abs(found) * n / 100, n)]
@@ -78,19 +77,35 @@ def test_folds_never_hold_out_the_last_row_or_group_of_a_class():
 
 
 def test_the_choice_is_the_same_for_one_seed_and_whatever_the_order_of_classes():
-    options = candidates("photographs", NETWORKS, False)
+    options = candidates("photographs", NETWORKS)
     rows = shown(0.5, 0.6)
     one, other = choose(rows, options, 4), choose(rows, options, 4)
     assert one == other
 
 
-def test_a_pool_adds_its_own_prior():
-    plain, two, pooled, both = candidates("photographs", NETWORKS, True)
-    assert (pooled.pool, both.pool) == (True, True)
-    assert prior(pooled, 1) == (POOL[0][0], POOL[1])
-    assert prior(both, 1)[0] == POOL[0][0] + PRIOR["two networks"][0][0]
-    assert prior(two, 100) == (PRIOR["two networks"][0][-1], PRIOR["two networks"][1])
-    assert prior(plain, 3) == (0.0, 0.0)
+def test_a_pool_adds_as_much_as_it_is_believed():
+    options, rows = candidates("photographs", NETWORKS), shown(3.0, 3.0, (1,) * 4)
+    more = shown(3.0, 3.0, (10,) * 4)
+    pooled = choose(Shown(rows.x, rows.y, more.x), options)
+    alone = choose(rows, options)
+    assert alone.trust is None
+    assert 0 < pooled.trust <= 1
+    assert pooled.candidate == replace(alone.candidate, pool=True)
+    assert pooled.best.mean == pytest.approx(alone.best.mean + pooled.trust * 0.33 * PRIOR["pool"][0][0])
+    assert len(pooled.support) == 4 + 40
+    assert "The pool is believed by" in pooled.says()
+    assert prior("two networks", 100) == (PRIOR["two networks"][0][-1], PRIOR["two networks"][1])
+    assert prior("plain", 3) == (0.0, 0.0)
+
+
+def test_fewer_coordinates_change_no_answer():
+    rows = shown(0.3, 0.0, (5,) * 4)
+    wide = torch.cat([rows.x["photos"], torch.zeros(20, 100)], 1)
+    wide = wide @ torch.linalg.qr(torch.randn(140, 140, generator=torch.Generator().manual_seed(1))).Q
+    plain, fold = candidates("photographs", NETWORKS)[0], folds(rows.y)
+    narrow = held_out(rows, plain, fold)
+    assert torch.equal(held_out(Shown({"photos": wide}, rows.y), plain, fold), narrow)
+    assert 0.3 < narrow.double().mean() < 1
 
 
 def test_features_beside_each_other_have_length_one():
@@ -106,7 +121,7 @@ def test_a_second_network_is_used_where_it_is_installed(monkeypatch):
 
 
 def test_a_recipe_file_is_read_back(tmp_path):
-    recipe = RecipeFile(candidates("photographs", NETWORKS, True)[-1], "crops", says="because")
+    recipe = RecipeFile(candidates("photographs", NETWORKS)[-1], "crops", says="because")
     recipe.write(tmp_path / "new" / "recipe.json")
     assert read_recipe(tmp_path / "new" / "recipe.json") == recipe
     assert is_recipe("auto")
