@@ -232,18 +232,19 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
 
     Raises InputError where the folder cannot be written, or a part is not of the catalog.
     """
+    scorer = scorer_name(predictor.classifier)[0]
     record = {
         "augforge": __version__, "kind": "predictor", "classes": list(predictor.classes),
         "superclasses": None if predictor.superclasses is None else list(predictor.superclasses),
         "shortlist": predictor.shortlist, "representation": predictor.representation is not None,
         "views": predictor.views, "temperature": predictor.temperature, "pool": predictor.pool,
-        "scorer": scorer_name(predictor.classifier)[0],
+        "scorer": scorer,
     }  # fmt: skip
     support = predictor.support
     tensors = {"features": torch.as_tensor(support.x), "labels": support.y}
     if support.weight is not None:
         tensors["weight"] = support.weight
-    save_part(predictor.classifier, folder / _CLASSIFIER, record["scorer"])
+    save_part(predictor.classifier, folder / _CLASSIFIER, scorer)
     if predictor.representation is not None:
         save_part(predictor.representation, folder / _REPRESENTATION, "representation")
     try:

@@ -175,8 +175,9 @@ def _by_recipe(given: dict[str, Any]) -> tuple[Any, str | None, Any]:
 
     if not is_recipe(given["method"]):
         raise InputError(f"--with {given['method']!r} was given; expected auto, or a file .json that it wrote")
-    decided = ("classifier", "assignments", "base", "shortlist", "weights", "download")
-    decided += () if given["method"] == "auto" else ("representation", "views")
+    decided = ["classifier", "assignments", "base", "shortlist", "weights", "download"]
+    if given["method"] != "auto":
+        decided += ["representation", "views"]
     for option in decided:
         if given[option]:
             name = _SPELT.get(option, option.replace("_", "-"))
