@@ -23,6 +23,7 @@ from augforge.classifiers.pool import PoolOptions, with_pool
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.data.embeddings import read_rows
+from augforge.data.files import parse_json
 from augforge.metrics.calibration import fitted_temperature
 from augforge.parts import catalog
 from augforge.parts.saving import load_part, save_part
@@ -257,7 +258,7 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
 def load_predictor(folder: Path) -> Predictor:
     """The predictor that `save_predictor` left in a folder; raises InputError where there is none, or it is damaged."""
     try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        record = parse_json((folder / _RECORD).read_bytes())
         classes, superclasses = _names(record["classes"]), record["superclasses"]
         superclasses = None if superclasses is None else _names(superclasses)
         shortlist, embeds = record["shortlist"], record["representation"]

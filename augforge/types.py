@@ -19,10 +19,24 @@ Space = Literal["image", "feature", "any"]
 Family = Literal["means", "neighbours", "discriminative", "gaussian"]  # of classifiers: how they read rows
 
 
+_LONGEST = 600  # characters of a sentence; longer ones quote something whose middle nobody reads
+
+
+def _sentence(word: object) -> object:
+    """An argument of an error, its text in one line and cut in the middle where it is long."""
+    if not isinstance(word, str):
+        return word
+    line = word.replace("\n", " ")
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 3 :]}"
+
+
 class InputError(ValueError):
     """Bad input or usage. Its text is one sentence: what was found, and what was expected. Exit code 2."""
 
     exit_code = 2
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*map(_sentence, words))
 
 
 class UnreadablePicture(InputError):
@@ -30,7 +44,7 @@ class UnreadablePicture(InputError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)
-        self.name, self.reason = name, reason
+        self.name, self.reason = map(str, self.args)
 
     def __str__(self) -> str:
         return f"the picture {self.name!r} {self.reason}"

@@ -53,12 +53,14 @@ if TYPE_CHECKING:
               "verification: are two pictures of the same class?")  # fmt: skip
 @click.option("--episodes", "episode_file", type=options.PATH, metavar="FILE",
               help="Run exactly the episodes of a file (docs/bench.md), in place of drawing them.")  # fmt: skip
-@click.option("--way", type=int, help="Classes of an episode [default: 5; of one's own all].")
+@click.option("--way", type=options.Count(), help="Classes of an episode [default: 5; of one's own all].")
 @click.option("--shot", metavar="N[,N]", help="Real examples of each class; in 1-5 each class draws its own number "
               "[default: 1,5; of low-shot 1,2,5,10,20, and of these what one's own classes allow].")  # fmt: skip
-@click.option("--query", type=int, help="Queries of each class [default: 15, or what one's own classes allow].")
-@click.option("--trials", type=int, help="Episodes [default: 600; of one's own fewer the more classes there are], or "
-              "draws of low-shot [default: 5].")  # fmt: skip
+@click.option(
+    "--query", type=options.Count(), help="Queries of each class [default: 15, or what one's own classes allow]."
+)
+@click.option("--trials", type=options.Count(), help="Episodes [default: 600; of one's own fewer the more classes "
+              "there are], or draws of low-shot [default: 5].")  # fmt: skip
 @click.option("--part", type=click.Choice(["novel", "val"]), default="novel", show_default=True,
               help="Evaluate on novel classes, or on validation classes to choose settings by.")  # fmt: skip
 @click.option("--against", type=click.Choice(["nothing", "best"]), default="nothing", show_default=True,

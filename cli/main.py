@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TextIO
 
 import click
@@ -49,7 +52,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with _trusting(words), _notes_as_lines():
             cli.main(arguments, prog_name="augforge", standalone_mode=False)
-    except click.Abort:
+            sys.stdout.flush()  # a full disk is an error of this command, not of the interpreter's end
+    except (click.Abort, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C does not stop the last words
         _stop("interrupted; the same command with --resume goes on", INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
@@ -59,10 +64,33 @@ def main(arguments: list[str] | None = None) -> None:
         _stop(" ".join(error.format_message().split()) + where, 2)
     except click.ClickException as error:
         _stop(" ".join(error.format_message().split()), 2)
-    except (ValueError, RuntimeError) as error:
-        if not hasattr(error, "exit_code"):
+    except Exception as error:
+        found = of_machine(error) if not hasattr(error, "exit_code") else (str(error), error.exit_code)
+        if found is None:
             raise
-        _stop(str(error), error.exit_code)
+        _stop(*found)
+
+
+def of_machine(error: Exception) -> tuple[str, int] | None:
+    """A sentence for what the system, torch or safetensors raised, and the exit code; None for a bug of ours."""
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in _MEMORY):
+        return "there is not enough memory for this; expected fewer or smaller pictures, or a smaller batch", 4
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f"{error.filename!r}: " if error.filename else ""
+        code = 4 if error.errno in _LACKS else 2
+        return f"{where}{error.strerror}{'; --resume goes on once there is more' if code == 4 else ''}", code
+    if isinstance(error, RecursionError):
+        return "something that was given has too many parts inside of each other; expected fewer", 2
+    if type(error).__module__.startswith("safetensors"):
+        full = "os error 28" in text or "os error 122" in text
+        return f"a .safetensors file cannot be read or written ({text})", 4 if full else 2
+    return None
+
+
+_LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+_MEMORY = ("cannot allocate memory", "can't allocate memory", "not enough memory", "out of memory", "bad_alloc",
+           "failed to map segment")  # fmt: skip
 
 
 def _trusting(words: list[str]) -> AbstractContextManager[None]:
@@ -95,6 +123,11 @@ def _notes_as_lines() -> Iterator[None]:
 
 
 def _stop(sentence: str, code: int) -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:  # it cannot be written; what is left in it goes nowhere, or the interpreter's end would fail too
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     click.echo(f"augforge: {sentence}", err=True)
     sys.exit(code)
 

@@ -27,10 +27,10 @@ from augforge.cli import options
               help="Embed by the Inception network of FID, with pytorch-fid's weights in FILE.")  # fmt: skip
 @click.option("--judge", type=click.Choice(["logistic", "cnn", "none"]), default="logistic", show_default=True,
               help="The classifier that says what made rows are worth.")  # fmt: skip
-@click.option("--steps", type=click.IntRange(min=1), default=600, show_default=True,
+@click.option("--steps", type=options.Count(min=1), default=600, show_default=True,
               help="Training steps of --judge cnn, on every set.")  # fmt: skip
 @click.option(
-    "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds of --judge cnn."
+    "--repeats", type=options.Count(min=1), default=1, show_default=True, help="Training seeds of --judge cnn."
 )
 @options.seed()
 @options.device("networks run")

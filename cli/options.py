@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -12,9 +11,22 @@ from typing import Any
 import click
 
 PATH = click.Path(path_type=Path)
+_LARGEST = 2**31 - 1
 _SECONDS = 30.0  # between two lines where there is no terminal
 
 Option = Callable[[Any], Any]
+
+
+class Count(click.IntRange):
+    """A whole number from `min` to what 31 bits hold, which --help need not say."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; fails for a larger one."""
+        number: int = super().convert(value, param, ctx)
+        if number > _LARGEST:
+            self.fail(f"{str(value)[:30]} was given; expected at most {_LARGEST:,}.", param, ctx)
+        return number
+
 
 config = click.option("--config", type=PATH, metavar="FILE", help="Settings of the method as a JSON object.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -23,7 +35,7 @@ data_root = click.option(
 )
 
 max_per_class = click.option(
-    "--max-per-class", type=click.IntRange(min=1), metavar="N",
+    "--max-per-class", type=Count(min=1), metavar="N",
     help="Use at most N rows of each class, chosen by --seed [default: all].",
 )  # fmt: skip
 group_by = click.option(
@@ -103,12 +115,13 @@ def read_settings(path: Path | None, given: tuple[str, ...]) -> dict[str, Any]:
 
 def json_object(path: Path, option: str) -> dict[str, Any]:
     """What the file of an option holds; raises InputError where that is no JSON object."""
+    from augforge.data.files import brief, parse_json
     from augforge.types import InputError
 
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise InputError(f"{option} {str(path)!r} cannot be read as JSON ({error})") from error
+        raise InputError(f"{option} {str(path)!r} cannot be read as JSON ({brief(error)})") from error
     if not isinstance(found, dict):
         raise InputError(f"{option} {str(path)!r} holds a {type(found).__name__}; expected a JSON object")
     return found

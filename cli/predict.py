@@ -34,13 +34,13 @@ _SPELT = {"assignments": "set", "method": "with"}
 @click.option("--base", metavar="SOURCE", help="Classes that the classifier learns from first, if it needs any.")
 @options.split("Which part of the support's source is shown")
 @options.max_per_class
-@click.option("--shortlist", type=click.IntRange(min=0), default=0, metavar="M",
+@click.option("--shortlist", type=options.Count(min=0), default=0, metavar="M",
               help="Look into the M nearest superclasses only.")  # fmt: skip
 @click.option("--pool", metavar="SOURCE",
               help="Unlabelled pictures of the same classes, as a folder of them, or embeddings: they are labelled by "
                    "soft k-means and shown with small weights.")  # fmt: skip
 @click.option("--save", type=options.PATH, metavar="DIR", help="Keep the support, embedded, for the next call.")
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes to name.")
+@click.option("--top", type=options.Count(min=1), default=5, show_default=True, help="How many classes to name.")
 @options.seed("what is learnt from --base, and of --max-per-class")
 @options.data_root
 @options.as_json

@@ -18,10 +18,10 @@ from augforge.cli import options
 @click.option("--with", "method", default="classical", show_default=True, metavar="NAME|DIR",
               help="The method: a name of `augforge list`, a folder of `fit`, auto, or its recipe.")  # fmt: skip
 # How many
-@click.option("--per-class", type=click.IntRange(min=0), metavar="N", help="Make N more of each class.")
+@click.option("--per-class", type=options.Count(min=0), metavar="N", help="Make N more of each class.")
 @click.option(
     "--to",
-    type=click.IntRange(min=0),
+    type=options.Count(min=0),
     metavar="N",
     help="Bring each class up to N, real ones counted (see --include-real).",
 )
@@ -58,9 +58,9 @@ from augforge.cli import options
 @click.option("--include-real", is_flag=True, help="Write the real pictures too.")
 # The run
 @options.device("the method runs")
-@click.option("--workers", type=click.IntRange(min=0), default=0, metavar="N",
+@click.option("--workers", type=options.Count(min=0), default=0, metavar="N",
               help="Processes [default: one for each core].")  # fmt: skip
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True,
+@click.option("--batch-size", type=options.Count(min=1), default=64, show_default=True,
               help="Rows in one call of the method.")  # fmt: skip
 @click.option("--shards", metavar="i/N", help="Do the i-th of N parts, from 0; the last to finish joins them.")
 @click.option("--strict", is_flag=True, help="A picture that cannot be read is an error.")
@@ -132,6 +132,9 @@ def synth(**given: Any) -> None:
     click.echo(json.dumps(as_json(report)) if given["as_json"] else _as_text(report))
 
 
+_MOST_SHARDS = 100_000
+
+
 def _shard(text: str | None) -> tuple[int, int]:
     from augforge.types import InputError
 
@@ -140,6 +143,8 @@ def _shard(text: str | None) -> tuple[int, int]:
     shard, slash, count = text.partition("/")
     if not (slash and shard.isdecimal() and count.isdecimal()):
         raise InputError(f"--shards {text!r} was given; expected i/N, as 0/3")
+    if len(count) > 6 or int(count) > _MOST_SHARDS:
+        raise InputError(f"--shards {text!r} was given; expected at most {_MOST_SHARDS:,} parts")
     return int(shard), int(count)
 
 

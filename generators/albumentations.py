@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from augforge import chance
+from augforge.data.files import parse_json
 from augforge.generators.shared.support import choose_parents
 from augforge.networks.pixels import check_levels
 from augforge.types import Bank, Examples, InputError, Space
@@ -160,7 +161,7 @@ def _albumentations() -> Any:
 def _read(name: str) -> Any:
     """The JSON of a file; raises InputError where it is missing or none."""
     try:
-        return json.loads(Path(name).read_text(encoding="utf-8"))
+        return parse_json(Path(name).read_bytes())
     except OSError as error:
         raise InputError(f"{name!r} cannot be read ({error.strerror}); {_EXPECTED}") from error
     except ValueError as error:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augforge.bench.accuracy import ByClass, by_class
+from augforge.data.files import parse_json
 from augforge.data.notes import note
 from augforge.types import InputError
 
@@ -92,8 +93,8 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 def _row_of(line: bytes) -> dict[str, Any] | None:
     """The JSON object of a line; None for anything else."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):  # bytes that are no UTF-8 are a ValueError too
+        row = parse_json(line)
+    except ValueError:  # bytes that are no UTF-8 are a ValueError too
         return None
     return row if isinstance(row, dict) else None
 

@@ -43,6 +43,10 @@ class BenchPlan:
                 f"way={self.way}, shots={self.shots}, query={self.query}, trials={self.trials} was given; expected "
                 "at least 2 classes, 1 shot, 1 query and 2 trials"
             )
+        highs = [shots if isinstance(shots, int) else shots[1] for shots in self.shots]
+        if max(self.way, self.query, self.trials, *highs, 0) >= 2**31 or not -(2**63) <= self.seed < 2**64:
+            raise InputError("a number of the plan was given that is larger than any data set; expected way, shots, "
+                             "query and trials below 2,147,483,648 and a seed of 64 bits")  # fmt: skip
         if len(set(self.shots)) < len(self.shots):
             raise InputError(f"shots={self.shots} was given; expected each number once")
         if any(not isinstance(shots, int) and (len(shots) != 2 or shots[0] >= shots[1]) for shots in self.shots):

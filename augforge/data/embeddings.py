@@ -7,7 +7,6 @@ it: "labels.npy", "labels.csv", "X_labels.npy", or "y.npy" for "X.npy". Everythi
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank
-from augforge.data.files import npz_file
+from augforge.data.files import brief, npz_file, parse_json, read_npy
 from augforge.data.labels import beside, by_split, check_finite, labels_beside, number_labels
 from augforge.data.notes import listed, note
 from augforge.data.selection import GROUP
@@ -58,7 +57,7 @@ def read_rows(path: str | Path) -> Rows:
     suffix = os.path.splitext(path)[1].lower()
     try:
         if suffix == ".npy":
-            rows = Rows(_numbers(np.load(path, allow_pickle=False), path))
+            rows = Rows(_numbers(read_npy(path), path))
         elif suffix in (".npz", ".safetensors"):
             rows = _from_arrays(_arrays(path), path)
         elif suffix in (".csv", ".parquet"):
@@ -67,8 +66,8 @@ def read_rows(path: str | Path) -> Rows:
             raise InputError(f"{path!r} is none of: {', '.join(SUFFIXES)}")
     except InputError:
         raise
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path!r} cannot be read as {suffix} ({error})") from error
+    except (OSError, ValueError, EOFError, TypeError) as error:
+        raise InputError(f"{path!r} cannot be read as {suffix} ({brief(error)})") from error
     check_finite(rows.x, repr(path))
     return rows
 
@@ -186,7 +185,7 @@ def _arrays(path: str) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:  # numpy has no bfloat16
             found: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dictionary
-            lists = {key: json.loads(text) for key, text in (file.metadata() or {}).items() if key in _NAMES + _LABELS}
+            lists = {key: parse_json(text) for key, text in (file.metadata() or {}).items() if key in _NAMES + _LABELS}
     except SafetensorError as error:
         raise ValueError(error) from error
     found = {key: (v.float() if v.is_floating_point() else v).numpy() for key, v in found.items()}

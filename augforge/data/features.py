@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank
+from augforge.data.files import brief, parse_json
 from augforge.data.labels import by_split, check_finite, number_labels
 from augforge.types import InputError
 
@@ -62,7 +63,7 @@ def open_features(path: str | Path) -> dict[str, FeatureBank]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
         classes, names = (_strings(metadata, key) for key in ("classes", "names"))
     except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"{path!r} cannot be read as features in .safetensors ({error})") from error
+        raise InputError(f"{path!r} cannot be read as features in .safetensors ({brief(error)})") from error
     _check(tensors, path)
     y, known = number_labels(tensors["labels"].numpy(), classes, repr(path))
     if names is not None and len(names) != len(y):
@@ -86,7 +87,7 @@ def open_features(path: str | Path) -> dict[str, FeatureBank]:
 def _strings(metadata: Mapping[str, str], key: str) -> list[str] | None:
     if key not in metadata:
         return None
-    found = json.loads(metadata[key])
+    found = parse_json(metadata[key])
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise ValueError(f"its {key} are not a JSON list of strings")
     return found

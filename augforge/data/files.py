@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -27,12 +31,41 @@ def find_file(root: Path, file: str, source: str) -> Path:
     return path
 
 
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text of somebody else's holds; raises ValueError, also where json alone takes what is no JSON.
+
+    That is NaN and Infinity, a number too large for a float, and lists in lists so deep that Python's stack ends.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        return _JSON.decode(text)
+    except RecursionError:
+        raise ValueError("it has too many lists or objects inside of each other") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no number that a float can hold")
+    return number
+
+
+_JSON = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file holds; raises InputError where it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} cannot be read as JSON ({error})") from error
+        raise InputError(f"{str(path)!r} cannot be read as JSON ({brief(error)})") from error
+
+
+def brief(error: object) -> str:
+    """The words of an error in one line of at most 200 characters, for a sentence of ours."""
+    words = " ".join(str(error).split())
+    return words if len(words) <= 200 else f"{words[:160]} ... {words[-30:]}"
 
 
 @contextlib.contextmanager
@@ -44,11 +77,73 @@ def npz_file(path: str | Path) -> Iterator[NpzFile]:
             if not isinstance(arrays, NpzFile):
                 raise ValueError("it is one array without a name")
             with arrays:
+                _check_members(path)
                 yield arrays
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise InputError(f"{str(path)!r} cannot be read as an .npz ({error})") from error
+    except _DAMAGED as error:
+        raise InputError(f"{str(path)!r} cannot be read as an .npz ({brief(error)})") from error
+
+
+# What zipfile, zlib and numpy raise for one defect or another; tokens are those of a header that numpy reads as Python.
+_DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError, TypeError,
+            KeyError, RuntimeError, OverflowError, MemoryError, struct.error, tokenize.TokenError)  # fmt: skip
+
+
+def _check_members(path: str | Path) -> None:
+    """Raise ValueError where a member is no array of numbers or text, or is not as long as its header says."""
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if name == info.filename:
+                raise ValueError(f"its member {name[:100]!r} is no .npy")
+            with archive.open(info) as file:
+                shape, dtype, start, _ = npy_header(file)
+            if math.prod(shape) * dtype.itemsize + start != info.file_size:
+                raise ValueError(f"its array {name[:100]!r} is {list(shape)} by its header, and has another length")
+
+
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int, bool]:
+    """Shape, type, length of header, and whether in Fortran's order, of the .npy array that a file begins with.
+
+    Raises ValueError for objects, which would be unpickled, and whatever numpy raises for a damaged header.
+    """
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"its header is of version {version}; expected 1, 2 or 3")
+    width = 2 if version == (1, 0) else 4
+    length = int.from_bytes(file.read(width), "little")
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"its header has {length:,} bytes; expected at most {_LONGEST_HEADER:,}")
+    text = file.read(length).decode("latin-1" if version < (3, 0) else "utf-8")
+    found = ast.literal_eval(text.strip())
+    if not isinstance(found, dict) or set(found) != {"descr", "fortran_order", "shape"}:
+        raise ValueError("its header is not that of an array")
+    shape, dtype = found["shape"], np.lib.format.descr_to_dtype(found["descr"])
+    if dtype.hasobject or dtype.names is not None:
+        raise ValueError(f"it holds {dtype}; expected numbers or text")
+    if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
+        raise ValueError(f"its shape is {brief(shape)}; expected whole numbers of at least 0")
+    return shape, dtype, 6 + 2 + width + length, found["fortran_order"]
+
+
+_LONGEST_HEADER = 10_000  # bytes, numpy's own limit
+
+
+def read_npy(path: str | Path) -> np.ndarray:
+    """The numbers or text of an `.npy`; raises ValueError where it is damaged or holds objects, and OSError."""
+    with open(path, "rb") as file:
+        try:
+            shape, dtype, start, _ = npy_header(file)
+            size = math.prod(shape) * dtype.itemsize + start
+            if size != file.seek(0, 2):
+                raise ValueError(f"by its header it is {list(shape)}, {size:,} bytes, and it has {file.tell():,}")
+            file.seek(0)
+            return np.load(file, allow_pickle=False)
+        except OSError:
+            raise
+        except _DAMAGED as error:
+            raise ValueError(brief(error)) from error
 
 
 def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:

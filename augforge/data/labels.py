@@ -13,6 +13,7 @@ from torch import Tensor
 
 from augforge.data.banks import B, take_rows
 from augforge.data.class_names import taken_for_one
+from augforge.data.files import brief, read_npy
 from augforge.data.splits import ORDER, split_of
 from augforge.types import InputError
 
@@ -61,11 +62,11 @@ def labels_beside(path: str, n: int) -> tuple[np.ndarray | None, dict[str, tuple
     others: dict[str, tuple[str, ...]] = {}
     try:
         if found.endswith(".npy"):
-            labels = np.load(found, allow_pickle=False)
+            labels = read_npy(found)
         else:
             labels, others = _columns(found, n)
     except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise InputError(f"{found!r} cannot be read as the labels of {path!r} ({error})") from error
+        raise InputError(f"{found!r} cannot be read as the labels of {path!r} ({brief(error)})") from error
     if labels.ndim != 1 or len(labels) != n:
         raise InputError(f"{found!r} has labels {list(labels.shape)}, and {path!r} has {n} rows; expected as many")
     return labels, others

@@ -18,7 +18,7 @@ import torch
 from numpy.lib.npyio import NpzFile
 
 from augforge.data.banks import ArrayPictures, FeatureBank
-from augforge.data.files import npz_file
+from augforge.data.files import npy_header, npz_file
 from augforge.data.labels import by_split, check_finite, number_labels
 from augforge.types import InputError
 
@@ -142,12 +142,8 @@ def _stored_rows(path: str) -> StoredRows | None:
         file.seek(info.header_offset + 26)
         lengths = file.read(4)
         file.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), os.SEEK_CUR)
-        version = np.lib.format.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            return None
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-        if fortran or dtype.hasobject:
+        shape, dtype, _, fortran = npy_header(file)
+        if fortran:
             return None
         status = os.fstat(file.fileno())
         return StoredRows(path, (status.st_size, status.st_mtime_ns), file.tell(), shape, dtype)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from augforge.data.banks import AnyBank
+from augforge.data.files import parse_json
 from augforge.episodes import check_episode
 from augforge.parts.saving import canonical, digest
 from augforge.types import Episode, InputError
@@ -124,7 +125,7 @@ def _read(path: str | Path, where: str) -> tuple[dict[str, Any], bytes]:
         raise InputError(f"the episodes {where} cannot be read ({error.strerror})") from error
     first, _, body = data.partition(b"\n")
     try:
-        header = json.loads(first)
+        header = parse_json(first)
     except ValueError:
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -150,5 +151,5 @@ def _to_line(episode: Episode) -> str:
 
 
 def _from_line(line: bytes) -> Episode:
-    record = json.loads(line)
+    record = parse_json(line)
     return Episode(*(torch.tensor(record[key], dtype=torch.int64) for key in ("classes", "support", "query")))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import math
 import types
 import typing
 from dataclasses import fields, is_dataclass
@@ -243,7 +244,7 @@ def _read(name: str, key: str, value: Any, hint: Any) -> Any:
     for wanted in _alternatives(hint):
         try:
             return _convert(value, wanted)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             continue
     raise InputError(f"{name}: {key}={value!r} was given; expected {type_text(hint)}")
 
@@ -252,6 +253,9 @@ def _alternatives(hint: Any) -> list[Any]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return [kind for part in typing.get_args(hint) for kind in _alternatives(part)]
     return [hint]
+
+
+_LARGEST = {int: 2**63, float: math.inf}  # what tensors hold
 
 
 def _convert(value: Any, wanted: Any) -> Any:
@@ -271,7 +275,9 @@ def _convert(value: Any, wanted: Any) -> Any:
             return value in (True, "true")
     elif wanted in (int, float) and not isinstance(value, bool):
         if not isinstance(value, float) or wanted(value) == value:  # 2.5 is no whole number
-            return wanted(value)
+            number = wanted(value)
+            if math.isfinite(number) and abs(number) < _LARGEST[wanted]:
+                return number
     elif wanted in (str, dict) and isinstance(value, wanted):
         return value
     raise ValueError(value)

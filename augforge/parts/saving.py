@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from augforge import __version__
+from augforge.data.files import parse_json
 from augforge.parts import catalog
 from augforge.types import Built, InputError, Part, capabilities
 
@@ -133,14 +134,15 @@ def load_part(folder: Path, kind: str = "synthesizer") -> Any:
     installed nor trusted: the folder alone never causes an import.
     """
     try:
-        record = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        record = parse_json((folder / _SETTINGS).read_bytes())
         name, settings, expected = record["name"], record["settings"], record["fitted"]
         found_kind = record["kind"]
     except FileNotFoundError as error:
         raise InputError(f"{str(folder)!r} has no {_SETTINGS}; expected a folder that `augforge fit` made") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{str(folder / _SETTINGS)!r} is damaged ({error})") from error
-    if not (isinstance(name, str) and isinstance(settings, dict) and isinstance(expected, list)):
+    strings = isinstance(expected, list) and all(isinstance(key, str) for key in expected)
+    if not (isinstance(name, str) and isinstance(settings, dict) and strings):
         raise InputError(f"{str(folder / _SETTINGS)!r} is damaged (its entries are of a wrong kind)")
     if found_kind != kind:
         raise InputError(f"{str(folder)!r} holds a {found_kind}; expected a {kind}")

@@ -9,6 +9,7 @@ training features; at n shots the first n are used.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank
-from augforge.data.files import read_json
+from augforge.data.files import brief, read_json
 from augforge.data.labels import check_finite
 from augforge.protocols.low_shot import LowShot
 from augforge.types import InputError, LackError
@@ -27,6 +28,7 @@ from augforge.types import InputError, LackError
 Setup = Literal["validation", "test"]
 _CLASSES_FILE = "label_idx.json"
 _DATASETS = ("all_feats", "all_labels", "count")
+_MOST_CLASSES = 10_000_000
 
 
 def open_low_shot(
@@ -87,22 +89,31 @@ def read_feature_file(path: str | Path) -> FeatureBank:
             missing = [name for name in _DATASETS if not isinstance(file.get(name), h5py.Dataset)]
             if missing:
                 raise InputError(f"{where} has no dataset {missing[0]!r}; expected {', '.join(_DATASETS)}")
+            for name in _DATASETS:
+                _check_length(file[name], name, os.path.getsize(path))
             count = int(np.asarray(file["count"][()]).reshape(-1)[0])
             x, labels = file["all_feats"][:count], file["all_labels"][:count]
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, IndexError, KeyError) as error:
-        raise InputError(f"{where} cannot be read as HDF5 features ({' '.join(str(error).split())})") from error
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, OverflowError, MemoryError) as error:
+        raise InputError(f"{where} cannot be read as HDF5 features ({brief(error)})") from error
     whole = labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all()))
-    if x.ndim != 2 or x.dtype.kind != "f" or not len(x) == len(labels) == count > 0 or not whole or labels.min() < 0:
+    is_class = whole and len(labels) > 0 and 0 <= labels.min() <= labels.max() < _MOST_CLASSES
+    if x.ndim != 2 or x.dtype.kind != "f" or not len(x) == len(labels) == count > 0 or not whole or not is_class:
         raise InputError(
             f"{where} has all_feats {x.dtype} {list(x.shape)}, all_labels {labels.dtype} {list(labels.shape)} and "
-            f"count {count}; expected count rows of floats [count, d], and labels from 0"
+            f"count {count}; expected count rows of floats [count, d], and labels from 0 up to {_MOST_CLASSES:,}"
         )
     features = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
     check_finite(features, where)
     y = torch.from_numpy(labels.astype(np.int64))
     return FeatureBank(features, y, tuple(map(str, range(int(y.max()) + 1))), os.fspath(path))
+
+
+def _check_length(dataset: Any, name: str, size: int) -> None:
+    """Raise ValueError for a dataset that claims far more numbers than a file of `size` bytes can hold."""
+    if dataset.dtype.hasobject or dataset.dtype.itemsize * math.prod(dataset.shape or ()) > 1000 * size:
+        raise ValueError(f"its dataset {name!r} is {dataset.dtype} {list(dataset.shape or ())} in {size:,} bytes")
 
 
 def read_classes(path: str | Path, setup: Setup) -> tuple[Tensor, Tensor, list[str] | None]:
@@ -135,6 +146,6 @@ def read_draw(path: str | Path, novel: Tensor) -> Tensor:
 
 
 def _are_rows(value: Any) -> bool:
-    """Whether a value of JSON is a list of different whole numbers from 0."""
-    numbers = isinstance(value, list) and all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in value)
+    """Whether a value of JSON is a list of different whole numbers from 0 up to what 31 bits hold."""
+    numbers = isinstance(value, list) and all(type(i) is int and 0 <= i < 2**31 for i in value)
     return numbers and len(set(value)) == len(value)

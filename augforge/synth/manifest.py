@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from augforge.data.files import parse_json
 from augforge.types import InputError
 
 REAL = "real"
@@ -56,7 +57,7 @@ _NUMBERS = ("seed", "index", "size")
 def from_line(line: bytes, path: Path, number: int) -> ManifestRow:
     """Read a line back; raises InputError naming the manifest and the line (counted from 1)."""
     try:
-        row = ManifestRow(**{_NAMES.get(k, k): v for k, v in json.loads(line).items()})
+        row = ManifestRow(**{_NAMES.get(k, k): v for k, v in parse_json(line).items()})
         for key, value in row.__dict__.items():
             if type(value) is not (int if key in _NUMBERS else str):
                 raise TypeError(f"its {key} is {type(value).__name__}")

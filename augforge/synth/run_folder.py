@@ -19,6 +19,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
+from augforge.data.files import parse_json
 from augforge.parts.saving import write_json
 from augforge.synth.claims import Claimed
 from augforge.synth.plan import Plan
@@ -117,7 +118,7 @@ def sheet_path(out: Path, sink: str) -> Path:
 def read_run(out: Path) -> dict[str, Any]:
     """What `run.json` in `out` holds; raises InputError where it is missing or damaged."""
     try:
-        record = json.loads((out / RUN).read_text(encoding="utf-8"))
+        record = parse_json((out / RUN).read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{str(out / RUN)!r} cannot be read ({error})") from error
     if not isinstance(record, dict) or not isinstance(record.get("order"), dict) or "method" not in record:
@@ -257,7 +258,7 @@ def _lock(manifest: IO[bytes], out: Path) -> None:
 def _who(holder: Path) -> str:
     """The end of a sentence: which process wrote down that it holds a lock, and since when."""
     try:
-        found = json.loads(holder.read_text(encoding="utf-8"))
+        found = parse_json(holder.read_bytes())
         return f": process {found['pid']}, since {found['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from augforge.data.files import parse_json
 from augforge.synth.manifest import from_line
 from augforge.types import InputError
 
@@ -36,7 +37,7 @@ def journalled(path: str | Path) -> list[str]:
     found = []
     for line in lines:
         try:
-            name = json.loads(line)
+            name = parse_json(line)
         except ValueError:
             continue  # what a kill cut off, whose file was not written, or the empty line at each start
         if isinstance(name, str) and _is_inside(name):
