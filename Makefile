@@ -11,7 +11,7 @@ DATA := $(or $(AUGFORGE_DATA),$(abspath $(wildcard ../shared/data)))
 DEMO = $(SERIAL) $(BIN)/augforge
 AS_THEY_ARE := --with nothing --include-real --per-class 0 --encoding jpeg
 
-.PHONY: setup demo test lint wheel-test gpu clean
+.PHONY: setup demo test fuzz lint wheel-test gpu clean
 
 setup: $(READY)
 
@@ -33,6 +33,10 @@ demo: $(READY)
 
 test: $(READY) lint
 	$(SERIAL) AUGFORGE_DATA="$(DATA)" $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Every reader of files is given damaged ones for an hour (SECONDS=60: a minute each).
+fuzz: $(READY)
+	$(SERIAL) AUGFORGE_FUZZ=$(or $(SECONDS),3600) $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
 
 # mypy does not see mapped folders, so the types are checked on a tree that looks as the installed package does.
 lint: $(READY)

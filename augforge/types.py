@@ -36,7 +36,7 @@ class InputError(ValueError):
     exit_code = 2
 
     def __init__(self, *words: object) -> None:
-        super().__init__(*map(_sentence, words))
+        super().__init__(*(map(_sentence, words) if len(words) == 1 else words))
 
 
 class UnreadablePicture(InputError):
@@ -44,7 +44,7 @@ class UnreadablePicture(InputError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)
-        self.name, self.reason = map(str, self.args)
+        self.name, self.reason = name, reason
 
     def __str__(self) -> str:
         return f"the picture {self.name!r} {self.reason}"

@@ -33,6 +33,7 @@ from augforge.data.containers import (
 from augforge.types import UnreadablePicture
 
 MAX_PIXELS = 100_000_000
+_STRIP = 1 << 20  # pixels that are laid on white at a time
 
 # The classes are called directly because Image.open has a limit of its own, for which it warns.
 _OPEN: dict[str, type[ImageFile]] = {
@@ -150,7 +151,7 @@ def to_pixels(image: Image.Image, kind: str = "") -> np.ndarray:
     elif mode in ("P", "RGB", "PA") and (mode == "PA" or "transparency" in image.info):
         image = image.convert("RGBA")
     if image.mode in ("LA", "RGBA"):
-        return _on_white(np.array(image))
+        return _on_white(image)
     return np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
 
 
@@ -170,11 +171,16 @@ def _from_16_bits(image: Image.Image) -> np.ndarray:
     return grey
 
 
-def _on_white(pixels: np.ndarray) -> np.ndarray:
-    """[h, w, c + 1] with alpha last -> [h, w, c] over white, rounded; one channel loses its axis."""
-    colour, alpha = pixels[:, :, :-1], pixels[:, :, -1:].astype(np.uint16)
-    laid = (colour * alpha + 255 * (255 - alpha) + 127) // 255  # at most 65,152: 16 bits are enough
-    out = laid.astype(np.uint8)
+def _on_white(image: Image.Image) -> np.ndarray:
+    """A picture with alpha over white, rounded, [h, w] or [h, w, c]; strip by strip, for its memory."""
+    width, height = image.size
+    out = np.empty((height, width, len(image.mode) - 1), np.uint8)
+    at_once = max(1, _STRIP // width)
+    for top in range(0, height, at_once):
+        pixels = np.asarray(image.crop((0, top, width, min(height, top + at_once))))  # [h, w, c + 1], alpha last
+        colour, alpha = pixels[:, :, :-1], pixels[:, :, -1:].astype(np.uint16)
+        # at most 65,152: 16 bits are enough
+        out[top : top + at_once] = (colour * alpha + 255 * (255 - alpha) + 127) // 255
     return out[:, :, 0] if out.shape[2] == 1 else out
 
 

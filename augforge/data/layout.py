@@ -20,7 +20,7 @@ from augforge.data.notes import listed, note
 from augforge.data.splits import EXPECTED, ORDER, find_splits, says_nothing, split_of, splits_among
 from augforge.types import InputError, LackError
 
-MAX_BYTES = 1 << 30  # a file larger than this is no picture that anyone would train on
+MAX_BYTES = 400_000_000  # a file larger than this is no picture that anyone would train on
 
 Skipped = tuple[tuple[str, str], ...]
 _STRAY = "lies outside of every class folder"
