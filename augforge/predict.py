@@ -23,7 +23,7 @@ from augforge.classifiers.pool import PoolOptions, with_pool
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.data.embeddings import read_rows
-from augforge.data.files import parse_json
+from augforge.data.strict_json import parse_json
 from augforge.metrics.calibration import fitted_temperature
 from augforge.parts import catalog
 from augforge.parts.saving import load_part, save_part

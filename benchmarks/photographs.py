@@ -43,7 +43,7 @@ from augforge.types import Examples
 # The split, how many classes and pictures of each, what keeps near-copies together, and whether ImageNet has them.
 SETS: dict[str, tuple[str, int, int, str, bool]] = {
     "gtsrb_small": ("all", 43, 60, r"/(\d{5})_", False),
-    "caltech101_small": ("all", 40, 30, "", True),
+    "caltech101_small": ("all", 100, 30, "", True),
     "dogs_vs_cats_small_s160": ("train", 2, 100, "", True),
 }
 CLASSIFIERS = ("prototype", "matching", "knn", "logistic", "cosine", "mlp")

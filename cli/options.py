@@ -115,7 +115,7 @@ def read_settings(path: Path | None, given: tuple[str, ...]) -> dict[str, Any]:
 
 def json_object(path: Path, option: str) -> dict[str, Any]:
     """What the file of an option holds; raises InputError where that is no JSON object."""
-    from augforge.data.files import brief, parse_json
+    from augforge.data.strict_json import brief, parse_json
     from augforge.types import InputError
 
     try:

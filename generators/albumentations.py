@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.data.files import parse_json
+from augforge.data.strict_json import parse_json
 from augforge.generators.shared.support import choose_parents
 from augforge.networks.pixels import check_levels
 from augforge.types import Bank, Examples, InputError, Space

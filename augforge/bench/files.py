@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augforge.bench.accuracy import ByClass, by_class
-from augforge.data.files import parse_json
 from augforge.data.notes import note
+from augforge.data.strict_json import parse_json
 from augforge.types import InputError
 
 RESULTS, PER_CLASS, CONFUSION = "bench.jsonl", "per_class.jsonl", "confusion"

@@ -19,11 +19,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank
-from augforge.data.files import brief, npz_file, parse_json, read_npy
+from augforge.data.files import npz_file, read_npy
 from augforge.data.labels import beside, by_split, check_finite, labels_beside, number_labels
 from augforge.data.notes import listed, note
 from augforge.data.selection import GROUP
 from augforge.data.splits import ORDER, splits_among
+from augforge.data.strict_json import brief, parse_json
 from augforge.types import InputError, LackError
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".csv", ".parquet")

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank
-from augforge.data.files import brief, parse_json
 from augforge.data.labels import by_split, check_finite, number_labels
+from augforge.data.strict_json import brief, parse_json
 from augforge.types import InputError
 
 _SPLITS = ("train", "val", "test")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import json
 import math
 import struct
 import tokenize
@@ -17,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from augforge.data.strict_json import brief, parse_json
 from augforge.types import InputError, LackError
 
 
@@ -31,41 +31,12 @@ def find_file(root: Path, file: str, source: str) -> Path:
     return path
 
 
-def parse_json(text: str | bytes) -> Any:
-    """What a JSON text of somebody else's holds; raises ValueError, also where json alone takes what is no JSON.
-
-    That is NaN and Infinity, a number too large for a float, and lists in lists so deep that Python's stack ends.
-    """
-    try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8")
-        return _JSON.decode(text)
-    except RecursionError:
-        raise ValueError("it has too many lists or objects inside of each other") from None
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:20]} is no number that a float can hold")
-    return number
-
-
-_JSON = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
-
-
 def read_json(path: Path) -> Any:
     """What a JSON file holds; raises InputError where it is damaged."""
     try:
         return parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{str(path)!r} cannot be read as JSON ({brief(error)})") from error
-
-
-def brief(error: object) -> str:
-    """The words of an error in one line of at most 200 characters, for a sentence of ours."""
-    words = " ".join(str(error).split())
-    return words if len(words) <= 200 else f"{words[:160]} ... {words[-30:]}"
 
 
 @contextlib.contextmanager

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from augforge.data.banks import B, take_rows
 from augforge.data.class_names import taken_for_one
-from augforge.data.files import brief, read_npy
+from augforge.data.files import read_npy
 from augforge.data.splits import ORDER, split_of
+from augforge.data.strict_json import brief
 from augforge.types import InputError
 
 _LABELS = ("label", "labels", "class", "target", "y", "category")  # the names of a column of them

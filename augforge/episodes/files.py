@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from augforge.data.banks import AnyBank
-from augforge.data.files import parse_json
+from augforge.data.strict_json import parse_json
 from augforge.episodes import check_episode
 from augforge.parts.saving import canonical, digest
 from augforge.types import Episode, InputError

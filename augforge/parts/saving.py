@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from augforge import __version__
-from augforge.data.files import parse_json
+from augforge.data.strict_json import parse_json
 from augforge.parts import catalog
 from augforge.types import Built, InputError, Part, capabilities
 

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank
-from augforge.data.files import brief, read_json
+from augforge.data.files import read_json
 from augforge.data.labels import check_finite
+from augforge.data.strict_json import brief
 from augforge.protocols.low_shot import LowShot
 from augforge.types import InputError, LackError
 

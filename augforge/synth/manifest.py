@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from augforge.data.files import parse_json
+from augforge.data.strict_json import parse_json
 from augforge.types import InputError
 
 REAL = "real"

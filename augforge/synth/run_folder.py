@@ -19,7 +19,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
-from augforge.data.files import parse_json
+from augforge.data.strict_json import parse_json
 from augforge.parts.saving import write_json
 from augforge.synth.claims import Claimed
 from augforge.synth.plan import Plan

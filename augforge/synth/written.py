@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from augforge.data.files import parse_json
+from augforge.data.strict_json import parse_json
 from augforge.synth.manifest import from_line
 from augforge.types import InputError
 
