@@ -167,13 +167,15 @@ def _arms(given: dict[str, Any]) -> tuple[dict[str, Any], list[Arm]]:
     from augforge.auto.episodes import Arm
     from augforge.auto.recipe_file import is_recipe, read_recipe
     from augforge.auto.run import Asked
+    from augforge.inputs import open_pool
     from augforge.types import InputError
 
     named = [name for name in given["methods"] if is_recipe(name)]
     if named and given["seeds"] is not None:
         raise InputError(f"--seeds was given with --with {named[0]}, which learns nothing by a seed; expected --seed")
     asked = Asked(given["representation"], given["views"], given["seed"])
-    arms = [Arm(asked) if name == "auto" else Arm(asked, read_recipe(Path(name))) for name in named]
+    pool = open_pool(given["pool"], given["data_root"]) if named and given.get("pool") else None
+    arms = [Arm(asked, None if name == "auto" else read_recipe(Path(name)), pool) for name in named]
     others = tuple(name for name in given["methods"] if name not in named)
     return {**given, "methods": others or (("nothing",) if named else ())}, arms
 

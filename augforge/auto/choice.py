@@ -73,7 +73,7 @@ class Choice:
     shots: float  # of a class, the geometric mean
     error: float  # of the plain one in percent: found on held-out rows, and pulled towards that of our sets
     rows: int  # that were held out in turn
-    trust: float | None  # how far the pool is believed, 0..1; None: there is none
+    trust: float | None  # what the pool weighs in parts of the most that it may, 0..1; None: there is none
     support: Examples = field(compare=False, repr=False)  # as what was chosen sees it
 
     @property
@@ -92,7 +92,7 @@ class Choice:
 
     def says(self) -> str:
         """What was chosen, by what, and what it should gain, in one paragraph."""
-        pool = "" if self.trust is None else f" The pool is believed by {100 * self.trust:.0f} %."
+        pool = "" if self.trust is None else f" The pool weighs {100 * self.trust:.0f} % of what it may."
         return f"{self._chosen()} {self._by()}{pool}"
 
     def _chosen(self) -> str:
@@ -162,7 +162,7 @@ def choose(shown: Shown, options: Sequence[Candidate], seed: int = 0) -> Choice:
 
 
 def _trust(support: Examples, real: int) -> float:
-    """How far a pool is believed, 0..1: what its rows weigh, in parts of the most that they might."""
+    """How far a pool counts, 0..1: what its rows weigh, in parts of the most that `with_pool` may give them."""
     assert support.weight is not None
     return min(1.0, float(support.weight[real:].sum()) / (PoolOptions().share * len(support.y[:real].unique())))
 

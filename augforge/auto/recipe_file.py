@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from augforge import __version__
 from augforge.auto.candidates import PRIOR, Candidate
+from augforge.data.strict_json import brief, parse_json
 from augforge.parts import catalog
+from augforge.parts.saving import write_json
 from augforge.types import InputError
 
 SUFFIX, NAME = ".json", "recipe.json"
@@ -28,12 +28,9 @@ class RecipeFile:
 
     def write(self, path: Path) -> None:
         """Write to a file that appears whole or not at all; raises InputError where it cannot be written."""
-        record = {"augforge": __version__, "kind": "recipe", **asdict(self)}
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            os.replace(partial, path)
+            write_json(path, {"augforge": __version__, "kind": "recipe", **asdict(self)})
         except OSError as error:
             raise InputError(f"{str(path)!r} cannot be written ({error.strerror})") from error
 
@@ -46,7 +43,7 @@ def is_recipe(name: str) -> bool:
 def read_recipe(path: Path) -> RecipeFile:
     """The recipe of a file that `augforge auto` or `predict --save` wrote; InputError for anything else."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_bytes())
         if not isinstance(record, dict) or record.get("kind") != "recipe":
             raise ValueError("it is no recipe")
         found = RecipeFile(_candidate(record["candidate"]), record["views"], record["method"], record["says"])
@@ -55,9 +52,9 @@ def read_recipe(path: Path) -> RecipeFile:
     except OSError as error:
         raise InputError(f"--with {str(path)!r} cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"--with {str(path)!r} is no file that `augforge auto` wrote ({error})") from error
+        raise InputError(f"--with {str(path)!r} is no file that `augforge auto` wrote ({brief(error)})") from error
     if found.method not in catalog.SYNTHESIZERS:
-        raise InputError(f"--with {str(path)!r} names the method {found.method!r}, which is not of the catalog")
+        raise InputError(f"--with {str(path)!r} names the method {brief(found.method)!r}, which is not of the catalog")
     return found
 
 
@@ -66,7 +63,7 @@ def _candidate(record: dict[str, Any]) -> Candidate:
     known = catalog.SHIPPED.get(found.classifier) == "synthesizer" or found.classifier in catalog.CLASSIFIERS
     networks = all(isinstance(name, str) for name in found.networks)
     if found.name not in PRIOR or not known or not networks or not isinstance(found.pool, bool):
-        raise ValueError(f"its candidate {found.name!r} is not known")
+        raise ValueError("its candidate is not known")
     if not isinstance(found.settings, dict):
         raise ValueError("its settings are no JSON object")
     return found

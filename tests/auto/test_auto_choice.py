@@ -93,7 +93,7 @@ def test_a_pool_adds_as_much_as_it_is_believed():
     assert pooled.candidate == replace(alone.candidate, pool=True)
     assert pooled.best.mean == pytest.approx(alone.best.mean + pooled.trust * 0.33 * PRIOR["pool"][0][0])
     assert len(pooled.support) == 4 + 40
-    assert "The pool is believed by" in pooled.says()
+    assert "The pool weighs" in pooled.says()
     assert prior("two networks", 100) == (PRIOR["two networks"][0][-1], PRIOR["two networks"][1])
     assert prior("plain", 3) == (0.0, 0.0)
 
@@ -129,7 +129,19 @@ def test_a_recipe_file_is_read_back(tmp_path):
     assert not is_recipe("classical")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "recipe"}', '{"kind": "recipe", "candidate": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "1e999",
+        "[" * 100_000,
+        '{"kind": "recipe", "candidate": {"networks": 1}}',
+        "{}",
+        '{"kind": "recipe"}',
+        '{"kind": "recipe", "candidate": 3}',
+    ],
+)
 def test_what_is_no_recipe_is_one_sentence(tmp_path, text):
     path = tmp_path / "recipe.json"
     path.write_text(text)
