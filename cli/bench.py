@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 # The episodes
 @click.option("--test", metavar="SOURCE", help="Other rows of the classes of TASK to test on: all rows of TASK are the "
               "support, and every row of SOURCE is a query.")  # fmt: skip
+@click.option("--pool", metavar="SOURCE", help="Unlabelled pictures or rows: with the labels found for them they are a "
+              "recipe of their own, without those that may be queries.")  # fmt: skip
+@click.option("--transductive", is_flag=True, help="The queries of an episode are in its pool; the table says so.")
 @click.option("--protocol", type=click.Choice(["episodes", "low-shot", "verification"]), default="episodes",
               show_default=True, help="low-shot: base and novel classes in one label space (Hariharan and Girshick); "
               "verification: are two pictures of the same class?")  # fmt: skip
@@ -98,9 +101,9 @@ def bench(**given: Any) -> None:
 
 # The options that a protocol, or --episodes, has no use for
 _UNUSED = {
-    "--protocol low-shot": ("episode_file", "way", "against", "seeds"),
+    "--protocol low-shot": ("episode_file", "way", "against", "seeds", "pool", "transductive"),
     "--protocol verification": ("episode_file", "way", "against", "seeds", "methods", "classifiers", "made", "shares",
-                                "shot", "query", "trials", "part"),
+                                "shot", "query", "trials", "part", "pool", "transductive"),
     "--episodes": ("way", "shot", "query", "trials", "part"),
     "--test": ("episode_file", "way", "shot", "query", "trials", "part", "against", "protocol"),
 }  # fmt: skip
@@ -142,9 +145,10 @@ def _episodes(given: dict[str, Any]) -> Answer:
     )
     if given["episode_file"] is not None:
         task = replace(task, fixed=read_episodes(given["episode_file"], task.novel).episodes)
-    if task.base is None and not given["methods"]:
+    if (task.base is None or given["pool"] is not None) and not given["methods"]:
         given = {**given, "methods": ("nothing",)}
     recipes, plan, out = _recipes(given, made, task), _plan(given, task), given["out"]
+    recipes = options.with_pool(given, task, recipes, max(made))
     with _Said(task, plan, recipes, given["representation"] is None) as shown:
         if seeds is None:
             results = run(task, recipes, plan, out, shown.update, given["device"])

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.adapters.sklearn_arrays import Labels, Strategy, flat_labels, in_container, number_classes, rows_to_make
+from augforge.classifiers.pool import label_pool
 from augforge.data.banks import FeatureBank
 from augforge.data.source import open_source
 from augforge.imagine import check_space, concatenate, weighed
@@ -84,7 +85,8 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
 
     After `fit`: `sampling_strategy_` {class: rows to make}, `synthesizer_` the fitted part, `classes_`,
     `n_features_in_`. After `fit_resample` also `sample_weight_` [m], how much to trust each row (1 for real rows), and
-    `parents_` [m], the row of X that each was made from (-1 for real rows, and where there is no single one).
+    `parents_` [m], the row of X that each was made from (-1 for real rows, and where there is no single one), and
+    `pool_rows_` [m], the row of the pool that each is (-1 for all others).
     """
 
     def __init__(
@@ -109,8 +111,11 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
         self._prepare(X, y)
         return self
 
-    def fit_resample(self, X: Any, y: Any) -> tuple[Any, Any]:
+    def fit_resample(self, X: Any, y: Any, pool: Any = None) -> tuple[Any, Any]:
         """The rows of X [n, d] with made ones behind them, [m, d], and their labels [m], in containers as given.
+
+        The rows of an unlabelled `pool` [k, d] come last, with the labels and weights that `pool.label_pool` finds for
+        them from X and y; what is not believed at all is left out.
 
         X is of floats (whole numbers become floats), an array, list, frame or sparse matrix; sparse rows are made
         dense meanwhile. y are any labels, or a matrix [n, classes] of zeros and ones. Raises InputError, a ValueError,
@@ -129,7 +134,9 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
             warnings.warn(said, stacklevel=2)
             made = made.take(made.weight != 0)
         real = Examples(support.x, support.y, torch.full_like(support.y, -1), torch.ones(len(x)))
-        whole = concatenate([real, made])
+        found, self.pool_rows_ = _from_pool(support, pool)
+        self.pool_rows_ = np.concatenate([np.full(len(real) + len(made), -1), self.pool_rows_])
+        whole = concatenate([real, made, *([] if found is None else [found])])
         self.parents_ = torch.as_tensor(whole.parent).numpy()
         self.sample_weight_ = torch.as_tensor(whole.weight).double().numpy()
         return in_container(torch.as_tensor(whole.x).numpy(), X), in_container(labels.back(whole.y.numpy()), y)
@@ -195,6 +202,25 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
             input_tags=_InputTags(sparse=True),
             sampler_tags=_SamplerTags(),
         )
+
+
+def _from_pool(support: Examples, pool: Any) -> tuple[Examples | None, np.ndarray]:
+    """The rows of a pool that weigh something, and which rows of it they are; InputError where it does not fit X."""
+    if pool is None:
+        return None, np.zeros(0, np.int64)
+    given = np.asarray(pool.toarray() if hasattr(pool, "toarray") else pool)
+    like = torch.as_tensor(support.x)
+    if given.ndim != 2 or given.dtype.kind not in "fiu" or given.shape[1] != like.shape[1]:
+        raise InputError(
+            f"pool is of {given.dtype} {list(given.shape)} and X {list(like.shape)}; expected as many columns"
+        )
+    x = torch.from_numpy(np.array(given)).to(like)
+    if not len(x):
+        return None, np.zeros(0, np.int64)
+    found = label_pool(support, x)
+    kept = (found.weight > 0).nonzero()[:, 0]
+    rows = Examples(x[kept], found.y[kept], torch.full_like(kept, -1), found.weight[kept].float())
+    return rows, kept.numpy()
 
 
 def _base(base: FeatureBank | str | Path) -> tuple[FeatureBank, FeatureBank | None]:

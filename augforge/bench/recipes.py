@@ -40,6 +40,7 @@ class Recipe:
     options: BankOptions = field(default_factory=BankOptions)  # how the feature bank is made
     names: tuple[str | None, str | None, str | None] = (None, None, None)  # shown for the parts; None: the catalog's
     share: float | None = None  # weight of a class's made rows together beside its real ones; None: by the classifier
+    of_pool: Literal["", "pool", "control"] = ""  # rows of a pool have no other controls
 
     def __post_init__(self) -> None:
         """Raise InputError for a negative number of made rows, or none for a method that makes some.
@@ -129,11 +130,11 @@ def with_controls(recipes: Iterable[Recipe], bank: AnyBank, has_base: bool = Tru
     augmentation that was asked for is none.
     """
     asked = list(recipes)
-    wanted = [(recipe, isinstance(recipe.synthesizer, Nothing | Copies | Noise)) for recipe in asked]
+    wanted = [(recipe, _is_control(recipe)) for recipe in asked]
     for recipe in asked:
         plain = replace(recipe, synthesizer=Nothing(), made=0, weights="constant", share=None)
         wanted.append((replace(plain, names=_names(recipe, None)), True))
-        if recipe.plain:
+        if recipe.plain or recipe.of_pool:
             continue
         controls: list[Synthesizer] = [Copies(), *([Noise()] if has_base else [])]
         if bank.space == "image":
@@ -142,6 +143,10 @@ def with_controls(recipes: Iterable[Recipe], bank: AnyBank, has_base: bool = Tru
         quiet = _without_noise(recipe)
         wanted += [] if quiet is None else [(quiet, True)]
     return sorted(_once(wanted), key=lambda pair: not pair[0].plain)
+
+
+def _is_control(recipe: Recipe) -> bool:
+    return recipe.of_pool == "control" or isinstance(recipe.synthesizer, Nothing | Copies | Noise)
 
 
 def _once(recipes: list[tuple[Recipe, bool]]) -> list[tuple[Recipe, bool]]:

@@ -22,12 +22,14 @@ from augforge.bench.accuracy import Outcome, load_outcome
 from augforge.bench.features import Features
 from augforge.bench.files import RESULTS, append_row, make_folder, replace_rows
 from augforge.bench.fitting import Workbench, check_without_base, fit_once, recipe_features, seen_digest
+from augforge.bench.from_pool import from_pool
 from augforge.bench.made_rows import check_support, from_features, from_parents, from_pictures, sharing, weighing
 from augforge.bench.plan import BenchPlan, Shots, mean_shots, shots_name
 from augforge.bench.predictions import is_fast, predict, predict_fast, prepared
 from augforge.bench.recipe_result import RecipeResult, TableRow, bootstrap_key, table_row
 from augforge.bench.recipes import Recipe, part_name, with_controls
 from augforge.bench.table import Results, completed, machine_once, pool, versions_once
+from augforge.classifiers.pool_rows import PoolRows
 from augforge.data.banks import AnyBank
 from augforge.episodes import with_shots
 from augforge.episodes.batch import RowMaker, Trials, as_trials
@@ -271,6 +273,8 @@ def _row_maker(bench: Workbench, recipe: Recipe, features: Features, trials: Tri
     """The rows that the synthesizer of a recipe makes, fitted first, for any batch of `trials`."""
     seed, synthesizer = bench.plan.training_seed, recipe.synthesizer
     check_support(synthesizer, trials)
+    if isinstance(synthesizer, PoolRows):
+        return from_pool(synthesizer, features)
     if capabilities(synthesizer).space != "image":
         part = _fitted_synthesizer(bench, recipe, features)
         return from_features(part, features.support.x, recipe.made, seed)

@@ -96,14 +96,22 @@ def _same_classes(first: AnyBank, other: AnyBank, what: str) -> AnyBank:
 def _check_copies(name: str, support: AnyBank, test_name: str, test: AnyBank) -> None:
     """Raise InputError for a picture, or row of features, that lies on both sides."""
     encoded = isinstance(support, FilePictures) and isinstance(test, FilePictures)
-    known = {_sha256(support, row, encoded): row for row in range(len(support))}
-    twice = [(known[sha], row) for row in range(len(test)) if (sha := _sha256(test, row, encoded)) in known]
+    known = {sha: row for row, sha in enumerate(row_digests(support, encoded))}
+    twice = [(known[sha], row) for row, sha in enumerate(row_digests(test, encoded)) if sha in known]
     if twice:
         here, there = twice[0]
         raise InputError(
             f"{support.name(here)!r} of {name!r} lies in --test {test_name!r} too, as {test.name(there)!r}; expected "
             f"test pictures that nothing was learnt from ({len(twice)} of {len(test)} are known)"
         )
+
+
+def row_digests(bank: AnyBank, encoded: bool) -> list[bytes]:
+    """The SHA-256 of every row: of the file of a picture where it is `encoded`, else of its pixels, or of features.
+
+    Raises UnreadablePicture.
+    """
+    return [_sha256(bank, row, encoded) for row in range(len(bank))]
 
 
 def _sha256(bank: AnyBank, row: int, encoded: bool) -> bytes:

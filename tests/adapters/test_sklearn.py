@@ -254,3 +254,24 @@ def test_parameters_are_got_and_set():
     assert torch.equal(copy.base.x, sampler.base.x)
     assert copy.set_params(random_state=5, sampling_strategy=9).random_state == 5
     assert copy.get_feature_names_out is not None
+
+
+def test_a_pool_comes_last_with_labels_and_weights():
+    rng = np.random.default_rng(0)
+    means = 3 * rng.normal(size=(3, 8))
+    x, y = means[[0, 1, 2]] + rng.normal(size=(3, 8)), np.array(["a", "b", "c"])
+    truth = np.repeat(np.arange(3), 10)
+    pool = means[truth] + rng.normal(size=(30, 8))
+    sampler = Resampler("nothing")
+    rows, labels = sampler.fit_resample(x, y, pool=pool)
+    assert np.array_equal(rows[:3], x)
+    assert sampler.pool_rows_[:3].tolist() == [-1] * 3
+    assert np.allclose(rows[3:], pool[sampler.pool_rows_[3:]])
+    assert (labels[3:] == y[truth[sampler.pool_rows_[3:]]]).mean() > 0.9
+    assert (sampler.sample_weight_[3:] > 0).all()
+    for name in y:
+        assert sampler.sample_weight_[3:][labels[3:] == name].sum() <= 2 + 1e-6
+    alone, _ = Resampler("nothing").fit_resample(x, y)
+    assert len(alone) == 3
+    with pytest.raises(InputError, match=r"pool is of float64 \[30, 7\] and X \[3, 8\]; expected as many columns"):
+        Resampler("nothing").fit_resample(x, y, pool=pool[:, 1:])
