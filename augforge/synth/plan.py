@@ -6,7 +6,10 @@ parent by parent. A unit of work is a range of those numbers, so every worker, s
 
 from __future__ import annotations
 
+import bisect
 import difflib
+import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -96,10 +99,15 @@ class Plan:
     classes: tuple[ClassPlan, ...]
     unit: int
 
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        """How many rows lie before each class, and all, [classes + 1]."""
+        return [0, *itertools.accumulate(c.make + c.real for c in self.classes)]
+
     @property
     def total(self) -> int:
         """All rows that go out, real and made."""
-        return sum(c.make + c.real for c in self.classes)
+        return self._starts[-1]
 
     @property
     def units(self) -> int:
@@ -112,8 +120,10 @@ class Plan:
 
     def segments(self, unit: int) -> Iterator[Segment]:
         """The parts of a unit, class by class."""
-        low, high, passed = unit * self.unit, (unit + 1) * self.unit, 0
-        for plan in self.classes:
+        low, high = unit * self.unit, (unit + 1) * self.unit
+        first = max(0, bisect.bisect_right(self._starts, low) - 1)  # the class that row `low` is of
+        passed = self._starts[first]
+        for plan in self.classes[first:]:
             for real, count in ((True, plan.real), (False, plan.make)):
                 start, stop = max(low - passed, 0), min(high - passed, count)
                 if start < stop:

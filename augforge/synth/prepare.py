@@ -177,7 +177,8 @@ def _readable_rows(
     """
     bank, part = making.bank, making.part
     skipped, shapes, content = list(bank.skipped), set[tuple[int, int, int]](), ""
-    rows = {name: bank.rows_of(label).numpy() for label, name in enumerate(bank.classes)}
+    order, counts = torch.argsort(bank.y, stable=True), torch.bincount(bank.y, minlength=len(bank.classes))
+    rows = {name: members.numpy() for name, members in zip(bank.classes, order.split(counts.tolist()), strict=True)}
     quota.check_names(bank.classes)
     exact = request.to is not None or request.include_real or request.format == "npz"
     says = capabilities(part)
@@ -186,7 +187,9 @@ def _readable_rows(
         every = np.concatenate([*rows.values(), np.zeros(0, np.int64)])
         bad, shapes, content = check_pictures(making, every, workers)
         skipped += [(bank.name(row), reason) for row, reason in bad.items()]
-        rows = {name: members[~np.isin(members, list(bad))] for name, members in rows.items()}
+        good = np.ones(len(bank), dtype=bool)
+        good[list(bad)] = False
+        rows = {name: members[good[members]] for name, members in rows.items()}
     elif says.support_needed:
         wanted = [name for name, members in rows.items() if quota.to_make(name, len(members))]
         _check_first(making, {name: rows[name] for name in wanted})

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from io import FileIO
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -264,10 +264,11 @@ def _who(holder: Path) -> str:
         return ""
 
 
-def whole_manifest(out: Path, plan: Plan, shard: tuple[int, int]) -> Path | None:
+def whole_manifest(out: Path, plan: Plan, shard: tuple[int, int], at_once: int = 1_000_000) -> Path | None:
     """The manifest of all rows, not yet under its name, once a shard and all others are done; None before.
 
-    Lines come in the order of the plan, unit by unit, whichever shard made them. Raises InputError for a shard's
+    Lines come in the order of the plan, unit by unit, whichever shard made them; about `at_once` of them are held at a
+    time, 400 MB. Raises InputError for a shard's
     manifest that lacks lines.
     """
     final, growing = _manifests(out, shard)
@@ -280,16 +281,28 @@ def whole_manifest(out: Path, plan: Plan, shard: tuple[int, int]) -> Path | None
         return None
     (out / PARTIAL).mkdir(exist_ok=True)
     whole = out / PARTIAL / f"whole.{os.getpid()}.jsonl"
-    with contextlib.ExitStack() as opened:
-        manifests = [opened.enter_context(open(path, "rb")) for path in paths]
-        joined = opened.enter_context(open(whole, "wb"))
-        for unit in range(plan.units):
-            for _ in range(plan.rows_in(unit)):
-                line = manifests[unit % shard[1]].readline()
-                if not line.endswith(b"\n"):
-                    raise InputError(f"{str(paths[unit % shard[1]])!r} is cut short; expected a line for each row")
-                joined.write(line)
+    starts = [0] * len(paths)
+    at_once = len(paths) * max(1, at_once // (len(paths) * plan.unit))  # units now, whole rounds of all shards
+    with open(whole, "wb") as joined:
+        for first in range(0, plan.units, at_once):
+            units = range(first, min(first + at_once, plan.units))
+            lines = [b""] * len(units)
+            for i, path in enumerate(paths):  # one open file at a time: there may be more shards than handles
+                mine = range(i, len(units), len(paths))
+                with open(path, "rb") as manifest:
+                    manifest.seek(starts[i])
+                    for k in mine:
+                        lines[k] = _lines(manifest, plan.rows_in(units[k]), path)
+                    starts[i] = manifest.tell()
+            joined.writelines(lines)
     return whole
+
+
+def _lines(manifest: BufferedReader, count: int, path: Path) -> bytes:
+    lines = [manifest.readline() for _ in range(count)]
+    if not all(line.endswith(b"\n") for line in lines):
+        raise InputError(f"{str(path)!r} is cut short; expected a line for each row")
+    return b"".join(lines)
 
 
 def finish_run(out: Path, whole: Path) -> None:
