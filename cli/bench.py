@@ -16,7 +16,6 @@ from click.core import ParameterSource
 from augforge.cli import options
 
 if TYPE_CHECKING:
-    from augforge.auto.episodes import Arm
     from augforge.bench.plan import BenchPlan
     from augforge.bench.recipes import Recipe
     from augforge.episodes.tasks import Task
@@ -130,14 +129,15 @@ Answer = tuple[dict[str, Any], str]  # what --json prints, and the table
 
 def _episodes(given: dict[str, Any]) -> Answer:
     """Recipes on episodes."""
-    from augforge.auto.episodes import with_auto
+    from augforge.auto.episodes import arms_of, with_auto
+    from augforge.auto.run import Asked
     from augforge.bench.files import write_per_class
     from augforge.bench.report import markdown, write_report
     from augforge.bench.run import run, run_seeds
     from augforge.episodes.files import read_episodes
     from augforge.episodes.named_tasks import open_task
 
-    given, arms = _arms(given)
+    given, named = _without_auto(given)
     made = _numbers(given["made"], "--made")
     seeds = None if given["seeds"] is None else _numbers(given["seeds"], "--seeds", fewest=0)
     task = (
@@ -147,6 +147,7 @@ def _episodes(given: dict[str, Any]) -> Answer:
         task = replace(task, fixed=read_episodes(given["episode_file"], task.novel).episodes)
     if (task.base is None or given["pool"] is not None) and not given["methods"]:
         given = {**given, "methods": ("nothing",)}
+    asked = Asked(given["representation"], given["views"], given["seed"])
     recipes, plan, out = _recipes(given, made, task), _plan(given, task), given["out"]
     recipes = options.with_pool(given, task, recipes, max(made))
     with _Said(task, plan, recipes, given["representation"] is None) as shown:
@@ -154,7 +155,7 @@ def _episodes(given: dict[str, Any]) -> Answer:
             results = run(task, recipes, plan, out, shown.update, given["device"])
         else:
             results = run_seeds(task, recipes, plan, seeds, out, shown.update, given["device"])
-        for arm in arms:
+        for arm in arms_of(named, asked, task, given["pool"], given["data_root"], given["group_by"]):
             results = with_auto(results, task, arm, out, given["device"], shown.update)
     for row in results.rows:
         if row.get("made_share") == 0 and row["share"] is None:
@@ -166,22 +167,17 @@ def _episodes(given: dict[str, Any]) -> Answer:
     return results.as_json(), markdown(results.rows)
 
 
-def _arms(given: dict[str, Any]) -> tuple[dict[str, Any], list[Arm]]:
-    """What was given, less `--with auto` and recipe files, and the arms that these are; raises InputError."""
-    from augforge.auto.episodes import Arm
-    from augforge.auto.recipe_file import is_recipe, read_recipe
-    from augforge.auto.run import Asked
-    from augforge.inputs import open_pool
+def _without_auto(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What was given, less `--with auto` and recipe files, and these; raises InputError."""
+    from augforge.auto.recipe_file import is_recipe
     from augforge.types import InputError
 
     named = [name for name in given["methods"] if is_recipe(name)]
-    if named and given["seeds"] is not None:
-        raise InputError(f"--seeds was given with --with {named[0]}, which learns nothing by a seed; expected --seed")
-    asked = Asked(given["representation"], given["views"], given["seed"])
-    pool = open_pool(given["pool"], given["data_root"]) if named and given.get("pool") else None
-    arms = [Arm(asked, None if name == "auto" else read_recipe(Path(name)), pool) for name in named]
+    for option in ("seeds", "transductive"):
+        if named and given[option]:
+            raise InputError(f"--{option} was given with --with {named[0]}, which has no use for it")
     others = tuple(name for name in given["methods"] if name not in named)
-    return {**given, "methods": others or (("nothing",) if named else ())}, arms
+    return {**given, "methods": others or (("nothing",) if named else ())}, named
 
 
 def _selection(given: dict[str, Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,12 +14,13 @@ from torch import Tensor
 from augforge import __version__
 from augforge.auto.candidates import Candidate, candidates
 from augforge.auto.choice import Shown, beside, choose, open_classifier
-from augforge.auto.recipe_file import RecipeFile
+from augforge.auto.recipe_file import RecipeFile, read_recipe
 from augforge.auto.run import VIEWS, Asked, views_of, ways
 from augforge.bench.accuracy import Outcome, in_top, softmax_top
 from augforge.bench.features import Features
 from augforge.bench.files import RESULTS, replace_rows
 from augforge.bench.fitting import Workbench, recipe_features
+from augforge.bench.from_pool import without_queries
 from augforge.bench.plan import shots_name
 from augforge.bench.predictions import TOP
 from augforge.bench.recipe_result import RecipeResult, bootstrap_key, table_row
@@ -31,6 +32,7 @@ from augforge.data.selection import group_numbers
 from augforge.episodes.batch import Trials
 from augforge.episodes.tasks import Task
 from augforge.generators.nothing import Nothing
+from augforge.inputs import open_pool
 from augforge.parts.saving import digest, open_part
 from augforge.representations.options import BankOptions
 from augforge.types import InputError
@@ -50,6 +52,14 @@ class Arm:
     def name(self) -> str:
         """What the table calls it."""
         return "auto" if self.recipe is None else "recipe"
+
+
+def arms_of(
+    names: Sequence[str], asked: Asked, task: Task, pool: str | None, data_root: Path | None, group_by: str | None
+) -> list[Arm]:
+    """The arms that `auto` and recipe files are, with the rows of the source `pool` that are no queries; InputError."""
+    rows = without_queries(task, open_pool(pool, data_root), group_by)[0] if names and pool is not None else None
+    return [Arm(asked, None if name == "auto" else read_recipe(Path(name)), rows) for name in names]
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,6 +79,16 @@ def test_bench_chooses_in_every_episode_beside_nothing(augforge, pictures):
     assert "--seeds was given with --with auto" in augforge(*command, "--seeds", "0,1").error()
 
 
+def test_bench_has_a_pool_without_queries(augforge, pictures):
+    shown = pictures / "shown"
+    command = ("bench", shown, *PART, "--with", "auto", "--shot", "1", "--query", "1", "--trials", "3", "--json")
+    rows = augforge(*command, "--pool", pictures / "pool").json()["rows"]
+    auto = next(row for row in rows if row["synthesizer"] == "auto")
+    assert sum(count for words, count in auto["chosen"].items() if words.endswith("with the pool")) > 0
+    assert "may be queries" in augforge(*command, "--pool", shown).error()
+    assert "--transductive was given with" in augforge(*command, "--pool", shown, "--transductive").error()
+
+
 def test_embeddings_have_no_network(augforge, tmp_path):
     rng = np.random.default_rng(0)
     rows = np.repeat(np.eye(4)[:2], 5, 0) + rng.normal(0, 0.1, (10, 4))
