@@ -22,6 +22,7 @@ from augforge.cli.list import list_parts
 from augforge.cli.measure import measure
 from augforge.cli.predict import predict
 from augforge.cli.regen import regen
+from augforge.cli.suggest import suggest
 from augforge.cli.synth import synth
 from augforge.data.notes import Note
 
@@ -40,9 +41,9 @@ def cli() -> None:
 
 _trust = click.Option(["--trust"], multiple=True, expose_value=False, metavar="MODULE:CLASS",
                       help="Import this class where a saved part or a run names it; may be given again.")  # fmt: skip
-for command in (synth, fit, bench, measure, regen, predict, auto):
+for command in (synth, fit, bench, measure, regen, predict, suggest, auto):
     command.params.append(_trust)
-for command in (synth, fit, bench, measure, regen, predict, auto, list_parts, doctor):
+for command in (synth, fit, bench, measure, regen, predict, suggest, auto, list_parts, doctor):
     cli.add_command(command)
 
 

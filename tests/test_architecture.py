@@ -26,7 +26,7 @@ FLOORS = (
     {"classifiers", "representations"},
     {"generators", "inputs", "adapters", "protocols"},
     {"bench", "synth", "measure", "fit", "predict"},
-    {"auto"},
+    {"auto", "suggest"},
     {"cli"},
 )
 FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}

@@ -75,6 +75,15 @@ def with_pool(support: Examples, pool: Tensor, options: PoolOptions | None = Non
     return Examples(x, support.y, support.parent, support.weight) + rows
 
 
+def centred_rows(support: Examples, pool: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of a support [n, d] and a pool [m, d] in float64, of length 1 and centred on the mean of all of them.
+
+    Raises InputError as `label_pool`.
+    """
+    x, member = _checked(support, pool)
+    return _centred(x, pool.to(x), member)
+
+
 @torch.no_grad()
 def label_pool(support: Examples, pool: Tensor, options: PoolOptions | None = None) -> PoolLabels:
     """A label, a confidence and a weight for every row of a pool [m, d], from a support [n, d].
