@@ -45,7 +45,7 @@ class Run:
 class Evaluation:
     """What an evaluation of the averaged network found."""
 
-    score: float  # higher is better
+    score: float  # higher is better; NaN where it cannot be computed: such a one is neither the best nor a worse one
     facts: Mapping[str, float] = field(default_factory=dict)  # further numbers for the log
     alarms: Sequence[str] = ()  # what is going wrong, in words
 
@@ -300,23 +300,31 @@ class Loop:
         self.log({"step": self.done, "alarm": text})
 
     def _evaluate(self) -> None:
-        """Evaluate the averaged network and keep the best."""
+        """Evaluate the averaged network and keep the best; what was trained is written first, whatever comes of it.
+
+        An evaluation that cannot be computed, of too few rows, is an alarm and ends nothing.
+        """
         assert self.stage.evaluate is not None
         self.evaluated = self._due
+        self.save()
         kept = {key: value.clone() for key, value in self.net.state_dict().items()}
         self._load(self._current())
         self.net.eval()
-        found = self.stage.evaluate(self.net)
-        found = found if isinstance(found, Evaluation) else Evaluation(found)
+        try:
+            value = self.stage.evaluate(self.net)
+        except InputError as error:
+            value = Evaluation(math.nan, {}, [f"the evaluation is left out: {error}"])
+        found = value if isinstance(value, Evaluation) else Evaluation(value)
         score = from_first(found.score, self.run.device)  # all processes must agree on when to end
         if score > self.best_score:
             self.best_score, self.worse = score, 0
             self.best = {key: value.clone() for key, value in self._current().items()}
-        else:
+        elif not math.isnan(score):
             self.worse += 1
         self._load(kept)
         self.net.train()
-        self.log({"step": self.done, "score": score, **found.facts, "seconds": round(self.seconds, 1)})
+        scored = {} if math.isnan(score) else {"score": score}
+        self.log({"step": self.done, **scored, **found.facts, "seconds": round(self.seconds, 1)})
         for alarm in found.alarms:
             self._alarm(alarm)
 

@@ -173,7 +173,7 @@ class ConditionalObjective:
         scores = (self.scores_of(trained), self.scores_of(real), self.whole.alone(made, code).flatten())
         train = some_pictures(self.data)
         found = evaluate_pictures((made.flatten(0, 1), y), (real.x, real.y), train, scores)
-        facts, alarms, score = dict(found.facts), list(found.alarms), found.score
+        facts, alarms, score = dict(found.facts), list(found.alarms), found.score  # NaN where there is one picture
         seen = standardised(real.x, real.x, made.flatten(0, 1), trained.x)
         sets = [(seen[0], real.y), (seen[1], y)]
         if "diversity" not in facts and not self.shots:  # too few are held out: training rows say how far apart

@@ -130,13 +130,13 @@ class PairObjective:
 def held_out_classes(data: Pixels, val: Pixels | None, seed: int) -> tuple[Pixels, Pixels]:
     """What is trained on, the classes of two pictures or more, and what is evaluated on.
 
-    That is `val`, else a tenth of the classes, drawn by `seed`, and all of them where they are fewer than five. Raises
-    InputError where every class has one picture.
+    That is `val`, if it has a class of two pictures, else a tenth of the classes, drawn by `seed`, and all of them
+    where they are fewer than five. Raises InputError where every class has one picture.
     """
     if int(data.counts.max()) < 2:
         raise InputError("image-gan learns from classes of two pictures or more, and every class here has one")
     data = only_classes(data, (data.counts > 1).nonzero()[:, 0])
-    if val is not None:
+    if val is not None and int(val.counts.max()) > 1:
         return data, val
     return split_classes(data, _HELD_OUT, seed) if data.classes >= _FEWEST else (data, data)
 

@@ -133,3 +133,16 @@ def test_minutes_end_a_training(augforge, arrays, tmp_path, name):
 def test_minutes_that_mean_nothing_are_refused(augforge, arrays, tmp_path, name, minutes, said):
     assert said in augforge("fit", name, arrays, "--out", tmp_path / "out", "--minutes", minutes).error()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("classes", "each"), [(10, 2), (5, 2), (2, 2)])
+@pytest.mark.parametrize("method", ["image-gan", "conditional-gan"])
+def test_a_gan_of_classes_with_two_pictures_is_saved(augforge, tmp_path, method, classes, each):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (classes * each, 16, 16), dtype=np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=np.repeat(np.arange(classes), each))
+    small = ["width=8", "judge_width=8", "noise=4", "code=4", "steps=4", "batch=4"]
+    how = [word for setting in small for word in ("--set", setting)]
+    assert augforge("fit", method, tmp_path / "few.npz", "--out", tmp_path / "part", *how, "--device", "cpu").code == 0
+    out = ("--out", tmp_path / "made", "--per-class", 2)
+    assert augforge("synth", tmp_path / "few.npz", "--with", tmp_path / "part", *out).code == 0

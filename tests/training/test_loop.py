@@ -227,3 +227,34 @@ def test_alarms_of_an_evaluation_are_logged_and_kept(tmp_path):
 def test_bfloat16_is_fast_on_cuda_from_ampere_on(monkeypatch, capability):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
     assert is_bfloat16_fast("cuda:0") == (capability >= (8, 0))
+
+
+def test_an_evaluation_that_cannot_be_computed_ends_nothing(tmp_path):
+    def evaluate(net):
+        raise InputError("there is 1 held-out row; the kernel distance needs at least 2")
+
+    run = Run(folder=tmp_path)
+    assert _same(_train(run, evaluate=evaluate), _train(Run(), evaluate=lambda net: Evaluation(math.nan)))
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert not any("score" in line for line in log)
+    assert any("the evaluation is left out: there is 1 held-out row" in line.get("alarm", "") for line in log)
+
+
+def test_what_was_trained_is_written_before_it_is_evaluated(tmp_path):
+    def evaluate(net):
+        raise RuntimeError("of the machine")
+
+    with pytest.raises(RuntimeError, match="of the machine"):
+        _train(Run(folder=tmp_path), evaluate=evaluate)
+    assert (tmp_path / "toy.safetensors").exists()
+    assert _same(_train(Run(folder=tmp_path)), _train(Run()))
+
+
+def test_scores_that_are_no_numbers_are_neither_the_best_nor_worse():
+    scores = iter([1.0, math.nan, math.nan, math.nan])
+    net = _net().train()
+    stage = Stage("toy", 20, {}, evaluate=lambda net: next(scores), evaluations=4, patience=2)
+    loop = Loop(net, torch.optim.SGD(net.parameters(), 0.1), stage, Run())
+    for _ in loop:
+        loop.step(net(torch.ones(1, 4)).square().sum())
+    assert (loop.done, loop.best_score, loop.worse) == (20, 1.0, 0)

@@ -6,6 +6,7 @@ shapes, not meaning; `augforge measure` has the representations for that.
 
 from __future__ import annotations
 
+import math
 import statistics
 
 import cv2
@@ -42,7 +43,7 @@ def standardised(real: Tensor, *sets: Tensor) -> list[Tensor]:
     stroke would else outweigh all others.
     """
     like = cells(real)
-    deviation = like.std(0)
+    deviation = like.std(0) if len(like) > 1 else torch.ones_like(like[0])  # of one row there is none
     deviation = deviation.clamp(min=max(1e-3, 0.1 * float(deviation.max())))
     return [(cells(x) - like.mean(0)) / deviation for x in sets]
 
@@ -52,14 +53,15 @@ def evaluate_pictures(
 ) -> Evaluation:
     """The evaluation of generated pictures: the score is minus their kernel distance to held-out ones.
 
+    What cannot be computed of so few pictures is left out of the facts, and then the score is NaN.
+
     `made` and `held_out` are pictures [n, c, h, w] with class ids [n], `train` pictures that were trained on, `scores`
     the discriminator's of training, held-out and generated pictures [n] each. Alarms: classes whose generated pictures
     are all alike, generated pictures nearer to training ones than held-out ones are, a discriminator whose scores of
     held-out pictures have come more than half of the way from those of training ones to those of generated ones.
     """
     features = standardised(held_out[0], made[0], held_out[0], train)
-    distance = kid(features[1], features[0])
-    facts = {"kernel_distance": distance}
+    facts = {} if min(len(features[0]), len(features[1])) < 2 else {"kernel_distance": kid(features[1], features[0])}
     diversity_facts, alarms = collapse((features[1], held_out[1]), (features[0], made[1]))
     facts |= diversity_facts
     try:
@@ -75,7 +77,7 @@ def evaluate_pictures(
         lost = facts["discriminator_gap"] = (on_train - on_held_out) / (on_train - on_made)
         if lost > _FITTED:
             alarms.append(f"discriminator overfitting: held-out pictures lose {lost:.0%} of the way from real to made")
-    return Evaluation(-distance, facts, alarms)
+    return Evaluation(-facts.get("kernel_distance", math.nan), facts, alarms)
 
 
 def collapse(real: tuple[Tensor, Tensor], made: tuple[Tensor, Tensor]) -> tuple[dict[str, float], list[str]]:
