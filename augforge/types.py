@@ -136,7 +136,8 @@ def whole_seed(seed: Any, name: str = "seed") -> int:
     except TypeError:
         found = None
     if found is None or not -(2**63) <= found < 2**64:
-        raise InputError(f"{name} {seed!r:.60} was given; expected a whole number of 64 bits")
+        joined = " " if name.startswith("--") else "="
+        raise InputError(f"{name}{joined}{seed!r:.60} was given; expected a whole number of 64 bits")
     return found
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
 from augforge.generators.shared.support import choose_parents, feature_rows, like_support, nearest_means, not_fitted
+from augforge.networks.eigen import symmetric_eigen
 from augforge.networks.products import row_product
 from augforge.types import Bank, Examples, InputError, Space
 
@@ -166,7 +167,7 @@ def low_rank(apart: Tensor, start: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         for _ in range(_ROUNDS):
             basis = torch.linalg.qr(apart.T @ (apart @ basis)).Q
     inside = apart @ basis / (len(apart) - 1) ** 0.5  # [n, width]
-    values, vectors = torch.linalg.eigh(inside.T @ inside)
+    values, vectors = symmetric_eigen(inside.T @ inside)
     kept = min(len(basis), rank)
     values = values[-kept:].clamp(min=0)
     factor = (basis @ vectors[:, -kept:] * values.sqrt()).T

@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from augforge.data.numbers import check_numbers
 from augforge.generators.shared.support import choose_parents
 from augforge.types import Bank, Examples, Space
 
@@ -32,6 +33,8 @@ class Copies:
 
         Raises InputError where a wanted class has no support row.
         """
+        if isinstance(support.x, Tensor) and support.x.ndim == 2:
+            check_numbers(support.x, "the support")
         parent = choose_parents(support.y, want, keys)
         x = support.take(parent).x
         return Examples([picture.clone() for picture in x] if isinstance(x, list) else x, want, parent)

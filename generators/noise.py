@@ -13,7 +13,9 @@ from einops import rearrange
 from torch import Tensor
 
 from augforge import chance
-from augforge.generators.shared.support import choose_parents, not_fitted
+from augforge.data.numbers import check_numbers
+from augforge.generators.shared.support import choose_parents, in_range, not_fitted
+from augforge.networks.eigen import symmetric_eigen
 from augforge.networks.pixels import check_levels
 from augforge.networks.products import row_product
 from augforge.types import Bank, Examples, InputError, NothingToLearn, Space
@@ -65,7 +67,7 @@ class Noise:
             raise InputError("noise needs a base class with at least 2 rows to learn their spread; every class has 1")
         means = sums / counts.clamp(min=1)[:, None]
         covariance = (scatter - (means.T * counts) @ means) / free
-        values, vectors = torch.linalg.eigh(covariance)
+        values, vectors = symmetric_eigen(covariance)
         self.factor_ = (vectors * values.clamp(min=0).sqrt()).to(torch.float32).contiguous()
         return self
 
@@ -77,6 +79,8 @@ class Noise:
         """
         if isinstance(support.x, list) or support.x.ndim == 4:
             check_levels(support.x, "picture {} of the support")
+        elif support.x.ndim == 2:
+            check_numbers(support.x, "the support")
         parent = choose_parents(support.y, want, keys)
         x = support.take(parent).x
         if isinstance(x, Tensor) and x.ndim == 2:
@@ -101,7 +105,7 @@ class Noise:
         factor = self._ready(x)
         normal = chance.paired_noise(keys, "noise", (x.shape[1],)).to(x.device)
         noise = row_product(normal, self.scale * factor.to(x.device).T)
-        return (x + noise).to(x.dtype)
+        return in_range(x + noise, x.dtype)
 
     def _ready(self, x: Tensor) -> Tensor:
         """The fitted factor; InputError before `fit`, and for rows `x` of another width."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from augforge.networks.eigen import symmetric_eigen
 from augforge.types import Bank, InputError, NothingToLearn
 
 _ROWS_AT_ONCE = 4096
@@ -67,7 +68,7 @@ def shrunk(covariance: Tensor, amount: float) -> Tensor:
 
 def whitening(covariance: Tensor, who: str) -> Tensor:
     """A map W [d, d] with W^T S W = I, so that ||(a - b) W|| is Mahalanobis' distance; InputError if S is singular."""
-    values, vectors = torch.linalg.eigh(covariance)
+    values, vectors = symmetric_eigen(covariance)
     if not float(values[0]) > 1e-12 * float(values[-1]):
         raise InputError(f"{who}: the base features do not spread in every direction; expected shrinkage over 0")
     return vectors / values.sqrt()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from augforge.classifiers.base_statistics import check_positive, check_range
+from augforge.networks.eigen import symmetric_eigen
 from augforge.types import InputError
 
 _NOTHING = 1e-10  # an eigenvalue below this share of the largest is rounding
@@ -65,12 +66,12 @@ def span(x: Tensor, weight: Tensor) -> Span:
     root = weight.sqrt()[..., None]
     scaled = x * root
     if x.shape[1] <= x.shape[2]:
-        values, vectors = torch.linalg.eigh(scaled @ scaled.mT)  # [b, n], [b, n, n]
+        values, vectors = symmetric_eigen(scaled @ scaled.mT)  # [b, n], [b, n, n]
         there = values > _NOTHING * values[:, -1:].clamp(min=1e-300)
         inverse = torch.where(there, values.clamp(min=1e-300).rsqrt(), 0)
         basis = scaled.mT @ (vectors * inverse[:, None, :])
     else:
-        values, basis = torch.linalg.eigh(scaled.mT @ scaled)
+        values, basis = symmetric_eigen(scaled.mT @ scaled)
         there = values > _NOTHING * values[:, -1:].clamp(min=1e-300)
         basis = basis * there[:, None, :]
     return Span(basis, x @ basis, torch.where(there, values, 0))

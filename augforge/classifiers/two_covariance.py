@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from augforge.classifiers.feature_transforms import Transform, transformed
+from augforge.networks.eigen import symmetric_eigen
 from augforge.networks.products import row_product
 from augforge.types import InputError
 
@@ -239,7 +240,7 @@ def subspace(found: Gathered, rank: int) -> Tensor | None:
         return None
     apart = (found.means - found.means.mean(0)).to(torch.float32)
     total = found.within().to(torch.float32) + apart.T @ apart / max(1, len(apart) - 1)
-    return torch.linalg.eigh(total)[1][:, -rank:].to(torch.float64)
+    return symmetric_eigen(total)[1][:, -rank:].to(torch.float64)
 
 
 def learn(model: TwoCovariance, found: Gathered, within: Tensor, shrinkage: float,
@@ -261,11 +262,11 @@ def learn(model: TwoCovariance, found: Gathered, within: Tensor, shrinkage: floa
         wide, within, apart_wide, apart = within, whole.T @ within @ whole, apart, apart @ whole
         model.rest, model.rest_psi = _outside(whole, wide, apart_wide, excess)
     between = apart.T @ apart / max(1, len(apart) - 1)
-    values, vectors = torch.linalg.eigh(within)
+    values, vectors = symmetric_eigen(within)
     if not float(values[0]) > 1e-12 * float(values[-1]):
         raise InputError("the base features do not spread in every direction; expected a shrinkage over 0")
     whiten = vectors / values.sqrt()
-    psi, turn = torch.linalg.eigh(whiten.T @ between @ whiten)
+    psi, turn = symmetric_eigen(whiten.T @ between @ whiten)
     psi = (psi - excess).clamp(min=0)  # means of n rows scatter by S_w / n, here I / n, more than class means do
     amount = oracle_shrinkage(psi, len(apart) - 1) if mean_shrinkage is None else mean_shrinkage
     mapped, back = whiten @ turn, turn.T @ (vectors * values.sqrt()).T

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from augforge.data.numbers import check_numbers
 from augforge.types import Examples, InputError
 
 _SHORTEST = 1e-12  # a row shorter than this has no direction
@@ -54,7 +55,8 @@ def as_rows(support: Examples, query: Tensor) -> Rows:
     """Support rows [n, d] or [b, n, d] and queries [q, d] or [b, q, d] as a batch of episodes.
 
     Rows of weight 0 are padding: their `x` must be finite, and their label may be -1. Raises InputError for what are
-    no features, where shapes do not go together, and where a class 0..way-1 has no row of positive weight.
+    no features, rows that are not finite or beyond 1e15, where shapes do not go together, and where a class 0..way-1
+    has no row of positive weight.
     """
     x, y, weight = support.x, support.y, support.weight
     if isinstance(x, list) or x.ndim not in (2, 3) or not x.is_floating_point():
@@ -69,6 +71,9 @@ def as_rows(support: Examples, query: Tensor) -> Rows:
         weight = None if weight is None else weight[None]
     if y.numel() == 0:
         raise InputError("the support has no rows; expected at least one of each class")
+    if not any(part.requires_grad for part in (x, query)):  # in a training the losses tell
+        check_numbers(x, "the support")
+        check_numbers(query, "the queries")
     dtype = torch.float64 if torch.float64 in (x.dtype, query.dtype) else torch.float32
     way, least = _checked_way(y, None if weight is None else weight.detach().to(y.device))
     if not least >= 0:
@@ -97,8 +102,12 @@ def _checked_way(y: Tensor, weight: Tensor | None) -> tuple[int | None, float]:
 
 
 def like_query(scores: Tensor, query: Tensor) -> Tensor:
-    """Scores [b, q, way] in the shape and dtype of the queries that were given: [q, way] for one episode."""
-    return (scores if query.ndim == 3 else scores[0]).to(query.dtype)
+    """Scores [b, q, way] in the shape and dtype of the queries that were given: [q, way] for one episode.
+
+    Of float16 queries they are float32: squared distances go beyond what float16 holds.
+    """
+    dtype = torch.float32 if query.dtype == torch.float16 else query.dtype
+    return (scores if query.ndim == 3 else scores[0]).to(dtype)
 
 
 def class_means(x: Tensor, member: Tensor) -> Tensor:

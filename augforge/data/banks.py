@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from augforge.data.numbers import check_numbers
 from augforge.types import Examples, InputError, UnreadablePicture
 
 Columns = Mapping[str, Tensor | tuple[str, ...]]
@@ -172,6 +173,10 @@ class FeatureBank:
     weight: Tensor | None = None  # [n], goes with the examples
     groups: Columns = field(default_factory=dict)  # further columns [n]
     index: Tensor | None = None  # [n] int64: places in the origin, for names; None: the rows
+
+    def __post_init__(self) -> None:
+        """Raise InputError naming the first row that is not finite, or beyond 1e15, whose squares may overflow."""
+        check_numbers(self.x, repr(self.origin) if self.origin else "the features")
 
     def __len__(self) -> int:
         """How many rows there are."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from augforge import chance
+from augforge.data.numbers import check_numbers
 from augforge.generators.shared.neighbours import nearest_of_class
 from augforge.networks.products import row_product
 from augforge.types import Examples, InputError
@@ -31,9 +32,12 @@ def choose_parents(y: Tensor, want: Tensor, keys: Tensor) -> Tensor:
 
 
 def feature_rows(support: Examples, who: str) -> Tensor:
-    """The features [m, d] of a support in float32 or wider; raises InputError, naming `who`, for pictures."""
+    """The features [m, d] of a support in float32 or wider; raises InputError, naming `who`, for pictures, and for a
+    row that is not finite or beyond 1e15.
+    """
     if not isinstance(support.x, Tensor) or support.x.ndim != 2 or not support.x.is_floating_point():
         raise InputError(f"{who} makes features; expected floats [m, d], and this support holds something else")
+    check_numbers(support.x, "the support")
     return support.x.to(torch.promote_types(support.x.dtype, torch.float32))
 
 
@@ -43,20 +47,28 @@ def not_fitted(who: str) -> InputError:
 
 
 def checked_rows(support: Examples, features: int, who: str) -> Tensor:
-    """The rows of a support [m, d] in float32; InputError for pictures, and where `who` was fitted on others than
-    `features` numbers.
+    """The rows of a support [m, d] in float32; InputError for pictures, where `who` was fitted on others than
+    `features` numbers, and for a row that is not finite or beyond 1e15.
     """
     if isinstance(support.x, list) or support.x.ndim != 2:
         raise InputError(f"{who} makes features; these rows are pictures")
     if support.x.shape[1] != features:
         raise InputError(f"{who} was fitted on {features} features; these rows have {support.x.shape[1]}")
+    check_numbers(support.x, "the support")
     return support.x.to(torch.float32)
 
 
 def like_support(made: Tensor, support: Examples) -> Tensor:
-    """Made rows in the dtype of the support's."""
+    """Made rows in the dtype of the support's, within what it holds."""
     assert isinstance(support.x, Tensor)
-    return made.to(support.x.dtype)
+    return in_range(made, support.x.dtype)
+
+
+def in_range(made: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows in another dtype; what is beyond the largest number of float16 becomes that number, not infinite."""
+    if dtype == torch.float16:
+        made = made.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max)
+    return made.to(dtype)
 
 
 def nearest_means(x: Tensor, means: Tensor, k: int) -> Tensor:

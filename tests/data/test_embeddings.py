@@ -212,7 +212,7 @@ def test_mistakes(tmp_path, files, text):
     [
         (["train", "test"], "test.npy, train.npy and no labels; expected train_labels.npy"),
         (["X_train", "y_train", "extra"], "X_train.npy, extra.npy with labels; expected one of them, or one for each"),
-        (["cat", "Cat"], "the same but for case"),
+        (["cat", "Cat"], "differ by case alone"),
     ],
 )
 def test_folders_that_are_none(tmp_path, files, text):
