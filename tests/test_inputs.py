@@ -64,7 +64,7 @@ def test_pictures_and_what_is_on_the_cpu_stay(tmp_path):
 
 def test_a_seed_has_64_bits():
     for seed in (2**64, -(2**63) - 1):
-        with pytest.raises(InputError, match="expected a number of 64 bits"):
+        with pytest.raises(InputError, match="expected a whole number of 64 bits"):
             Inputs("glyphs", seed=seed)
 
 

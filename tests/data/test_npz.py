@@ -106,7 +106,7 @@ def test_features(tmp_path):
         ({"images": IMAGES, "labels": LABELS[:, None]}, "labels are int64"),
         ({"images": IMAGES, "labels": LABELS - 1, "classes": np.array(["a", "b", "c"])}, r"labels are -1\.\.1"),
         ({"images": IMAGES, "labels": LABELS, "classes": np.array(["a", "b"])}, "but there are 2 classes"),
-        ({"images": IMAGES, "labels": LABELS, "classes": np.array(["a", "b", "A"])}, "same but for case"),
+        ({"images": IMAGES, "labels": LABELS, "classes": np.array(["a", "b", "A"])}, "differ by case alone"),
         ({"images": IMAGES, "labels": LABELS, "classes": np.arange(3)}, "expected strings"),
         ({"images": IMAGES, "labels": np.array(list("aabbcd")), "classes": np.array(list("abc"))}, "'d' is not among"),
         ({"images": IMAGES, "labels": LABELS, "split": np.array(["train"] * 5)}, "split has 5 entries"),
