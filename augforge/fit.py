@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def fit_part(inputs: Inputs, out: Path, options: FitOptions) -> tuple[Any, str]:
     first writes. Raises InputError where `out` holds a fitted part or a fit that was stopped and `resume` is not set,
     and where several processes were started for what trains in one.
     """
-    kind = catalog.kind_of(inputs.method)
+    inputs, kind = replace(inputs, train=True), catalog.kind_of(inputs.method)
     if process_count() > 1 and not (kind == "synthesizer" and _is_shared(inputs.method)):
         raise InputError(f"{process_count()} processes were started, and {inputs.method} is fitted in one")
     device = device_of_process(device_of(inputs.device))

@@ -17,7 +17,7 @@ from augforge.data.folder import open_flat
 from augforge.data.selection import Selection
 from augforge.data.source import open_source
 from augforge.parts import catalog, saving
-from augforge.parts.learning import learn, sees_validation
+from augforge.parts.learning import learn, sees_validation, training_time
 from augforge.representations.bank import embed_bank
 from augforge.representations.options import BankOptions
 from augforge.training.loop import Run
@@ -26,6 +26,7 @@ from augforge.types import InputError, Inputs, LackError, UnreadablePicture, cap
 Skipped = list[tuple[str, str]]
 LARGEST_LETTER = 32  # pixels a side
 _LOOKED_AT = 8  # pictures that tell what a source holds
+_FEW_STEPS, _LONG = 100, 60.0  # of a training that simply runs; seconds of one that is asked about
 _OPTIONS = BankOptions(precision="float32")  # files of features should not depend on what a processor is fast at
 
 
@@ -165,7 +166,8 @@ def open_method(inputs: Inputs, bank: AnyBank, run: Run | None = None) -> Any:
     """The method: loaded from a folder, or made by name and fitted on the bank where that is its way.
 
     One that chooses by validation classes or trains is shown those of the source, and trains as `run` says. Raises
-    InputError for an unknown name or setting, and where the method does not work on such a source.
+    InputError for an unknown name or setting, where the method does not work on such a source, and for a name that
+    must be trained for more than a minute, unless `inputs.train` allows it.
     """
     if saving.is_folder(inputs.method):
         if inputs.settings:
@@ -178,9 +180,41 @@ def open_method(inputs: Inputs, bank: AnyBank, run: Run | None = None) -> Any:
         _check_space(inputs, part, bank)
         device = str(bank.x.device) if isinstance(bank, FeatureBank) else "cpu"
         val = validation_bank(inputs, device) if sees_validation(part) else None
+        if capabilities(part).trains and not inputs.train:
+            _check_time(inputs, part, bank, Run() if run is None else run)
         part = learn(part, bank, torch.Generator().manual_seed(inputs.seed), val, run)
     _check_space(inputs, part, bank)
     return part
+
+
+def _check_time(inputs: Inputs, part: Any, bank: AnyBank, run: Run) -> None:
+    """Raise InputError for a method that trains for long, saying for how long here and what would be quicker."""
+    if getattr(part, "steps", _FEW_STEPS + 1) <= _FEW_STEPS:
+        return
+    seconds = training_time(part, bank, inputs.seed, run)
+    if seconds is not None and seconds <= _LONG:
+        return
+    about = "for a time that is not known" if seconds is None else f"for {in_words(seconds)} here"
+    steps = f"{part.steps:,} steps, " if seconds is not None else ""
+    ready = [name for name in catalog.SHIPPED if name.startswith(f"{inputs.method}-")]
+    shipped = f"; {', '.join(map(repr, ready))} is trained already, on letters" if ready else ""
+    raise InputError(
+        f"{inputs.method} must be trained before it makes anything, {steps}{about} on {run.device}{shipped}; expected "
+        f"a folder of `augforge fit {inputs.method} {inputs.source} --out DIR --minutes M`, which keeps it, or --fit "
+        "to train it now, for this run alone"
+    )
+
+
+def in_words(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> in_words(95), in_words(4000), in_words(90_000)
+    ('about 2 minutes', 'about 1.1 hours', 'about 25 hours')
+    """
+    if seconds < 100 * 60:
+        return f"about {max(1, round(seconds / 60))} minutes" if seconds >= 90 else "about a minute"
+    hours = seconds / 3600
+    return f"about {hours:.1f} hours" if hours < 10 else f"about {hours:,.0f} hours"
 
 
 def _check_space(inputs: Inputs, part: Any, bank: AnyBank) -> None:

@@ -159,6 +159,7 @@ class Inputs:
     data_root: Path | None = None  # where named sources lie; None: $AUGFORGE_DATA
     max_per_class: int | None = None  # at most so many rows of each class, chosen by the seed; None: all
     group_by: str | None = None  # a pattern in each row's name: rows with the same match are near-copies
+    train: bool = False  # whether a method that is trained for long may be given by its name alone
 
     def __post_init__(self) -> None:
         """Check the seed."""

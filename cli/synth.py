@@ -17,6 +17,8 @@ from augforge.cli import options
 )
 @click.option("--with", "method", default="classical", show_default=True, metavar="NAME|DIR",
               help="The method: a name of `augforge list`, a folder of `fit`, auto, or its recipe.")  # fmt: skip
+@click.option("--fit", "train", is_flag=True,
+              help="Train a method that is trained for long, given by its name, for this run alone.")  # fmt: skip
 # How many
 @click.option("--per-class", type=options.Count(min=0), metavar="N", help="Make N more of each class.")
 @click.option(
@@ -94,32 +96,21 @@ def synth(**given: Any) -> None:
     inputs = Inputs(
         settings=options.read_settings(given["config"], given["assignments"]),
         **{name: given[name] for name in ("source", "method", "classes", "split", "seed", "representation", "device",
-                                          "data_root", "max_per_class")},
+                                          "data_root", "max_per_class", "train")},
     )  # fmt: skip
     request = Request(
         inputs,
         counts=None if given["counts"] is None else options.json_object(given["counts"], "--counts"),
         encoding=given["encoding"],
         format=given["sink"],
-        **{
-            name: given[name]
-            for name in (
-                "per_class",
-                "to",
-                "quality",
-                "size",
-                "include_real",
-                "classifier",
-                "reject",
-                "tries",
-                "plausible",
-            )
-        },
-    )
-    with options.Progress("images") as shown:
+        **{name: given[name] for name in ("per_class", "to", "quality", "size", "include_real", "classifier", "reject",
+                                          "tries", "plausible")},
+    )  # fmt: skip
+    with options.Progress("% of the training") as learning, options.Progress("images") as shown:
         how = RunOptions(
             shard=_shard(given["shards"]),
             progress=shown.update,
+            training=lambda stage, done, loss: learning.update(round(100 * done), 100, f"{stage}, loss {loss:.3f}"),
             **{name: given[name] for name in ("workers", "batch_size", "resume", "overwrite", "strict", "verify")},
         )
         report = (dry_run if given["dry_run"] else run)(request, given["out"], how)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.classifiers.base_statistics import base_rows, check_positive, check_range
+from augforge.classifiers.base_statistics import base_rows, check_positive, check_range, symmetric_eigen
 from augforge.generators.shared.support import choose_parents, feature_rows, like_support, nearest_means, not_fitted
-from augforge.networks.eigen import symmetric_eigen
 from augforge.networks.products import row_product
 from augforge.types import Bank, Examples, InputError, Space
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from augforge.data.numbers import check_numbers
+from augforge.data.banks import check_numbers
 from augforge.generators.shared.support import choose_parents
 from augforge.types import Bank, Examples, Space
 

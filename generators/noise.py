@@ -13,9 +13,9 @@ from einops import rearrange
 from torch import Tensor
 
 from augforge import chance
-from augforge.data.numbers import check_numbers
+from augforge.classifiers.base_statistics import symmetric_eigen
+from augforge.data.banks import check_numbers
 from augforge.generators.shared.support import choose_parents, in_range, not_fitted
-from augforge.networks.eigen import symmetric_eigen
 from augforge.networks.pixels import check_levels
 from augforge.networks.products import row_product
 from augforge.types import Bank, Examples, InputError, NothingToLearn, Space

@@ -13,8 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from augforge.classifiers.base_statistics import check_positive, check_range
-from augforge.networks.eigen import symmetric_eigen
+from augforge.classifiers.base_statistics import check_positive, check_range, symmetric_eigen
 from augforge.types import InputError
 
 _NOTHING = 1e-10  # an eigenvalue below this share of the largest is rounding

@@ -23,8 +23,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from augforge.classifiers.base_statistics import symmetric_eigen
 from augforge.classifiers.feature_transforms import Transform, transformed
-from augforge.networks.eigen import symmetric_eigen
 from augforge.networks.products import row_product
 from augforge.types import InputError
 

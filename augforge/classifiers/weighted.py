@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from augforge.data.numbers import check_numbers
+from augforge.data.banks import check_numbers
 from augforge.types import Examples, InputError
 
 _SHORTEST = 1e-12  # a row shorter than this has no direction

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from augforge.data.numbers import check_numbers
 from augforge.types import Examples, InputError, UnreadablePicture
 
 Columns = Mapping[str, Tensor | tuple[str, ...]]
 
 _THREADS = min(4, os.cpu_count() or 1)
+LARGEST = 1e15  # features beyond it have squares that float32 cannot sum
 _WORTH_THREADS = 64  # below this many rows starting threads costs more than it saves
 
 
@@ -210,6 +210,26 @@ class FeatureBank:
 PictureBank = FilePictures | ArrayPictures
 AnyBank = PictureBank | FeatureBank
 B = TypeVar("B", FilePictures, ArrayPictures, FeatureBank)
+
+
+def check_numbers(x: Tensor, what: str) -> None:
+    """Raise InputError naming the first row of features `x` [..., n, d] that is not finite or beyond 1e15.
+
+    `what` ends the words "row 3 of ...".
+    """
+    if not x.is_floating_point() or not x.numel() or x.device.type == "meta":
+        return
+    low, high = torch.aminmax(x.detach())
+    if bool((low >= -LARGEST) & (high <= LARGEST)):  # one pass; NaN is in no range
+        return
+    rows = x.detach().reshape(-1, x.shape[-1])
+    bad = ~(rows.abs() <= LARGEST)
+    row = int(bad.any(1).nonzero()[0])
+    value = float(rows[row][bad[row]][0])
+    raise InputError(
+        f"row {row % max(1, x.shape[-2]) if x.ndim > 1 else row} of {what} holds {value:g}; expected finite numbers of "
+        f"at most {LARGEST:g} in size, so scale or leave out what is beyond"
+    )
 
 
 def _place(index: Tensor | None, row: int) -> int:

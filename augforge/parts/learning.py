@@ -6,17 +6,23 @@ keeps checkpoints, and looks at those classes on the way. All others are never s
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
+import time
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
 
+from augforge.data.banks import AnyBank
+from augforge.data.selection import at_most
 from augforge.parts import catalog, saving
 from augforge.training.loop import Run
 from augforge.types import Bank, Part, capabilities
 
 P = TypeVar("P", bound=Part)
+_TRIED_ROWS, _TRIED_STEPS, _TRIED_SECONDS = 4, 10, 2.0  # rows of each class; steps, and the time after which 2 will do
 
 
 def sees_validation(part: Part | type[Part]) -> bool:
@@ -35,6 +41,33 @@ def learn(part: P, base: Bank, rng: torch.Generator, val: Bank | None, run: Run 
     if says.trains:
         return fit(base, rng, val, Run() if run is None else run)
     return fit(base, rng, val) if says.chooses else fit(base, rng)
+
+
+def training_time(part: Part, base: AnyBank, seed: int, run: Run) -> float | None:
+    """About how many seconds the steps of a part that trains will take here; None where that is not known.
+
+    Some steps are taken by a copy, on a few rows of `base`, for 2 seconds at least 2 and at most 10 of them; what they
+    cost does not depend on how many rows there are. Raises what `fit` raises before its first step.
+    """
+    steps = getattr(part, "steps", None)
+    if not isinstance(steps, int):
+        return None
+    clock: list[float] = []
+
+    def each(done: int) -> None:
+        clock.append(time.monotonic())
+        if len(clock) > _TRIED_STEPS or (len(clock) > 2 and clock[-1] - clock[0] > _TRIED_SECONDS):
+            raise _Enough
+
+    few = at_most(base, _TRIED_ROWS, seed)
+    with contextlib.suppress(_Enough):
+        learn(copy.deepcopy(part), few, torch.Generator().manual_seed(seed), None, Run(run.device, each=each))
+    between = sorted(later - earlier for earlier, later in itertools.pairwise(clock))
+    return steps * between[len(between) // 2] if between else None
+
+
+class _Enough(Exception):
+    """Ends a training that was only to be timed."""
 
 
 def fitted(

@@ -55,7 +55,7 @@ def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions)
     quota = Quota(request.per_class, request.to, request.counts)
     check_folder_names(bank.classes)
     device = device_of(request.inputs.device, best="cpu")
-    part = open_method(request.inputs, bank, Run(device))
+    part = open_method(request.inputs, bank, Run(device, progress=options.training))
     described = catalog.describe(part)
     workers = options.workers or (cores() if device == "cpu" else min(_MOST_THREADS, cores()))
     making = Making(bank, part, described["name"], saving.part_digest(part), request.inputs.seed, Plan((), 1),

@@ -26,11 +26,14 @@ from augforge.synth.run_folder import read_run
 from augforge.types import InputError, UnreadablePicture
 
 
-def regen(manifest: str | Path, row: str, out: str | Path, data_root: Path | None = None) -> ManifestRow:
+def regen(
+    manifest: str | Path, row: str, out: str | Path, data_root: Path | None = None, train: bool = False
+) -> ManifestRow:
     """Make the picture of one manifest row again and write it to `out`, byte for byte as the run wrote it.
 
     `row` is a line number from 1 or a `file` of the manifest. The source and a fitted method must be where
-    `run.json` says; a row of a tar is written as the picture in it, a row of an `.npz` as a PNG file.
+    `run.json` says; a row of a tar is written as the picture in it, a row of an `.npz` as a PNG file. With `train` a
+    method that the run trained for long is trained again.
 
     Raises InputError where the row or the parent is not there, the parent's bytes or the method are no longer the
     same, or `out` cannot be written.
@@ -38,7 +41,7 @@ def regen(manifest: str | Path, row: str, out: str | Path, data_root: Path | Non
     manifest = Path(manifest)
     found = find_row(manifest, row)
     record = read_run(manifest.parent)
-    data = _encoded(found, record, data_root)
+    data = _encoded(found, record, data_root, train)
     out = Path(out)
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     try:
@@ -64,8 +67,9 @@ def find_row(manifest: Path, row: str) -> ManifestRow:
     raise InputError(f"{str(manifest)!r} has no row for {row!r}{nearest(row, names[:10_000])}")
 
 
-def _encoded(row: ManifestRow, record: dict[str, Any], data_root: Path | None) -> bytes:
+def _encoded(row: ManifestRow, record: dict[str, Any], data_root: Path | None, train: bool) -> bytes:
     request = from_record(record, data_root)
+    request = replace(request, inputs=replace(request.inputs, train=train))
     bank = open_bank(request.inputs)
     if isinstance(bank, FeatureBank) or request.inputs.representation is not None:
         raise InputError(f"the run of {request.inputs.source!r} made features; regen makes pictures")

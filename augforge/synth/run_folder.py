@@ -49,6 +49,7 @@ class RunOptions:
     strict: bool = False  # a picture that cannot be read is an error
     verify: bool = False  # with `resume`: read every file and every parent, not their sizes and times alone
     progress: Callable[[int, int], None] | None = None  # called with (rows done, rows in all)
+    training: Callable[[str, float, float], None] | None = None  # called with (stage, part done, loss) of a training
 
     def __post_init__(self) -> None:
         """Check what was given."""

@@ -39,6 +39,7 @@ class Run:
     checkpoint_every: float = 60.0  # seconds between two checkpoints
     progress: Callable[[str, float, float], None] | None = None  # called with (stage, fraction done, latest loss)
     check_every: int | None = None  # steps between two checks that losses are finite (None: CPU 1, else 50)
+    each: Callable[[int], None] | None = None  # called with the number of steps done, after each
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,8 @@ class Loop:
             # The step; all processes take the first one's time where they check
             yield self.done
             step, self.done = self.done, self.done + 1
+            if self.run.each is not None:
+                self.run.each(self.done)
             checks = step % self.check_every == 0
             if checks or rank_and_world()[1] == 1:
                 self.seconds = self._clock()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.data.numbers import check_numbers
+from augforge.data.banks import check_numbers
 from augforge.generators.shared.neighbours import nearest_of_class
 from augforge.networks.products import row_product
 from augforge.types import Examples, InputError

@@ -146,3 +146,37 @@ def test_a_gan_of_classes_with_two_pictures_is_saved(augforge, tmp_path, method,
     assert augforge("fit", method, tmp_path / "few.npz", "--out", tmp_path / "part", *how, "--device", "cpu").code == 0
     out = ("--out", tmp_path / "made", "--per-class", 2)
     assert augforge("synth", tmp_path / "few.npz", "--with", tmp_path / "part", *out).code == 0
+
+
+def test_a_name_that_must_be_trained_for_long_is_asked_about(augforge, arrays, snapshot, tmp_path):
+    small = ("--set", "width=8", "--set", "judge_width=8", "--set", "batch=4")
+    how = ("--out", tmp_path / "out", "--per-class", 2, *small)
+    for more in ((), ("--dry-run",)):
+        said = augforge("synth", arrays, "--with", "image-gan", *how, *more, "--set", "steps=100000000").error()
+        assert "image-gan must be trained before it makes anything, 100,000,000 steps, for about" in said
+        assert " hours here on cpu; 'image-gan-glyphs' is trained already, on letters" in said
+        assert f"`augforge fit image-gan {arrays} --out DIR --minutes M`" in said
+        assert "--fit to train it now" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_with_fit_it_is_trained_and_its_rows_are_made_again_with_fit(
+    augforge, arrays, manifest_of, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("augforge.inputs._LONG", 0.0)
+    how = ("--with", "learner", "--set", "steps=101", "--split", "test", "--per-class", 2, "--out", tmp_path / "out")
+    assert (
+        "learner must be trained before it makes anything, 101 steps, for about a minute"
+        in augforge("synth", arrays, *how).error()
+    )
+    assert augforge("synth", arrays, *how, "--fit").code == 0
+    again = ("regen", tmp_path / "out" / "manifest.jsonl", 3, "--out", tmp_path / "again")
+    assert "learner must be trained before" in augforge(*again).error()
+    assert augforge(*again, "--fit").code == 0
+    made = tmp_path / "out" / manifest_of(tmp_path / "out")[2]["file"]
+    assert (tmp_path / "again").read_bytes() == made.read_bytes()
+
+
+def test_a_training_of_seconds_just_runs(augforge, arrays, tmp_path):
+    how = ("--with", "learner", "--set", "steps=300", "--split", "test", "--per-class", 2, "--out", tmp_path / "out")
+    assert augforge("synth", arrays, *how).code == 0

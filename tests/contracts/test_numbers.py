@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
+from augforge.classifiers.base_statistics import symmetric_eigen
 from augforge.data.banks import FeatureBank
-from augforge.networks.eigen import symmetric_eigen
 from augforge.parts import catalog
 from augforge.parts.learning import learn
 from augforge.training.loop import Run
