@@ -94,43 +94,53 @@ class Segment:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole run: its classes, and units of `unit` rows."""
+    """The whole run: its classes, and units of about `unit` rows.
+
+    A unit is a range of rows; or with `block`, runs of so many rows from all over the plan, so that it has its share of
+    every class.
+    """
 
     classes: tuple[ClassPlan, ...]
     unit: int
-
-    @functools.cached_property
-    def _starts(self) -> list[int]:
-        """How many rows lie before each class, and all, [classes + 1]."""
-        return [0, *itertools.accumulate(c.make + c.real for c in self.classes)]
+    block: int = 0
 
     @property
     def total(self) -> int:
         """All rows that go out, real and made."""
-        return self._starts[-1]
+        return self._ends[-1] if self._ends else 0
 
     @property
     def units(self) -> int:
         """How many units of work there are."""
         return -(-self.total // self.unit)
 
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        """Behind which row the real ones of each class end, and the made ones: [2 classes]."""
+        return list(itertools.accumulate(count for c in self.classes for count in (c.real, c.make)))
+
+    def _runs(self, unit: int) -> Iterator[tuple[int, int]]:
+        """The first row and the end of each run of rows that a unit has."""
+        if not self.block:
+            yield unit * self.unit, min((unit + 1) * self.unit, self.total)
+            return
+        for start in range(unit * self.block, self.total, self.units * self.block):
+            yield start, min(start + self.block, self.total)
+
     def rows_in(self, unit: int) -> int:
         """How many rows a unit has."""
-        return min(self.unit, self.total - unit * self.unit)
+        return sum(stop - start for start, stop in self._runs(unit))
 
     def segments(self, unit: int) -> Iterator[Segment]:
         """The parts of a unit, class by class."""
-        low, high = unit * self.unit, (unit + 1) * self.unit
-        first = max(0, bisect.bisect_right(self._starts, low) - 1)  # the class that row `low` is of
-        passed = self._starts[first]
-        for plan in self.classes[first:]:
-            for real, count in ((True, plan.real), (False, plan.make)):
-                start, stop = max(low - passed, 0), min(high - passed, count)
+        for low, high in self._runs(unit):
+            for place in range(bisect.bisect_right(self._ends, low), len(self._ends)):
+                plan, passed = self.classes[place // 2], self._ends[place - 1] if place else 0
+                start, stop = max(low - passed, 0), min(high, self._ends[place]) - passed
                 if start < stop:
-                    yield Segment(plan, real, start, stop, passed + start)
-                passed += count
-            if passed >= high:
-                return
+                    yield Segment(plan, place % 2 == 0, start, stop, passed + start)
+                if self._ends[place] >= high:
+                    break
 
 
 def say_balance(plan: Plan, to: int | None, include_real: bool) -> None:

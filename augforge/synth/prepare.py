@@ -28,6 +28,7 @@ from augforge.training.loop import Run
 from augforge.types import InputError, Named, Plausible, UnreadablePicture, capabilities
 
 _CHECKED_AT_ONCE, _EMBEDDED_AT_ONCE = 128, 256  # pictures
+_BLOCK, _BLOCK_OF_CLASSES = 8, 125  # rows of a class together in a tar; where each batch needs all of its pictures
 _MOST_THREADS = 8  # that read and write around a device, unless --workers says otherwise
 
 
@@ -65,6 +66,9 @@ def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions)
     plan = make_plan(rows, quota, capabilities(part).support_needed, request.include_real, UNITS[request.format])
     if described["name"] == "nothing":
         plan = Plan(tuple(replace(c, make=0) for c in plan.classes), plan.unit)
+    if request.format == "webdataset":
+        says = capabilities(part)
+        plan = replace(plan, block=_BLOCK if says.one_parent or needs_no_support(part) else _BLOCK_OF_CLASSES)
     say_balance(plan, request.to, request.include_real)
     if isinstance(part, Named):
         part.named([c.name for c in plan.classes if c.make])  # it raises InputError for a class that it does not know

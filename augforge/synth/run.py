@@ -23,7 +23,7 @@ from augforge.synth.prepare import Ready, prepare
 from augforge.synth.reject import Implausible
 from augforge.synth.request import Request
 from augforge.synth.run_folder import RunOptions
-from augforge.synth.sinks import Sink, pack_npz, write_all
+from augforge.synth.sinks import Sink, pack_npz, write_all, write_classes
 from augforge.synth.workers import in_order, in_order_by_threads
 from augforge.synth.written import remove_orphans
 from augforge.types import InputError
@@ -113,7 +113,7 @@ def dry_run(request: Request, out: str | Path, options: RunOptions = DEFAULTS) -
     report.dry_run = True
     plan = ready.making.plan
     report.made, report.real = sum(c.make for c in plan.classes), sum(c.real for c in plan.classes)
-    sampled = replace(plan, unit=max(1, -(-plan.total // _SAMPLED_PLACES)))
+    sampled = replace(plan, block=0, unit=max(1, -(-plan.total // _SAMPLED_PLACES)))
     making = replace(ready.making, plan=sampled, batch_size=_SAMPLED_ROWS, filters=())  # sizes are the same
     sizes = []
     for unit in range(sampled.units):
@@ -224,6 +224,8 @@ def _finish(ready: Ready, out: Path, shard: tuple[int, int]) -> bool:
                 counts = [c.make + c.real for c in plan.classes]
                 labels = np.repeat(np.arange(len(counts)), counts)
                 pack_npz(ready.sink, plan.units, labels, [c.name for c in plan.classes])
+            if ready.sink.format == "webdataset":
+                write_classes(out, [c.name for c in plan.classes])
             draw_sheet(ready.making, run_folder.sheet_path(out, ready.sink.format))
             run_folder.finish_run(out, whole)
             return True

@@ -23,7 +23,7 @@ from augforge.data.strict_json import parse_json
 from augforge.parts.saving import write_json
 from augforge.synth.claims import Claimed
 from augforge.synth.plan import Plan
-from augforge.synth.sinks import folder_name
+from augforge.synth.sinks import CLASSES, classes_text, folder_name
 from augforge.synth.written import PARTIAL, refuse_links, written_files
 from augforge.types import InputError
 
@@ -166,6 +166,9 @@ def _remove_run(out: Path) -> None:
         with contextlib.suppress(OSError):  # not empty: something else lies there
             (out / folder_name(c["name"])).rmdir()
     sheet_path(out, record["order"].get("format", "folder")).unlink(missing_ok=True)
+    listed = out / CLASSES  # of a run into tars, and ours by what it holds
+    if listed.is_file() and listed.read_bytes() == classes_text(c["name"] for c in record.get("classes", [])):
+        listed.unlink()
     shutil.rmtree(out / PARTIAL, ignore_errors=True)
     for entry in list(os.scandir(out)):
         if _LEFT_OVER.fullmatch(entry.name) or _MANIFEST.fullmatch(entry.name):

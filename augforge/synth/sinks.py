@@ -6,6 +6,8 @@ Every file is written under another name and renamed, so nothing that bears its 
 from __future__ import annotations
 
 import functools
+import itertools
+import json
 import os
 import re
 import threading
@@ -16,7 +18,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
+import torch
 
+from augforge import chance
 from augforge.data.class_names import taken_for_one
 from augforge.synth.encode import AS_SOURCE, SUFFIXES, Encoding, encode, encoding_of
 from augforge.synth.generate import MadePicture
@@ -26,6 +30,7 @@ from augforge.types import InputError
 
 Format = Literal["folder", "webdataset", "npz"]
 RESERVED = ("manifest.jsonl", "run.json")
+CLASSES = "classes.txt"  # beside tars
 UNITS = {"folder": 64, "webdataset": 1000, "npz": 256}  # rows of one unit of work; of one tar file
 _TAR_BLOCK = 512
 _TAR_END = bytes(2 * _TAR_BLOCK)
@@ -71,7 +76,7 @@ class Sink:
         size = len(self.encoded(made)[0])
         if self.format == "folder":
             return size
-        return 3 * _TAR_BLOCK + -(-size // _TAR_BLOCK) * _TAR_BLOCK  # two headers and one block for the label
+        return 5 * _TAR_BLOCK + -(-size // _TAR_BLOCK) * _TAR_BLOCK  # three headers, the label, and mostly the facts
 
     def prepare(self, classes: Iterable[str]) -> None:
         """Make the folders; raises InputError."""
@@ -133,21 +138,59 @@ def _write_folder(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[l
 
 
 def _write_tar(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[list[ManifestRow], int]:
-    """A shard: `<number>.png` and `<number>.cls` (the label in digits) for each row, as WebDataset reads them."""
-    rows, file = [], f"shard-{unit:06d}.tar"
-    partial = sink.out / PARTIAL / f"{_own_name()}.tar"
-    with open(partial, "wb") as tar:
+    """A shard, as WebDataset reads it: of each row `<number>.png`, `<number>.cls` (the label in digits) and
+    `<number>.json` (class, method, parent, index and seed).
+
+    The rows lie in the order of a hash of their numbers, so that neighbours are of different classes. They are made
+    class by class, so their files go to a file of their own first, not to memory.
+    """
+    rows: list[ManifestRow] = []
+    samples: list[tuple[int, int, str, str, bytes]] = []  # number, bytes, suffix, label, facts
+    file, name = f"shard-{unit:06d}.tar", _own_name()
+    partial, raw = (sink.out / PARTIAL / f"{name}.{kind}" for kind in ("tar", "data"))
+    with open(raw, "w+b") as encoded:
         for one in made:
             data, suffix = sink.encoded(one)
-            member = f"{one.number:09d}{suffix}"
-            _add_member(tar, member, data)
-            _add_member(tar, f"{one.number:09d}.cls", str(one.label).encode())
-            rows.append(one.to_row(file, data, member))
-        tar.write(_TAR_END)
-        size = tar.tell()
+            encoded.write(data)
+            row = one.to_row(file, data, f"{one.number:09d}{suffix}")
+            facts = {"class": row.cls, "method": row.method, "parent": row.parent, "index": row.index, "seed": row.seed}
+            samples.append((one.number, len(data), suffix, str(one.label), json.dumps(facts).encode("ascii")))
+            rows.append(row)
+        starts = list(itertools.accumulate((sample[1] for sample in samples), initial=0))
+        with open(partial, "wb") as tar:
+            for i in _mixed([sample[0] for sample in samples]):
+                number, length, suffix, label, facts = samples[i]
+                encoded.seek(starts[i])
+                _add_member(tar, f"{number:09d}{suffix}", encoded.read(length))
+                _add_member(tar, f"{number:09d}.cls", label.encode())
+                _add_member(tar, f"{number:09d}.json", facts)
+            tar.write(_TAR_END)
+            size = tar.tell()
+    raw.unlink()
     Path(journal(sink.out, unit)).write_bytes(journal_line(file))
     os.replace(partial, sink.out / file)
     return rows, size
+
+
+def _mixed(numbers: list[int]) -> list[int]:
+    """The places of numbers in the order of a hash of them."""
+    keys = chance.row_keys(0, "order in a shard", torch.tensor(numbers, dtype=torch.int64))
+    return torch.argsort(keys, stable=True).tolist()
+
+
+def classes_text(classes: Iterable[str]) -> bytes:
+    """What `classes.txt` beside tars holds: the name of label 0, 1, ..., one a line; of a line break a space."""
+    return "".join(" ".join(name.splitlines()) + "\n" for name in classes).encode("utf-8", "surrogateescape")
+
+
+def write_classes(out: Path, classes: Iterable[str]) -> None:
+    """Write `classes.txt`; raises OSError, and InputError where there is one that no run wrote."""
+    path, data = out / CLASSES, classes_text(classes)
+    if path.exists() and path.read_bytes() != data:
+        raise InputError(f"{str(out)!r} has {CLASSES!r}, which this run would write and did not; move it elsewhere")
+    partial = out / PARTIAL / CLASSES
+    partial.write_bytes(data)
+    os.replace(partial, path)
 
 
 def _add_member(tar: BinaryIO, name: str, data: bytes) -> None:

@@ -1,7 +1,9 @@
 """What the sinks hold, read back by Pillow, numpy, webdataset, torchvision and Hugging Face's datasets."""
 
 import hashlib
+import itertools
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -74,14 +76,33 @@ def test_webdataset_reads_the_shards(augforge, source, manifest_of, tmp_path):
     shards = sorted(map(str, (tmp_path / "out").glob("*.tar")))
     assert [shard[-16:] for shard in shards] == ["shard-000000.tar", "shard-000001.tar"]
     read = list(
-        webdataset.WebDataset(shards, shardshuffle=False, empty_check=False).decode("rgb8").to_tuple("png", "cls")
+        webdataset.WebDataset(shards, shardshuffle=False, empty_check=False)
+        .decode("rgb8")
+        .to_tuple("__key__", "png", "cls", "json")
     )
     assert len(read) == len(rows) == 1407
-    places = [(f"shard-{i // 1000:06d}.tar", f"{i:09d}.png") for i in range(1407)]
-    assert [(row["file"], row["member"]) for row in rows] == places
-    for row, (picture, label) in zip(rows, read, strict=True):
-        assert ["cat", "dog"][label] == row["class"]
+    assert sorted(row["member"] for row in rows) == [f"{i:09d}.png" for i in range(1407)]
+    by_member = {row["member"]: row for row in rows}
+    for key, picture, label, facts in read:
+        row = by_member[f"{key}.png"]
+        assert facts == {name: row[name] for name in ("class", "method", "parent", "index", "seed")}
+        assert (tmp_path / "out" / "classes.txt").read_text().splitlines()[label] == row["class"]
         np.testing.assert_array_equal(picture, _pixels(source / row["parent"]))
+
+
+def test_every_shard_has_all_classes_in_a_mixed_order(augforge, folder_of, manifest_of, tmp_path):
+    source = folder_of(tmp_path / "s", {f"c{i}": 2 for i in range(5)}, (8, 8))
+    how = ("--per-class", 600, "--format", "webdataset", "--with", "copies")
+    assert augforge("synth", source, "--out", tmp_path / "out", *how).code == 0
+    rows = manifest_of(tmp_path / "out")
+    for i in range(3):
+        inside = [row["class"] for row in rows if row["file"] == f"shard-{i:06d}.tar"]
+        assert len(inside) == 1000
+        assert all(150 < inside.count(f"c{c}") < 250 for c in range(5))
+        with tarfile.open(tmp_path / "out" / f"shard-{i:06d}.tar") as tar:
+            labels = [tar.extractfile(m).read() for m in tar if m.name.endswith(".cls")]
+        same = sum(a == b for a, b in itertools.pairwise(labels))
+        assert 150 < same < 250  # of 999 neighbours, as where classes are dealt at random
 
 
 def test_an_npz_holds_images_labels_and_classes(augforge, source, manifest_of, tmp_path):

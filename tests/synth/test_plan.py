@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -72,6 +74,23 @@ def test_units_cover_all_rows_once_and_in_order(parts, unit):
         assert in_unit == plan.rows_in(number) > 0
     assert found == expected
     assert len(found) == plan.total == sum(map(plan.rows_in, range(plan.units)))
+
+
+@settings(deadline=None)
+@given(plans, st.integers(1, 50), st.integers(1, 9))
+def test_units_of_blocks_cover_all_rows_once(parts, unit, block):
+    plan = replace(_plan(parts, unit), block=min(block, unit))
+    numbers, found = [], []
+    for number in range(plan.units):
+        before = len(numbers)
+        for part in plan.segments(number):
+            numbers += range(part.first, part.first + part.stop - part.start)
+            found += [(part.plan.name, part.real, i) for i in range(part.start, part.stop)]
+        assert len(numbers) - before == plan.rows_in(number)
+    whole = replace(plan, block=0, unit=max(1, plan.total))
+    expected = [(p.plan.name, p.real, i) for p in whole.segments(0) for i in range(p.start, p.stop)]
+    assert sorted(numbers) == list(range(plan.total))
+    assert [row for _, row in sorted(zip(numbers, found, strict=True))] == expected
 
 
 def test_no_rows_have_no_units():

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import tarfile
 
@@ -82,9 +83,16 @@ def test_tar_members_are_fixed_and_read_by_tarfile(tmp_path):
     assert len(data) == size
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         members = tar.getmembers()
-        assert [m.name for m in members] == ["000003000.jpg", "000003000.cls", "000003001.jpg", "000003001.cls"]
+        stems = [m.name.partition(".")[0] for m in members]
+        assert sorted(stems[::3]) == ["000003000", "000003001"]
+        assert stems == [stem for stem in stems[::3] for _ in range(3)]  # the members of a sample lie together
+        assert [m.name[9:] for m in members] == [".jpg", ".cls", ".json"] * 2
         assert {(m.mode, m.uid, m.gid, m.mtime, m.type) for m in members} == {(0o644, 0, 0, 0, tarfile.REGTYPE)}
-        assert [tar.extractfile(m).read() for m in members[1::2]] == [b"0", b"1"]
+        for name, label, facts in zip(*(members[i::3] for i in range(3)), strict=True):
+            number = int(name.name[:9])
+            assert tar.extractfile(label).read() == str(number - 3000).encode()
+            expected = {"class": "cat", "method": "m", "parent": "p", "index": number, "seed": 0}
+            assert json.loads(tar.extractfile(facts).read()) == expected
 
 
 @settings(deadline=None)
