@@ -59,7 +59,7 @@ def training_time(part: Part, base: AnyBank, seed: int, run: Run) -> float | Non
         if len(clock) > _TRIED_STEPS or (len(clock) > 2 and clock[-1] - clock[0] > _TRIED_SECONDS):
             raise _Enough
 
-    few = at_most(base, _TRIED_ROWS, seed)
+    few = at_most(base, _TRIED_ROWS, seed)  # type: ignore[type-var]
     with contextlib.suppress(_Enough):
         learn(copy.deepcopy(part), few, torch.Generator().manual_seed(seed), None, Run(run.device, each=each))
     between = sorted(later - earlier for earlier, later in itertools.pairwise(clock))

@@ -159,11 +159,11 @@ def _write_tar(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[list
         starts = list(itertools.accumulate((sample[1] for sample in samples), initial=0))
         with open(partial, "wb") as tar:
             for i in _mixed([sample[0] for sample in samples]):
-                number, length, suffix, label, facts = samples[i]
+                number, length, suffix, label, said = samples[i]
                 encoded.seek(starts[i])
                 _add_member(tar, f"{number:09d}{suffix}", encoded.read(length))
                 _add_member(tar, f"{number:09d}.cls", label.encode())
-                _add_member(tar, f"{number:09d}.json", facts)
+                _add_member(tar, f"{number:09d}.json", said)
             tar.write(_TAR_END)
             size = tar.tell()
     raw.unlink()
