@@ -1,6 +1,6 @@
 """What made rows gain at their default weights, before each kind of classifier.
 
-    python benchmarks/row_weights.py glyphs --trials 300 [--with hallucinator-glyphs] [--classifier logistic] [--made 20]
+    python benchmarks/row_weights.py glyphs --trials 300 [--with hallucinator-glyphs] [--classifier logistic]
 
 Episodes of the novel classes in features of the shipped `conv4-glyphs`; every gain is over the same classifier with
 nothing made, on the same episodes, with an interval over classes. What made rows weigh is what `bench` takes without

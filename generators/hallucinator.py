@@ -51,6 +51,7 @@ from augforge.generators.shared.posterior.held_out import (
 from augforge.generators.shared.posterior.predictive import (
     all_classes,
     check_settings,
+    mapped_scores,
     new_model,
     predictive_draws,
     predictive_scores,
@@ -79,6 +80,14 @@ class FittedFold:
         """Scores [e, way * q, way] of some episodes of a batch, or of `way` of their classes, by parameters [k, 8]."""
         densities = self.rows.densities(parameters, batch, episodes, way or batch.way)
         return weighted_sum(densities, parameters, batch.shot)
+
+    def adapted_scores(self, batch: EpisodeBatch, within_rows: float, episodes: Tensor) -> Tensor:
+        """Scores [e, way * q, way] of some episodes by the models as they are, with S_w adapted by each support."""
+        support, query = batch.support[episodes].flatten(1), batch.query[episodes].flatten(1)
+        labels = torch.arange(batch.way, device=self.x.device).repeat_interleave(batch.shot)
+        member = F.one_hot(labels).to(self.x).expand(len(support), -1, -1)
+        mapped = [(rows[support], rows[query]) for rows in self.rows.mapped]
+        return mapped_scores(self.models, mapped, member, within_rows)
 
     def accuracy(self, parameters: Tensor) -> float:
         """The accuracy (0..1) on the held-out classes under parameters [k, 8], the mean over shots."""
@@ -111,6 +120,7 @@ class Hallucinator:
     way: int = 0  # classes of an episode; 0: 20 where there are so many classes, else 5
     made: int = 20  # rows made of each class when shares are chosen, >= 1
     noise_scale: float = 1.0  # multiplies the spread of draws, >= 0
+    within_rows: float = 300.0  # rows that S_w counts as beside the support's own scatter in scores; 0: it stays
     models_: nn.ModuleList | None = field(default=None, init=False, repr=False)
     gate_: Tensor | None = field(default=None, init=False, repr=False)
     centre_: Tensor | None = field(default=None, init=False, repr=False)
@@ -120,7 +130,7 @@ class Hallucinator:
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""
-        check_settings(self.rank, self.way, self.made, self.noise_scale)
+        check_settings(self.rank, self.way, self.made, self.noise_scale, self.within_rows)
         if not (0 <= self.trust <= 1 and 0 <= self.shrinkage <= 1):
             raise InputError(f"trust={self.trust}, shrinkage={self.shrinkage} was given; expected numbers from 0 to 1")
         if self.steps < 1 or not self.lr > 0:
@@ -215,7 +225,7 @@ class Hallucinator:
             _set_parameters(fold.models, of_fold)
             for batch in fold.batches:
                 some = batch.first(_CLASSES_IN_GATE)
-                candidates.append((fold.x, some, partial(fold.scores, of_fold, some)))
+                candidates.append((fold.x, some, partial(fold.adapted_scores, some, self.within_rows)))
                 read.append((batch.shot, readings(fold.models, fold.x, batch, self.made, self.noise_scale)))
         self.shares_ = chosen_shares(read)
         self.gate_, self.history = fit_gate(candidates, centre, with_votes=True)
@@ -233,7 +243,7 @@ class Hallucinator:
         Where the gate is closed they are those of a plain classifier. Raises InputError before `fit`.
         """
         models, gate, centre = self._ready()
-        return gated(gate, centre, predictive_scores(models, support, query), support, query)
+        return gated(gate, centre, predictive_scores(models, support, query, self.within_rows), support, query)
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
         """Draw features [n, d] of the wanted classes, each with its weight. Raises InputError before `fit`."""

@@ -97,6 +97,7 @@ class Posterior:
     way: int = 0  # classes of the episodes that choose; 0: 20 where there are so many classes, else 5
     made: int = 20  # rows made of each class when shares are chosen, >= 1
     noise_scale: float = 1.0  # multiplies the spread of draws, >= 0
+    within_rows: float = 300.0  # rows that S_w counts as beside the support's own scatter in scores; 0: it stays
     gated: bool = True  # whether a plain classifier gives the scores where held-out classes show no gain
     model_: nn.Module | None = field(default=None, init=False, repr=False)
     shares_: Tensor | None = field(default=None, init=False, repr=False)  # [family, 5]; None in parts of before
@@ -107,7 +108,7 @@ class Posterior:
 
     def __post_init__(self) -> None:
         """Raise InputError for settings out of range."""
-        check_settings(self.rank, self.way, self.made, self.noise_scale)
+        check_settings(self.rank, self.way, self.made, self.noise_scale, self.within_rows)
         if self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
             raise InputError(f"shrinkage={self.shrinkage} was given; expected a number from 0 to 1")
         if self.between_scale is not None and not self.between_scale > 0:
@@ -205,7 +206,7 @@ class Posterior:
         if self.gated:
             batches = [batch.first(_CLASSES_TRIED) for batch in batches]
             mapped = model.mapped(x)
-            candidates = [(x, batch, partial(_scores, model, mapped, batch)) for batch in batches]
+            candidates = [(x, batch, partial(_scores, model, mapped, batch, self.within_rows)) for batch in batches]
             self.centre_ = base_centre(split)
             self.gate_, seen = fit_gate(candidates, self.centre_, with_votes=False)
             self.history += seen
@@ -221,7 +222,7 @@ class Posterior:
 
         Where the gate is closed they are the scores of a plain classifier. Raises InputError before `fit`.
         """
-        own = predictive_scores([self._ready()], support, query)
+        own = predictive_scores([self._ready()], support, query, self.within_rows)
         if self.gate_ is None or self.centre_ is None:
             return own
         return gated(self.gate_, self.centre_, own, support, query)
@@ -243,12 +244,12 @@ class Posterior:
         return self.model_
 
 
-def _scores(model: TwoCovariance, mapped: Tensor, batch: EpisodeBatch, episodes: Tensor) -> Tensor:
+def _scores(model: TwoCovariance, mapped: Tensor, batch: EpisodeBatch, within_rows: float, episodes: Tensor) -> Tensor:
     """Scores [e, way * q, way] of some episodes of a batch of rows in the model's coordinates [n, r]."""
     rows, query = batch.support[episodes].flatten(1), batch.query[episodes].flatten(1)
     labels = torch.arange(batch.way, device=mapped.device).repeat_interleave(batch.shot)
     member = F.one_hot(labels).to(mapped).expand(len(rows), -1, -1)
-    return mapped_scores([model], [(mapped[rows], mapped[query])], member)
+    return mapped_scores([model], [(mapped[rows], mapped[query])], member, within_rows)
 
 
 def set_prior(model: TwoCovariance, scale: float, prior: Prior) -> None:

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from augforge.classifiers.adaptation import adapted
 from augforge.classifiers.base_statistics import base_rows, check_positive, check_range, fitted
 from augforge.classifiers.feature_transforms import centre_of, transformed
 from augforge.classifiers.two_covariance import TwoCovariance, check_enough, gather, learn
@@ -27,9 +28,11 @@ class Gaussian:
     those coordinates then has, in each of them,
         posterior of its mean  N(N psi z / (s + N psi), v),  v = s psi / (s + N psi),
         predictive             N(N psi z / (s + N psi), s + v),
-    and the score is the logarithm of the predictive density of the transformed query. s is 1 where `spread` is
-    "base". Where it is "class" it is the spread of the class's own rows, real and made, round the prior guess 1:
-    s = (prior_count + sum_i w_i (z_i - z)^2) / (prior_count + max(N - 1, 0)), as an inverse gamma in each coordinate.
+    and the score is the logarithm of the predictive density of the transformed query. s is 1 where `spread` is "base".
+    S_w itself is adapted by the support's scatter about its class means (`adaptation.adapted`), beside which it counts
+    as `within_rows` rows. Where `spread` is "class" it is the spread of the class's own rows, real and made, round the
+    prior guess 1: s = (prior_count + sum_i w_i (z_i - z)^2) / (prior_count + max(N - 1, 0)), as an inverse gamma in
+    each coordinate.
 
     `transform` is applied to rows first: "sqrt" is sign(x) sqrt|x|, "centred-l2" takes the mean of the base features
     away and divides by the length, and "both" does one after the other. psi is drawn towards its mean, as few base
@@ -48,6 +51,7 @@ class Gaussian:
     between_scale: float = 1.0  # multiplies psi, > 0
     spread: Literal["base", "class"] = "base"  # whose spread s is: that of base classes, or of the class's own rows
     prior_count: float = 20.0  # rows that the guess of a class's own spread counts as, > 0
+    within_rows: float = 300.0  # rows that S_w counts as beside the support's own scatter, >= 0; 0: it stays
     centre_: Tensor | None = field(default=None, init=False, repr=False)
     mean_: Tensor | None = field(default=None, init=False, repr=False)
     map_: Tensor | None = field(default=None, init=False, repr=False)
@@ -61,6 +65,7 @@ class Gaussian:
             check_range(self, "mean_shrinkage", 0, 1)
         check_positive(self, "between_scale")
         check_positive(self, "prior_count")
+        check_range(self, "within_rows", 0)
 
     def fit(self, base: Bank, rng: torch.Generator) -> Self:
         """Learn m [d], the map [d, d] and psi [d] from base features.
@@ -84,12 +89,14 @@ class Gaussian:
         """
         rows = as_rows(support, query)
         log_volume = self._ready()
-        mean, variance = self._predictive(rows.x, rows.member)  # [b, way, d] both
-        precision, z = 1 / variance, self._mapped(self._transformed(rows.query))
+        known, z = (self._mapped(self._transformed(x)) for x in (rows.x, rows.query))
+        turned = adapted(fitted(self.psi_, z, "gaussian"), known, rows.member, self.within_rows)
+        mean, variance = self._predictive(turned.rows(known), rows.member, turned.psi)  # [b, way, d] both
+        precision, z = 1 / variance, turned.rows(z)
         # sum_j (z_j - mean_j)^2 / variance_j, in two products
         squares = precision @ z.square().mT - 2 * (precision * mean) @ z.mT  # [b, way, q]
         of_class = (precision * mean.square() + variance.log()).sum(-1) + z.shape[-1] * math.log(2 * math.pi)
-        return like_query(log_volume.to(z) - (squares + of_class[..., None]).mT / 2, query)
+        return like_query(log_volume.to(z) + turned.log_volume - (squares + of_class[..., None]).mT / 2, query)
 
     def _ready(self) -> Tensor:
         """The fitted logarithm of the map's volume."""
@@ -97,18 +104,13 @@ class Gaussian:
             raise InputError("gaussian is not fitted yet; expected fit(base, rng) or a folder that it was saved in")
         return self.log_volume_
 
-    def _predictive(self, x: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance [b, way, d] of each class's predictive density, for rows [b, n, d] as they were given."""
-        x, counts = self._transformed(x), member.sum(1)[..., None]
+    def _predictive(self, x: Tensor, member: Tensor, psi: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance [b, way, d] of each class's predictive density, for rows [b, n, d] in the coordinates."""
+        counts, z = member.sum(1)[..., None], class_means(x, member)
         spread: Tensor | float = 1.0
         if self.spread == "class":
-            x = self._mapped(x)
-            z = class_means(x, member)
             scatter = member.mT @ x.square() - counts * z.square()
             spread = (self.prior_count + scatter.clamp(min=0)) / (self.prior_count + (counts - 1).clamp(min=0))
-        else:
-            z = self._mapped(class_means(x, member))  # a row each is all that has to be mapped
-        psi = fitted(self.psi_, z, "gaussian")
         pull = counts * psi / (spread + counts * psi)
         return pull * z, spread + spread * psi / (spread + counts * psi)
 

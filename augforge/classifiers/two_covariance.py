@@ -23,6 +23,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from augforge.classifiers.adaptation import Adapted
 from augforge.classifiers.base_statistics import symmetric_eigen
 from augforge.classifiers.feature_transforms import Transform, transformed
 from augforge.networks.products import row_product
@@ -126,11 +127,20 @@ class TwoCovariance(nn.Module):
         """Rows [..., d] in the model's coordinates, [..., r]."""
         return (self.transformed(x) - self.mean.to(x)) @ self.map.to(x)
 
-    def predictive(self, z: Tensor, counts: Tensor, scatter: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and variance [..., r] of what comes next of classes; see the function of this name."""
+    def predictive(
+        self, z: Tensor, counts: Tensor, scatter: Tensor | None = None, turned: Adapted | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance [..., r] of what comes next of classes; see the function of this name.
+
+        With `turned` all are in its coordinates, for z [b, way, r].
+        """
         tau = self._read("tau", self.tau, 0)
-        mixture = (self.classes.to(z), tau) if tau > 0 else None
-        return predictive(self.psi.to(z), self.numbers.to(z)[None], z, counts, scatter, mixture)
+        classes, psi = self.classes.to(z), self.psi.to(z)
+        if turned is not None:
+            psi = turned.psi.to(z)
+            classes = turned.rows(classes) if tau > 0 else classes
+        mixture = (classes, tau) if tau > 0 else None
+        return predictive(psi, self.numbers.to(z)[None], z, counts, scatter, mixture)
 
     def spread_is_ignored(self) -> bool:
         """Whether a class's own spread makes no difference."""
@@ -203,9 +213,12 @@ def predictive(psi: Tensor, parameters: Tensor, z: Tensor, counts: Tensor, scatt
 
 
 def nearest(classes: Tensor, z: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance [..., r] of the `classes` [c, r] that `z` [..., r] may be a draw of, with `variance` round."""
+    """Mean and variance [..., r] of the `classes` [c, r] that `z` [..., r] may be a draw of, with `variance` round.
+
+    Classes may be [b, c, r], others for each episode.
+    """
     precision = 1 / variance
-    squares = precision @ classes.square().T - 2 * (z * precision) @ classes.T  # [..., c], but for what all have
+    squares = precision @ classes.square().mT - 2 * (z * precision) @ classes.mT  # [..., c], but for what all have
     share = F.threshold(torch.softmax(-squares / 2, -1), _LEAST, 0.0)  # denormal numbers multiply 20 times as slowly
     mean = share @ classes
     return mean, (share @ classes.square() - mean.square()).clamp(min=0)

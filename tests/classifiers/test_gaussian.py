@@ -44,7 +44,7 @@ def slow(part, support, query, e):
 @pytest.mark.parametrize("spread", ["base", "class"])
 def test_scores_are_the_posterior_predictive(episodes, base, rng, spread):
     support, query = episodes()
-    part = double(Gaussian("raw", spread=spread, prior_count=3.0).fit(base, rng))
+    part = double(Gaussian("raw", spread=spread, prior_count=3.0, within_rows=0).fit(base, rng))
     found = part.scores(support, query)
     for e in range(3):
         torch.testing.assert_close(found[e], slow(part, support, query, e), atol=1e-4, rtol=1e-5)
@@ -150,3 +150,25 @@ def test_it_is_refused_unfitted_or_on_what_teaches_nothing(episodes, make_base, 
         Gaussian().fit(make_base(rows=1), rng)
     with pytest.raises(InputError, match="shrinkage over 0"):
         Gaussian("raw", shrinkage=0.0).fit(make_base(d=200), rng)
+
+
+def test_the_scatter_of_the_support_adapts_s_w_as_a_whole_matrix(episodes, base, rng):
+    support, query = episodes()
+    part = double(Gaussian("raw", within_rows=20.0).fit(base, rng))
+    found = part.scores(support, query)
+    for e in range(3):
+        z, q, weight = (support.x[e] - part.mean_) @ part.map_, (query[e] - part.mean_) @ part.map_, support.weight[e]
+        within, free, places = 20 * torch.eye(z.shape[1], dtype=torch.float64), 20.0, []
+        for k in range(int(support.y.max()) + 1):
+            w = (weight * (support.y[e] == k))[:, None]
+            mean = (w * z).sum(0) / w.sum()
+            places.append((mean, float(w.sum())))
+            if float(w.sum()) > 1:
+                within, free = within + (w * (z - mean)).T @ (z - mean), free + float(w.sum()) - 1
+        within = within / free
+        for k, (mean, n) in enumerate(places):
+            known = (part.psi_.diag().inverse() + n * within.inverse()).inverse()
+            covariance = within + (known + known.T) / 2
+            mu = known @ (n * within.inverse() @ mean)
+            expected = MultivariateNormal(mu, covariance).log_prob(q) + part.log_volume_
+            torch.testing.assert_close(found[e, :, k], expected, atol=1e-4, rtol=1e-5)

@@ -5,6 +5,7 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from augforge.classifiers import two_covariance as tc
+from augforge.classifiers.adaptation import adapted
 from augforge.classifiers.feature_transforms import TRANSFORMS, centre_of, lengths, restored, signed_root, transformed
 from augforge.types import InputError
 
@@ -245,3 +246,48 @@ def test_a_class_of_hundreds_of_rows_is_heard_like_one_of_twenty():
     own = tc.predictive(psi, numbers, z, counts, narrow)[1][:, 0] / (1 + 1 / counts)
     expected = [(50 + 0.25 * n) / (50 + n) for n in (1, 19, 19, 19)]
     torch.testing.assert_close(own, torch.tensor(expected, dtype=torch.float64))
+
+
+def _episodes(shots=4, way=3, d=5, b=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(b, way * shots, d, generator=generator, dtype=torch.float64)
+    member = torch.eye(way, dtype=torch.float64).repeat_interleave(shots, 0).expand(b, -1, -1)
+    return x, member, torch.rand(d, generator=generator, dtype=torch.float64) + 0.1
+
+
+def test_adapted_coordinates_make_both_covariances_diagonal():
+    x, member, psi = _episodes()
+    found = adapted(psi, x, member, rows=20.0)
+    for rows, turn, values in zip(x, found.turn, found.psi[:, 0], strict=True):
+        apart = rows - rows.view(3, 4, 5).mean(1).repeat_interleave(4, 0)
+        within = (20 * torch.eye(5, dtype=torch.float64) + apart.T @ apart) / (20 + 3 * 3)
+        torch.testing.assert_close(turn.T @ within @ turn, torch.eye(5, dtype=torch.float64))
+        torch.testing.assert_close(turn.T @ psi.diag() @ turn, values.diag())
+    torch.testing.assert_close(found.rows(x), x @ found.turn)
+
+
+def test_nothing_is_adapted_by_one_row_of_each_class_or_where_it_is_turned_off():
+    x, member, psi = _episodes(shots=1)
+    assert adapted(psi, x, member, 20.0).turn is None
+    assert adapted(psi, x, member, 20.0).rows(x) is x
+    assert adapted(psi, *_episodes()[:2], 0.0).turn is None
+
+
+def test_a_weight_of_two_adapts_as_two_rows_and_of_none_as_none():
+    x, member, psi = _episodes(b=1)
+    twice = torch.cat([x, x[:, :1], 9 * x[:, :1]], 1)
+    weights = torch.cat([member, member[:, :1], 0 * member[:, :1]], 1)
+    weighed = member.clone()
+    weighed[:, 0] *= 2
+    found, expected = adapted(psi, x, weighed, 20.0), adapted(psi, twice, weights, 20.0)
+    torch.testing.assert_close(found.psi, expected.psi)
+    torch.testing.assert_close(found.turn.abs(), expected.turn.abs())
+
+
+def test_of_many_coordinates_the_last_are_turned(monkeypatch):
+    monkeypatch.setattr("augforge.classifiers.adaptation._MOST", 3)
+    x, member, psi = _episodes()
+    found, alone = adapted(psi, x, member, 20.0), adapted(psi[2:], x[..., 2:], member, 20.0)
+    torch.testing.assert_close(found.psi, torch.cat([psi[:2].expand(2, 1, 2), alone.psi], -1))
+    torch.testing.assert_close(found.rows(x), torch.cat([x[..., :2], alone.rows(x[..., 2:])], -1))
+    assert found.rows(x[0]).shape == x.shape

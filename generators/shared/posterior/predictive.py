@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from augforge import chance
+from augforge.classifiers.adaptation import adapted
 from augforge.classifiers.feature_transforms import Transform, lengths, restored
 from augforge.classifiers.two_covariance import WEIGHT, WEIGHT_SLOPE, Gathered, TwoCovariance
 from augforge.classifiers.weighted import as_rows, class_means, like_query
@@ -21,28 +23,35 @@ from augforge.types import Examples, InputError
 _ROWS_AT_ONCE = 256  # rows drawn at a time, so that all that is done to them stays in the cache
 
 
-def predictive_scores(models: Sequence[TwoCovariance], support: Examples, query: Tensor) -> Tensor:
+def predictive_scores(
+    models: Sequence[TwoCovariance], support: Examples, query: Tensor, within_rows: float = 0.0
+) -> Tensor:
     """The weighted sum of the log predictive densities of queries, [q, way] or [b, q, way], differentiable.
 
-    Rows of the support count by their weight. Raises InputError for rows that do not go together.
+    Rows of the support count by their weight, and adapt S_w, which counts as `within_rows` (`adaptation.adapted`).
+    Raises InputError for rows that do not go together.
     """
     rows = as_rows(support, query)
     check_features(models[0], rows.x)
     mapped = [(model.mapped(rows.x), model.mapped(rows.query)) for model in models]
-    return like_query(mapped_scores(models, mapped, rows.member), query)
+    return like_query(mapped_scores(models, mapped, rows.member, within_rows), query)
 
 
-def mapped_scores(models: Sequence[TwoCovariance], mapped: Sequence[tuple[Tensor, Tensor]], member: Tensor) -> Tensor:
+def mapped_scores(
+    models: Sequence[TwoCovariance], mapped: Sequence[tuple[Tensor, Tensor]], member: Tensor, within_rows: float = 0.0
+) -> Tensor:
     """Scores [b, q, way] of rows [b, n, r] and queries [b, q, r] in the coordinates of each model.
 
-    `member` [b, n, way] is the weight of each row in its class.
+    `member` [b, n, way] is the weight of each row in its class; S_w counts as `within_rows` beside them.
     """
     counts = member.sum(1)  # [b, way]
     total = torch.zeros(1, dtype=member.dtype, device=member.device)
-    for model, (x, query) in zip(models, mapped, strict=True):
+    for model, (raw, raw_query) in zip(models, mapped, strict=True):
+        turned = adapted(model.psi, raw, member, within_rows)
+        x, query = turned.rows(raw), turned.rows(raw_query)
         mean = class_means(x, member)
         scatter = (member.mT @ x.square() - counts[..., None] * mean.square()).clamp(min=0)
-        mu, variance = model.predictive(mean, counts, scatter)
+        mu, variance = model.predictive(mean, counts, scatter, turned)
         number = model.numbers.to(member)
         share = torch.exp(number[WEIGHT] + number[WEIGHT_SLOPE] * counts.mean(1).log())  # [b]
         total = total + share[:, None, None] * model.log_density(query, mu, variance)
@@ -160,8 +169,10 @@ def new_model(transform: Transform, found: Gathered, centre: Tensor, rank: int) 
     return model
 
 
-def check_settings(rank: int, way: int, made: int, noise_scale: float) -> None:
+def check_settings(rank: int, way: int, made: int, noise_scale: float, within_rows: float) -> None:
     """Raise InputError for settings out of range."""
+    if not 0 <= within_rows < math.inf:
+        raise InputError(f"within_rows={within_rows} was given; expected a number of at least 0")
     if rank < 1 or made < 1 or way < 0 or way == 1 or not noise_scale >= 0:
         raise InputError(
             f"rank={rank}, way={way}, made={made}, noise_scale={noise_scale} was given; expected a rank and a number "
