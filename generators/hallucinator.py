@@ -228,7 +228,7 @@ class Hallucinator:
                 candidates.append((fold.x, some, partial(fold.adapted_scores, some, self.within_rows)))
                 read.append((batch.shot, readings(fold.models, fold.x, batch, self.made, self.noise_scale)))
         self.shares_ = chosen_shares(read)
-        self.gate_, self.history = fit_gate(candidates, centre, with_votes=True)
+        self.gate_, self.history = fit_gate(candidates, centre)
         self.centre_ = centre
 
     def build(self, facts: dict[str, int]) -> None:

@@ -208,7 +208,7 @@ class Posterior:
             mapped = model.mapped(x)
             candidates = [(x, batch, partial(_scores, model, mapped, batch, self.within_rows)) for batch in batches]
             self.centre_ = base_centre(split)
-            self.gate_, seen = fit_gate(candidates, self.centre_, with_votes=False)
+            self.gate_, seen = fit_gate(candidates, self.centre_)
             self.history += seen
 
     def build(self, facts: dict[str, int]) -> None:

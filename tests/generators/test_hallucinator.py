@@ -62,8 +62,8 @@ def without_noise(part):
     return still
 
 
-def test_on_classes_of_the_model_the_gate_opens_and_new_classes_gain(fitted):
-    assert fitted.gate_[:3, 0].tolist() == [1, 1, 1]  # 1, 2 and 5 shots, which 12 rows are enough for
+def test_on_classes_of_the_model_imagination_counts_and_new_classes_gain(fitted):
+    assert (fitted.gate_[:3, 0] > 0).all()  # 1, 2 and 5 shots, which 12 rows are enough for
     new = bank(classes=20, seed=11).x.view(20, 12, 6)
     for shot in (1, 5):
         support = Examples(new[:, :shot].flatten(0, 1), torch.arange(20).repeat_interleave(shot))
@@ -109,9 +109,12 @@ def test_scores_add_up_the_models_by_their_weights(fitted):
         mean, variance = model.predictive(mean, torch.full((3,), 2.0), scatter)
         weight = torch.exp(model.numbers[WEIGHT] + model.numbers[WEIGHT_SLOPE] * math.log(2))
         total = total + weight * model.log_density(model.mapped(query)[None], mean[None], variance[None])[0]
-    vote = float(fitted.gate_[1, 2])
-    total = total + vote * plain_scores(2, support, query, fitted.centre_)
-    torch.testing.assert_close(fitted.scores(support, query), total, atol=1e-3, rtol=1e-4)
+    part = copy.copy(fitted)
+    part.within_rows = 0.0
+    total = float(fitted.gate_[1, 0]) * total
+    for which, weight in enumerate(fitted.gate_[1, 1:].tolist()):
+        total = total + weight * plain_scores(which, support, query, fitted.centre_)
+    torch.testing.assert_close(part.scores(support, query), total, atol=1e-3, rtol=1e-4)
 
 
 def test_in_the_end_all_classes_are_known(fitted):

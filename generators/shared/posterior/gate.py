@@ -1,92 +1,182 @@
-"""The gate: where held-out classes show no sure gain, the scores of a fallback classifier are used.
+"""The gate: how much the scores of imagination count beside those of plain classifiers.
 
 Imagination says where a class lies; logistic regression, on the same support, where classes part. Generative and
-discriminative models err differently, so their scores may be added (Raina et al., "Classification with hybrid
-generative/discriminative models", NIPS 2003). For each number of shots, episodes of held-out classes decide how much
-the vote of logistic regression counts, and whether the sum gains surely over the best plain classifier. Where it does
-not, that plain classifier, the fallback, gives the scores, so that nothing is lost.
+discriminative models err differently, so their scores are added (Raina et al., "Classification with hybrid
+generative/discriminative models", NIPS 2003), with weights as in stacking (Wolpert, "Stacked generalization", 1992).
+For each number of shots there are two such sums: one of plain classifiers alone, and one with imagination. Both are
+fitted by cross-entropy on episodes of held-out classes, and what is used lies between the two: as far along as the
+gains on classes that neither was fitted on make it likely, averaged over several splits of the classes. So nothing is
+open or closed, and other episodes, or another split, move the weights a little only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
-from einops import reduce
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
 from augforge.classifiers.logistic import Logistic
+from augforge.classifiers.matching import Matching
 from augforge.classifiers.prototype import Prototype
 from augforge.classifiers.weighted import as_rows, class_means, like_query, squared_distances
-from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, error_over, nearest_shot
+from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, between_shots, error_over, nearest_shot
 from augforge.types import Examples
 
-PLAIN = ("nearest mean", "nearest mean, centred-l2", "logistic", "nearest mean, cosine")  # their places are in files
+# Every plain classifier that learns nothing from base classes and is not trained by descent, by what it is built on.
+# Their places are in files.
+PLAIN = (
+    "nearest mean", "nearest mean, centred-l2", "logistic", "nearest mean, cosine", "matching", "logistic, l2",
+)  # fmt: skip
 _LOGISTIC_AT = PLAIN.index("logistic")
-VOTES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # times the logits, which are small
+_OF_BEFORE = 3  # columns of a gate that was open or closed
 _EPISODES_AT_ONCE = 10
-_LOGISTIC = Logistic(C=5.0, normalise="spread")
-_COSINE = Prototype("cosine")
+_PARTS = {
+    "logistic": Logistic(C=5.0, normalise="spread"),
+    "nearest mean, cosine": Prototype("cosine"),
+    "matching": Matching(),
+    "logistic, l2": Logistic(C=100.0, normalise="l2"),
+}
+_SPLITS = 3  # of the held-out classes into halves
+_QUERIES = 1500  # that weights are fitted on, at most
+_ROUNDS = 10  # of L-BFGS
+_DECAY = 1e-3  # of the logarithms of the weights, towards those at the start
+_STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # from plain classifiers alone to the sum with imagination
+_SMALLEST_ERROR = 0.001  # of a mean gain (0..1), however alike the episodes are
+_LEAST = 0.02  # of all weights together, each times the spread of its scores: less is none
 Candidate = tuple[
     Tensor, EpisodeBatch, Callable[[Tensor], Tensor]
 ]  # rows [n, d], episodes, and scores of some of these
 
 
-def fit_gate(
-    candidates: Sequence[Candidate], centre: Tensor, with_votes: bool
-) -> tuple[Tensor, list[dict[str, float]]]:
-    """The gate [5, 3] - whether it is open, the fallback classifier, the vote of logistic regression - and its history.
+@dataclass(frozen=True)
+class Scored:
+    """The scores of queries of held-out classes, by imagination first and then by each of PLAIN."""
 
-    Each candidate gives the scores [e, q, way] of imagination for the episodes [e] of its batch. The gate opens for a
-    gain of more than its standard error, which is that of other classes, not of other episodes of the same.
+    scores: Tensor  # [1 + p, n, way]
+    target: Tensor  # [n]
+    classes: Tensor  # [n], the class of each query among all held-out ones
+
+    def take(self, rows: Tensor) -> Scored:
+        """Some queries."""
+        return Scored(self.scores[:, rows], self.target[rows], self.classes[rows])
+
+    def right(self, weights: Tensor) -> Tensor:
+        """Whether each query is named right, [n], by scores added up with weights [1 + p]."""
+        return (torch.einsum("k,knw->nw", weights, self.scores).argmax(1) == self.target).float()
+
+
+def fit_gate(candidates: Sequence[Candidate], centre: Tensor) -> tuple[Tensor, list[dict[str, float]]]:
+    """The gate [5, 1 + p] - the weights of imagination and of each of PLAIN - and its history.
+
+    Each candidate gives the scores [e, q, way] of imagination for the episodes [e] of its batch. At numbers of shots
+    that have no candidate the gate is that of the nearest one that has.
     """
-    gate, history = torch.zeros(len(SHOTS), 3), []
-    gate[:, 1] = 1
-    for i, shot in enumerate(SHOTS):
+    found, history = {}, []
+    for shot in SHOTS:
         here = [candidate for candidate in candidates if candidate[1].shot == shot]
-        if not here:
-            continue
-        found = [_accuracies(x, batch, scores, centre, with_votes) for x, batch, scores in here]
-        plain, voted = (torch.cat([pair[k] for pair in found], 1) for k in range(2))  # [4, n], [votes, n]
-        classes = torch.cat([batch.classes.flatten() for _, batch, _ in here])  # [n]
-        fallback, best = int(plain.mean(1).argmax()), int(voted.mean(1).argmax())
-        gain = voted[best] - plain[fallback]
-        mean, error = float(gain.mean()), error_over(classes, gain)
-        gate[i] = torch.tensor([float(mean > error), fallback, VOTES[best]])
-        history.append({"shot": shot, "gain": 100 * mean, "error": 100 * error, "open": float(gate[i, 0]),
-                        "plain": fallback, "vote": VOTES[best]})  # fmt: skip
-    return gate, history
+        if here:
+            scored = [_scored(x, batch, scores, centre) for x, batch, scores in here]
+            found[shot], seen = _fit_shot(scored)
+            history.append({"shot": shot, **seen})
+    nearest = [min(found, key=lambda known: (abs(SHOTS.index(known) - SHOTS.index(shot)), known)) for shot in SHOTS]
+    return torch.stack([found[shot] for shot in nearest]), history
 
 
-def _accuracies(x: Tensor, batch: EpisodeBatch, scores: Callable[[Tensor], Tensor], centre: Tensor,
-                with_votes: bool) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The accuracy on each class of each episode, by plain classifiers [4, e * way] and by imagination with votes
-    [v, e * way].
-    """
-    plain: list[Tensor] = []
-    voted: list[Tensor] = []
-    labels = torch.arange(batch.way, device=x.device).repeat_interleave(batch.shot)
-    target = batch.target(batch.way)
+def _scored(x: Tensor, batch: EpisodeBatch, scores: Callable[[Tensor], Tensor], centre: Tensor) -> Scored:
+    labels, parts = torch.arange(batch.way, device=x.device).repeat_interleave(batch.shot), []
     for episodes in torch.arange(len(batch.support), device=x.device).split(_EPISODES_AT_ONCE):
         rows, query = batch.support[episodes].flatten(1), batch.query[episodes].flatten(1)
         support = Examples(x[rows], labels.expand(len(rows), -1))
         with torch.no_grad():
-            fallbacks = [plain_scores(k, support, x[query], centre) for k in range(len(PLAIN))]
-            own = scores(episodes)
-        votes = [own + vote * fallbacks[_LOGISTIC_AT] for vote in (VOTES if with_votes else VOTES[:1])]
-        for found, all_scores in ((plain, fallbacks), (voted, votes)):
-            right = torch.stack([s.argmax(-1) == target for s in all_scores]).float()
-            found.append(reduce(right, "k e (way q) -> k (e way)", "mean", way=batch.way))
-    return torch.cat(plain, 1), torch.cat(voted, 1)
+            plain = [plain_scores(k, support, x[query], centre) for k in range(len(PLAIN))]
+            parts.append(torch.stack([scores(episodes).to(x), *plain]))
+    whole = rearrange(torch.cat(parts, 1), "k e q way -> k (e q) way")
+    each = batch.query.shape[2]
+    return Scored(
+        whole, batch.target(batch.way).repeat(len(batch.support)), batch.classes.repeat_interleave(each, 1).flatten()
+    )
+
+
+def _fit_shot(scored: Sequence[Scored]) -> tuple[Tensor, dict[str, float]]:
+    """The weights [1 + p] at one number of shots, and what they were found by."""
+    ids = torch.cat([part.classes for part in scored]).unique()
+    gains, plains = torch.zeros(len(_STEPS), 0), torch.zeros(len(PLAIN), 0)
+    labels: list[Tensor] = []
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(_SPLITS):
+        order = ids[torch.randperm(len(ids), generator=generator).to(ids.device)]
+        halves = order[: len(ids) // 2], order[len(ids) // 2 :]
+        for fitted_on, tested_on in (halves, halves[::-1]):
+            weights = _both([part.take(torch.isin(part.classes, fitted_on)) for part in scored])
+            tested = [part.take(torch.isin(part.classes, tested_on)) for part in scored]
+            right = torch.stack([_right(tested, torch.lerp(*weights, step)) for step in _STEPS])
+            alone = torch.stack([_right(tested, row) for row in torch.eye(1 + len(PLAIN)).to(order.device)[1:]])
+            gains, plains = torch.cat([gains, right.cpu()], 1), torch.cat([plains, alone.cpu()], 1)
+            labels += [part.classes.cpu() for part in tested]
+    classes, best = torch.cat(labels), int(plains.mean(1).argmax())
+    over = gains - gains[:1]
+    errors = torch.tensor([max(_SMALLEST_ERROR, error_over(classes, gain)) for gain in over])
+    likely = torch.softmax(over.mean(1) / errors, 0)
+    step = float(likely @ torch.tensor(_STEPS))
+    gain = likely @ gains - plains[best]
+    weights = _pruned(torch.lerp(*_both(scored), step), scored)
+    return weights.cpu(), {"gain": 100 * float(gain.mean()), "error": 100 * error_over(classes, gain), "plain": best,
+                           "weight": step}  # fmt: skip
+
+
+def _right(scored: Sequence[Scored], weights: Tensor) -> Tensor:
+    return torch.cat([part.right(weights) for part in scored])
+
+
+def _both(scored: Sequence[Scored]) -> tuple[Tensor, Tensor]:
+    """The weights [1 + p] of plain classifiers alone, and with imagination."""
+    kept = []
+    for part in scored:
+        rows = torch.randperm(len(part.target), generator=torch.Generator().manual_seed(1))[: _QUERIES // len(scored)]
+        kept.append(part.take(rows.to(part.target.device)))
+    alone = _fitted([Scored(part.scores[1:], part.target, part.classes) for part in kept])
+    return torch.cat([alone.new_zeros(1), alone]), _fitted(kept)
+
+
+def _fitted(scored: Sequence[Scored]) -> Tensor:
+    """The weights [k], all above 0, of least cross-entropy of the sum of scores."""
+    spread = _spread(scored)
+    start = -(spread * len(spread)).log()  # each part of the sum spreads alike
+    level = start.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS([level], lr=0.5, max_iter=_ROUNDS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        total = _DECAY * (level - start).square().sum()
+        for part in scored:
+            total = total + F.cross_entropy(torch.einsum("k,knw->nw", level.exp(), part.scores), part.target)
+        total.backward()
+        return total
+
+    with torch.enable_grad():
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return level.detach().exp()
+
+
+def _spread(scored: Sequence[Scored]) -> Tensor:
+    """How far the scores of a query are apart by each classifier, the root mean square: [k]."""
+    return torch.stack([part.scores.var(2).mean(1) for part in scored]).mean(0).sqrt().clamp(min=1e-12)
+
+
+def _pruned(weights: Tensor, scored: Sequence[Scored]) -> Tensor:
+    """The weights [k], 0 where next to nothing comes of one, so that its scores need not be found."""
+    part = weights * _spread(scored)
+    return torch.where(part < _LEAST * part.sum(), 0.0, weights)
 
 
 def plain_scores(which: int, support: Examples, query: Tensor, centre: Tensor) -> Tensor:
     """Scores [b, q, way], or [q, way], of one of PLAIN; `centre` [d] is the mean of base features."""
-    if PLAIN[which] == "logistic":
-        return _LOGISTIC.scores(support, query)
-    if PLAIN[which] == "nearest mean, cosine":
-        return _COSINE.scores(support, query)
+    if PLAIN[which] in _PARTS:
+        return _PARTS[PLAIN[which]].scores(support, query)
     rows = as_rows(support, query)
     x, queries = rows.x, rows.query
     if PLAIN[which] == "nearest mean, centred-l2":
@@ -95,17 +185,24 @@ def plain_scores(which: int, support: Examples, query: Tensor, centre: Tensor) -
 
 
 def gated(gate: Tensor, centre: Tensor, own: Tensor, support: Examples, query: Tensor) -> Tensor:
-    """Scores as the gate [5, 3] has them: `own` [b, q, way] or [q, way] and the vote, or those of the fallback."""
+    """Scores [b, q, way] or [q, way] as the gate [5, 1 + p] has them: a weighted sum of `own` and plain ones."""
     counts = as_rows(support, query).counts.mean(1)  # [b]
-    chosen = gate.to(own)[nearest_shot(counts)]  # [b, 3]
-    opened, fallback, vote = chosen.unbind(1)
+    if gate.shape[1] == _OF_BEFORE:
+        weights = _of_before(gate)[nearest_shot(counts).cpu()]
+    else:
+        weights = between_shots(gate.T.cpu(), counts.detach().cpu()).T  # [b, 1 + p]
+    weights = weights.to(own)
     shape = (-1, 1, 1) if own.ndim == 3 else (1, 1)
-    settings = chosen.tolist()  # one wait for a device, not one for each episode
-    needed = {int(k) for is_open, k, _ in settings if is_open == 0}
-    if any(is_open > 0 and weight > 0 for is_open, _, weight in settings):
-        needed.add(_LOGISTIC_AT)
-    plain = {k: plain_scores(k, support, query, centre) for k in sorted(needed)}
-    total = own + (vote * opened).view(shape) * plain[_LOGISTIC_AT] if _LOGISTIC_AT in plain else own
-    for k in sorted(plain):
-        total = torch.where(((opened == 0) & (fallback == k)).view(shape), plain[k], total)
+    total = weights[:, 0].view(shape) * own
+    for k in (weights[:, 1:] > 0).any(0).nonzero()[:, 0].tolist():
+        total = total + weights[:, 1 + k].view(shape) * plain_scores(k, support, query, centre)
     return total
+
+
+def _of_before(gate: Tensor) -> Tensor:
+    """The weights [5, 1 + p] of a gate [5, 3] of before: whether it is open, the fallback, the vote of logistic."""
+    weights = torch.zeros(len(gate), 1 + len(PLAIN))
+    for row, (is_open, fallback, vote) in zip(weights, gate.tolist(), strict=True):
+        row[0] = is_open
+        row[1 + (_LOGISTIC_AT if is_open else int(fallback))] = vote if is_open else 1.0
+    return weights

@@ -233,6 +233,18 @@ def error_over(classes: Tensor, gain: Tensor) -> float:
     return float(apart.norm()) / len(gain) * (len(ids) / (len(ids) - 1)) ** 0.5
 
 
+def between_shots(known: Tensor, counts: Tensor) -> Tensor:
+    """What is `known` [..., 5] at SHOTS at any numbers of shots [n]: [..., n].
+
+    Straight over their logarithm, and level outside.
+    """
+    places = torch.tensor(SHOTS, dtype=torch.float32, device=counts.device).log()
+    at = counts.float().clamp(min=SHOTS[0], max=SHOTS[-1]).log().contiguous()
+    right = torch.searchsorted(places, at).clamp(min=1)
+    part = (at - places[right - 1]) / (places[right] - places[right - 1])
+    return torch.lerp(known[..., right - 1], known[..., right], part)
+
+
 def nearest_shot(counts: Tensor) -> Tensor:
     """The place in SHOTS nearest to each count [...], by ratio."""
     known = torch.tensor(SHOTS, dtype=torch.float32, device=counts.device).log()

@@ -20,7 +20,7 @@ from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.matching import Matching
 from augforge.classifiers.prototype import Prototype
 from augforge.classifiers.two_covariance import TwoCovariance
-from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, error_over
+from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, between_shots, error_over
 from augforge.generators.shared.posterior.predictive import predictive_draws, predictive_scores
 from augforge.imagine import usual_share
 from augforge.types import Examples, Family
@@ -136,9 +136,4 @@ def _shrunk(gains: Tensor, classes: Tensor, usual: float) -> float:
 
 def share_at(shares: Tensor, family: Family, counts: Tensor) -> Tensor:
     """The share [...] at any number of real rows [...]: straight between SHOTS over the logarithm, level outside."""
-    of_family = shares[FAMILIES.index(family)].to(counts.device)
-    known = torch.tensor(SHOTS, dtype=torch.float32, device=counts.device).log()
-    at = counts.float().clamp(min=SHOTS[0], max=SHOTS[-1]).log()
-    right = torch.searchsorted(known, at.contiguous()).clamp(min=1)
-    part = (at - known[right - 1]) / (known[right] - known[right - 1])
-    return of_family[right - 1] + part * (of_family[right] - of_family[right - 1])
+    return between_shots(shares[FAMILIES.index(family)].to(counts.device), counts)

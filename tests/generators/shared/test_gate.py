@@ -1,11 +1,15 @@
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from augforge.classifiers.logistic import Logistic
+from augforge.classifiers.matching import Matching
 from augforge.classifiers.prototype import Prototype
 from augforge.classifiers.simpleshot import SimpleShot
-from augforge.generators.shared.posterior.gate import PLAIN, VOTES, fit_gate, gated, plain_scores
+from augforge.generators.shared.posterior.gate import PLAIN, Candidate, fit_gate, gated, plain_scores
 from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, draw_episode_batches, error_over
 from augforge.types import Examples
 
@@ -34,36 +38,73 @@ def test_plain_scores_are_those_of_the_plain_classifiers() -> None:
     support, query = episode(*clouds(), 2)
     wanted = SimpleShot()
     wanted.mean_ = CENTRE
-    references = (Prototype(), wanted, Logistic(C=5.0, normalise="spread"), Prototype("cosine"))
+    logistic = Logistic(C=5.0, normalise="spread")
+    references = (Prototype(), wanted, logistic, Prototype("cosine"), Matching(), Logistic(C=100.0, normalise="l2"))
     for which, reference in enumerate(references):
         found = plain_scores(which, support, query, CENTRE)
         torch.testing.assert_close(found, reference.scores(support, query), rtol=1e-4, atol=1e-4)
     assert len(PLAIN) == len(references)
 
 
-def test_the_gate_opens_for_what_is_always_right() -> None:
+def candidates_of(
+    x: Tensor, y: Tensor, scores: Callable[[EpisodeBatch, Tensor], Tensor], seed: int = 0
+) -> list[Candidate]:
+    return [(x, batch, lambda e, batch=batch: scores(batch, e)) for batch in draw_episode_batches(y, 5, 40, seed)]
+
+
+def part_of_own(gate: Tensor, spread: float) -> Tensor:
+    """How much of the sum imagination has, [5], where its scores have that spread and plain ones about 1."""
+    own = gate[:, 0] * spread
+    return own / (own + gate[:, 1:].sum(1))
+
+
+def test_what_is_always_right_decides_alone() -> None:
     x, y = clouds()
-    batches = draw_episode_batches(y, 5, 40, 0)
-    candidates = [(x, batch, lambda e, batch=batch: 1000 * right_for_certain(batch, e)) for batch in batches]
-    gate, seen = fit_gate(candidates, CENTRE, with_votes=True)
-    shots = [batch.shot for batch in batches]
-    assert all(gate[SHOTS.index(shot), 0] == 1 for shot in shots)
-    assert [found["shot"] for found in seen] == shots
-    assert all(found["gain"] > 0 for found in seen)
+    candidates = candidates_of(x, y, right_for_certain)
+    gate, seen = fit_gate(candidates, CENTRE)
+    assert gate.shape == (len(SHOTS), 1 + len(PLAIN))
+    assert [found["shot"] for found in seen] == [batch.shot for _, batch, _ in candidates]
+    assert all(found["gain"] > 0 and found["weight"] > 0.5 for found in seen)
+    for _, batch, scores in candidates:
+        episodes = torch.arange(4)
+        support = Examples(x[batch.support[:4].flatten(1)], torch.arange(5).repeat_interleave(batch.shot).expand(4, -1))
+        found = gated(gate, CENTRE, scores(episodes), support, x[batch.query[:4].flatten(1)])
+        assert float((found.argmax(2) == batch.target(5)).float().mean()) > 0.98
 
 
-@pytest.mark.parametrize("with_votes", [True, False])
-def test_the_gate_closes_for_noise_and_for_shots_that_were_not_seen(with_votes: bool) -> None:
+def test_noise_counts_for_nothing() -> None:
     x, y = clouds()
     generator = torch.Generator().manual_seed(1)
-    batches = draw_episode_batches(y, 5, 40, 0)
 
     def noise(batch: EpisodeBatch, episodes: Tensor) -> Tensor:
         return 1e4 * torch.randn(right_for_certain(batch, episodes).shape, generator=generator)
 
-    candidates = [(x, batch, lambda e, batch=batch: noise(batch, e)) for batch in batches]
-    gate, _ = fit_gate(candidates, CENTRE, with_votes=with_votes)
-    assert gate[:, 0].sum() == 0
+    gate, seen = fit_gate(candidates_of(x, y, noise), CENTRE)
+    assert (part_of_own(gate, 1e4) < 0.02).all()
+    assert (gate[:, 1:].sum(1) > 0).all()
+    assert all(found["gain"] < 3 * found["error"] + 1 for found in seen)
+
+
+def test_numbers_of_shots_that_were_not_seen_go_by_the_nearest() -> None:
+    x, y = clouds()  # of 12 rows each, enough for 5 shots
+    gate, seen = fit_gate(candidates_of(x, y, right_for_certain), CENTRE)
+    assert [found["shot"] for found in seen] == [1, 2, 5]
+    assert torch.equal(gate[3], gate[2])
+    assert torch.equal(gate[4], gate[2])
+
+
+def test_other_episodes_move_the_weights_a_little() -> None:
+    x, y = clouds(apart=0.7)
+    generator = torch.Generator().manual_seed(1)
+
+    def half(batch: EpisodeBatch, episodes: Tensor) -> Tensor:
+        truth = right_for_certain(batch, episodes)
+        return truth + torch.randn(truth.shape, generator=generator)
+
+    found = [fit_gate(candidates_of(x, y, half, seed), CENTRE)[0][:3] for seed in range(3)]
+    parts = torch.stack([part_of_own(gate, 1.0) for gate in found])
+    assert ((parts > 0.02) & (parts < 0.98)).all()
+    assert float((parts - parts.mean(0)).abs().max()) < 0.15
 
 
 def test_the_error_of_a_gain_is_that_of_other_classes():
@@ -76,7 +117,7 @@ def test_the_error_of_a_gain_is_that_of_other_classes():
     assert many == pytest.approx(float(noise.std() / len(noise) ** 0.5), rel=0.15)
 
 
-def test_a_gain_on_one_class_of_twelve_opens_no_gate():
+def test_a_gain_on_one_class_of_twelve_is_not_sure():
     x, y = clouds(apart=0.5)
     batches = draw_episode_batches(y, 5, 400, 0)
 
@@ -89,26 +130,14 @@ def test_a_gain_on_one_class_of_twelve_opens_no_gate():
         truth = right_for_certain(batch, episodes) * known[:, None]
         return scores + 1000 * truth
 
-    candidates = [(x, batch, lambda e, batch=batch: knows_one(batch, e)) for batch in batches]
-    gate, seen = fit_gate(candidates, CENTRE, with_votes=False)
-    assert all(found["gain"] > 0 for found in seen)
-    assert gate[:, 0].sum() == 0
+    _, seen = fit_gate([(x, batch, lambda e, batch=batch: knows_one(batch, e)) for batch in batches], CENTRE)
+    assert all(found["gain"] < 2 * found["error"] for found in seen)
 
 
-def test_a_vote_helps_scores_that_say_nothing() -> None:
-    x, y = clouds()
-    batches = draw_episode_batches(y, 5, 40, 0)
-    candidates = [(x, batch, lambda e, batch=batch: torch.zeros_like(right_for_certain(batch, e)))
-              for batch in batches]  # fmt: skip
-    gate, _ = fit_gate(candidates, CENTRE, with_votes=True)
-    assert (gate[[SHOTS.index(batch.shot) for batch in batches], 2] > 0).all()
-    assert set(gate[:, 2].tolist()) <= set(VOTES)
-
-
-def test_closed_is_exactly_the_plain_classifier_and_open_adds_the_vote() -> None:
+def test_a_gate_of_before_is_exactly_the_plain_classifier_or_adds_the_vote() -> None:
     support, query = episode(*clouds(), 2)
     own = torch.randn(12, 4, generator=torch.Generator().manual_seed(2))
-    for which in range(len(PLAIN)):
+    for which in range(4):
         gate = torch.tensor([[0.0, which, 8.0]] * len(SHOTS))
         assert torch.equal(gated(gate, CENTRE, own, support, query), plain_scores(which, support, query, CENTRE))
     gate = torch.tensor([[1.0, 0.0, 0.0]] * len(SHOTS))
@@ -130,3 +159,13 @@ def test_episodes_of_a_batch_with_unequal_shots_go_by_their_own_gate() -> None:
     one = Examples(support.x[first > 0], support.y[first > 0])
     torch.testing.assert_close(found[0], plain_scores(0, one, query, CENTRE))
     assert torch.equal(found[1], own[1])
+
+
+def test_between_numbers_of_shots_weights_lie_between() -> None:
+    support, query = episode(*clouds(), 3)
+    own = torch.randn(12, 4, generator=torch.Generator().manual_seed(2))
+    gate = torch.zeros(len(SHOTS), 1 + len(PLAIN))
+    gate[:, 0], gate[1, 1], gate[2, 1] = 1.0, 2.0, 4.0
+    weight = 2 + 2 * math.log(3 / 2) / math.log(5 / 2)
+    torch.testing.assert_close(gated(gate, CENTRE, own, support, query),
+                               own + weight * plain_scores(0, support, query, CENTRE))  # fmt: skip
