@@ -8,7 +8,7 @@ each other as shots grow. They act on spectra, ratios and counts and never on ra
 of classes; they are learnt on episodes of varying way and shot, of validation classes that are kept out of the
 statistics meanwhile, as Wang et al., "Low-shot learning from imaginary data", CVPR 2018, learn theirs: down the
 cross-entropy of a classifier that reads what is imagined. A gate, set on classes that neither the statistics nor the
-parameters of its fold have seen, closes where there is no sure gain.
+parameters of its fold have seen, says how much that counts beside plain classifiers on the same support.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from augforge.classifiers.two_covariance import (
     learn,
     subspace,
 )
+from augforge.generators.shared.posterior.domain import domain_of, in_domain
 from augforge.generators.shared.posterior.gate import Candidate, fit_gate, gated
 from augforge.generators.shared.posterior.held_out import (
     EpisodeBatch,
@@ -64,7 +65,7 @@ from augforge.types import Bank, Examples, Family, InputError, Space
 _START_SPREAD = math.log(1000.0)  # rows that the guess of a class's spread counts as when learning begins
 _EPISODES_A_STEP = 12
 _EPISODES = 200
-_CLASSES_IN_GATE = 2000  # classes of all episodes of a batch, where the gate is set
+_IN_GATE = 100  # episodes of a batch, where the gate is set
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class FittedFold:
 
     models: list[TwoCovariance]
     x: Tensor  # [n, d], the held-out rows
+    y: Tensor  # [n], their labels
     rows: MappedRows  # the same in the coordinates of the models
     batches: list[EpisodeBatch]  # one for each number of shots
 
@@ -97,12 +99,12 @@ class FittedFold:
 
 @dataclass
 class Hallucinator:
-    """Ours: four posteriors with meta-learnt parameters, and a fallback classifier where they do not help.
+    """Ours: four posteriors with meta-learnt parameters, stacked with plain classifiers.
 
     What draws weigh is chosen for each family of classifiers and number of shots on held-out classes (`share`); as they
     come from `synthesize` they suit logistic regression, if `made` of each class are made. `history` holds what the
     gate was set by: for each number of shots the gain on held-out classes over the best plain classifier, its standard
-    error (both in percent), whether the gate opened, and the vote.
+    error (both in percent), and how far the gate went from plain classifiers alone (0) to imagination with them (1).
     """
 
     space: ClassVar[Space] = "feature"
@@ -123,6 +125,8 @@ class Hallucinator:
     within_rows: float = 300.0  # rows that S_w counts as beside the support's own scatter in scores; 0: it stays
     models_: nn.ModuleList | None = field(default=None, init=False, repr=False)
     gate_: Tensor | None = field(default=None, init=False, repr=False)
+    plain_gate_: Tensor | None = field(default=None, init=False, repr=False)
+    domain_: Tensor | None = field(default=None, init=False, repr=False)  # [2]; None in parts of before
     centre_: Tensor | None = field(default=None, init=False, repr=False)
     shares_: Tensor | None = field(default=None, init=False, repr=False)  # [family, 5]; None in parts of before
     facts_: dict[str, int] = field(default_factory=dict, init=False, repr=False)
@@ -139,7 +143,7 @@ class Hallucinator:
     def fit(self, base: Bank, rng: torch.Generator, val: Bank | None = None) -> Self:
         """Learn from base and validation features; without validation classes, from fifths of the base classes.
 
-        The backbone has seen those too, so that what is learnt from them is too bold, and the gate too open.
+        The backbone has seen those too, so that what is learnt from them is too bold, and imagination counts too much.
         Raises InputError for pictures and for too few classes.
         """
         generator = torch.Generator().manual_seed(int(chance.draw_keys(1, rng)))
@@ -190,7 +194,7 @@ class Hallucinator:
         mapped = torch.stack([model.mapped(x) for model in models])  # [k, n, r]
         rows = MappedRows(torch.stack([model.psi for model in models]), mapped, mapped.square())
         seed = int(torch.randint(1 << 31, (1,), generator=generator))
-        return FittedFold(models, x, rows, draw_episode_batches(labels, self.way, _EPISODES, seed))
+        return FittedFold(models, x, labels, rows, draw_episode_batches(labels, self.way, _EPISODES, seed))
 
     def _start(self) -> Tensor:
         """Parameters [k, 8] at the start: posteriors, all of the same weight."""
@@ -224,11 +228,12 @@ class Hallucinator:
         for fold, of_fold in zip(folds, parameters, strict=True):
             _set_parameters(fold.models, of_fold)
             for batch in fold.batches:
-                some = batch.first(_CLASSES_IN_GATE)
+                some = batch.some(_IN_GATE)
                 candidates.append((fold.x, some, partial(fold.adapted_scores, some, self.within_rows)))
                 read.append((batch.shot, readings(fold.models, fold.x, batch, self.made, self.noise_scale)))
         self.shares_ = chosen_shares(read)
-        self.gate_, self.history = fit_gate(candidates, centre)
+        self.gate_, self.plain_gate_, self.history = fit_gate(candidates, centre)
+        self.domain_ = domain_of([(fold.models, fold.x, fold.y) for fold in folds])
         self.centre_ = centre
 
     def build(self, facts: dict[str, int]) -> None:
@@ -238,12 +243,16 @@ class Hallucinator:
         self.models_ = nn.ModuleList(TwoCovariance(t, *sizes) for t in TRANSFORMS).eval().requires_grad_(False)
 
     def scores(self, support: Examples, query: Tensor) -> Tensor:
-        """Scores [q, way], or [b, q, way], of queries: as of infinitely many rows of each class, and the vote.
+        """Scores [q, way], or [b, q, way], of queries: as of infinitely many rows of each class.
 
-        Where the gate is closed they are those of a plain classifier. Raises InputError before `fit`.
+        Those of plain classifiers are added as the gate weighs them; they decide alone where the support is of another
+        domain than the held-out classes were. Raises InputError before `fit`.
         """
         models, gate, centre = self._ready()
-        return gated(gate, centre, predictive_scores(models, support, query, self.within_rows), support, query)
+        own, doubt = predictive_scores(models, support, query, self.within_rows), None
+        if self.plain_gate_ is not None and self.domain_ is not None:
+            doubt = (self.plain_gate_, in_domain(self.domain_, models, support, query))
+        return gated(gate, centre, own, support, query, doubt)
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
         """Draw features [n, d] of the wanted classes, each with its weight. Raises InputError before `fit`."""

@@ -31,6 +31,7 @@ from augforge.classifiers.two_covariance import (
     learn,
     subspace,
 )
+from augforge.generators.shared.posterior.domain import domain_of, in_domain
 from augforge.generators.shared.posterior.gate import fit_gate, gated
 from augforge.generators.shared.posterior.held_out import (
     EpisodeBatch,
@@ -79,8 +80,8 @@ class Posterior:
 
     What draws weigh is chosen for each family of classifiers and number of shots on held-out classes (`share`); as they
     come from `synthesize` they suit logistic regression, if `made` of each class are made. `scores` needs no rows: it
-    is what infinitely many of weight 1 say, together, of a query; with `gated` only at numbers of shots where held-out
-    classes gained by it over the best plain classifier, which is the fallback elsewhere.
+    is what infinitely many of weight 1 say, together, of a query; with `gated` plain classifiers have their say, as
+    much as held-out classes gained by it.
     """
 
     space: ClassVar[Space] = "feature"
@@ -98,10 +99,12 @@ class Posterior:
     made: int = 20  # rows made of each class when shares are chosen, >= 1
     noise_scale: float = 1.0  # multiplies the spread of draws, >= 0
     within_rows: float = 300.0  # rows that S_w counts as beside the support's own scatter in scores; 0: it stays
-    gated: bool = True  # whether a plain classifier gives the scores where held-out classes show no gain
+    gated: bool = True  # whether the scores of plain classifiers are added, as held-out classes gained by it
     model_: nn.Module | None = field(default=None, init=False, repr=False)
     shares_: Tensor | None = field(default=None, init=False, repr=False)  # [family, 5]; None in parts of before
     gate_: Tensor | None = field(default=None, init=False, repr=False)
+    plain_gate_: Tensor | None = field(default=None, init=False, repr=False)
+    domain_: Tensor | None = field(default=None, init=False, repr=False)  # [2]; None in parts of before
     centre_: Tensor | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] = field(default_factory=dict, init=False, repr=False)
     history: list[Mapping[str, float | str]] = field(default_factory=list, init=False, repr=False)
@@ -208,7 +211,8 @@ class Posterior:
             mapped = model.mapped(x)
             candidates = [(x, batch, partial(_scores, model, mapped, batch, self.within_rows)) for batch in batches]
             self.centre_ = base_centre(split)
-            self.gate_, seen = fit_gate(candidates, self.centre_)
+            self.gate_, self.plain_gate_, seen = fit_gate(candidates, self.centre_)
+            self.domain_ = domain_of([([model], x, labels)])
             self.history += seen
 
     def build(self, facts: dict[str, int]) -> None:
@@ -220,12 +224,16 @@ class Posterior:
     def scores(self, support: Examples, query: Tensor) -> Tensor:
         """Log predictive densities [q, way], or [b, q, way], of queries: as of infinitely many rows.
 
-        Where the gate is closed they are the scores of a plain classifier. Raises InputError before `fit`.
+        With `gated`, those of plain classifiers are added as the gate weighs them; they decide alone where the support
+        is of another domain than the held-out classes were. Raises InputError before `fit`.
         """
         own = predictive_scores([self._ready()], support, query, self.within_rows)
         if self.gate_ is None or self.centre_ is None:
             return own
-        return gated(self.gate_, self.centre_, own, support, query)
+        doubt = None
+        if self.plain_gate_ is not None and self.domain_ is not None:
+            doubt = (self.plain_gate_, in_domain(self.domain_, [self._ready()], support, query))
+        return gated(self.gate_, self.centre_, own, support, query, doubt)
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
         """Draw features [n, d] of the wanted classes, each with its weight. Raises InputError before `fit`."""

@@ -11,7 +11,8 @@ from augforge.classifiers.two_covariance import IGNORE_SPREAD, SPREAD, WEIGHT, W
 from augforge.data.banks import FeatureBank
 from augforge.generators.hallucinator import Hallucinator
 from augforge.generators.posterior import Posterior
-from augforge.generators.shared.posterior.gate import plain_scores
+from augforge.generators.shared.posterior.domain import in_domain
+from augforge.generators.shared.posterior.gate import gated, plain_scores
 from augforge.generators.shared.posterior.held_out import SHOTS
 from augforge.parts.saving import load_part, part_digest, save_part
 from augforge.types import Examples, InputError
@@ -85,6 +86,7 @@ def test_at_the_start_one_transform_alone_is_the_posterior(transform, started):
     part = without_noise(started)
     for i, model in enumerate(part.models_):
         model.numbers[WEIGHT] = 0.0 if i == TRANSFORMS.index(transform) else -math.inf
+    part.gate_, part.plain_gate_ = torch.tensor([1.0, 0.0, 0.0]).repeat(len(SHOTS), 1), None
     other = Posterior(transform, 0.4, 1.0, "gaussian", gated=False, noise_scale=0.0).fit(base, rng(), val)
     support, query = episode()
     found, expected = (p.scores(support, query) for p in (part, other))
@@ -110,7 +112,7 @@ def test_scores_add_up_the_models_by_their_weights(fitted):
         weight = torch.exp(model.numbers[WEIGHT] + model.numbers[WEIGHT_SLOPE] * math.log(2))
         total = total + weight * model.log_density(model.mapped(query)[None], mean[None], variance[None])[0]
     part = copy.copy(fitted)
-    part.within_rows = 0.0
+    part.within_rows, part.plain_gate_ = 0.0, None
     total = float(fitted.gate_[1, 0]) * total
     for which, weight in enumerate(fitted.gate_[1, 1:].tolist()):
         total = total + weight * plain_scores(which, support, query, fitted.centre_)
@@ -144,6 +146,7 @@ def test_where_the_gate_is_closed_a_plain_classifier_gives_the_scores(fitted):
     support, query = episode((2, 2, 2))
     for which in range(4):
         part.gate_ = torch.tensor([0.0, float(which), 4.0]).repeat(len(SHOTS), 1)
+        part.plain_gate_ = None
         torch.testing.assert_close(part.scores(support, query), plain_scores(which, support, query, part.centre_))
 
 
@@ -196,6 +199,7 @@ def test_draws_come_from_all_models_as_they_weigh(started):
 def test_gradients_reach_rows_and_numbers():
     part = Hallucinator(**BRIEF).fit(bank(d=3, each=7), rng(), bank(d=3, each=7, seed=1))
     part.gate_ = torch.tensor([1.0, 0.0, 4.0]).repeat(len(SHOTS), 1)  # open, with a vote, whatever was seen
+    part.plain_gate_ = None
     support, query = episode((1, 2), d=3, dtype=torch.float64)
     part.models_.double()
     for model in part.models_:
@@ -222,3 +226,19 @@ def test_what_it_cannot_use_is_refused(fitted):
     for wrong in ({"trust": 2.0}, {"shrinkage": -0.1}, {"steps": 0}, {"lr": 0.0}, {"made": 0}):
         with pytest.raises(InputError, match="was given"):
             Hallucinator(**wrong)
+
+
+@pytest.mark.parametrize("shot", [1, 3])
+def test_rows_of_another_domain_are_left_to_plain_classifiers(fitted, shot):
+    generator = rng(9)
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=generator))[0] * 6
+    known, strange = bank(classes=8, seed=21).x, bank(classes=8, seed=21).x @ turn
+    y = torch.arange(8).repeat_interleave(shot)
+    for x, own_counts in ((known, True), (strange, False)):
+        rows = x.view(8, 12, 6)
+        support, query = Examples(rows[:, :shot].flatten(0, 1), y), rows[:, 6:].flatten(0, 1)
+        trusted = float(in_domain(fitted.domain_, list(fitted.models_), support, query))
+        assert (trusted > 0.9) if own_counts else (trusted < 0.01)
+        plain = gated(fitted.plain_gate_, fitted.centre_, torch.zeros(48, 8), support, query)
+        apart = (fitted.scores(support, query) - plain).abs().max() / plain.std()
+        assert (float(apart) > 0.1) if own_counts else (float(apart) < 0.1)

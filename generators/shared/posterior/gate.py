@@ -33,7 +33,7 @@ PLAIN = (
 )  # fmt: skip
 _LOGISTIC_AT = PLAIN.index("logistic")
 _OF_BEFORE = 3  # columns of a gate that was open or closed
-_EPISODES_AT_ONCE = 10
+_EPISODES_AT_ONCE = 25
 _PARTS = {
     "logistic": Logistic(C=5.0, normalise="spread"),
     "nearest mean, cosine": Prototype("cosine"),
@@ -69,8 +69,9 @@ class Scored:
         return (torch.einsum("k,knw->nw", weights, self.scores).argmax(1) == self.target).float()
 
 
-def fit_gate(candidates: Sequence[Candidate], centre: Tensor) -> tuple[Tensor, list[dict[str, float]]]:
-    """The gate [5, 1 + p] - the weights of imagination and of each of PLAIN - and its history.
+def fit_gate(candidates: Sequence[Candidate], centre: Tensor) -> tuple[Tensor, Tensor, list[dict[str, float]]]:
+    """The gate [5, 1 + p] - the weights of imagination and of each of PLAIN -, the one [5, 1 + p] of plain classifiers
+    alone, and its history.
 
     Each candidate gives the scores [e, q, way] of imagination for the episodes [e] of its batch. At numbers of shots
     that have no candidate the gate is that of the nearest one that has.
@@ -83,7 +84,8 @@ def fit_gate(candidates: Sequence[Candidate], centre: Tensor) -> tuple[Tensor, l
             found[shot], seen = _fit_shot(scored)
             history.append({"shot": shot, **seen})
     nearest = [min(found, key=lambda known: (abs(SHOTS.index(known) - SHOTS.index(shot)), known)) for shot in SHOTS]
-    return torch.stack([found[shot] for shot in nearest]), history
+    gate, plain = (torch.stack([found[shot][k] for shot in nearest]) for k in range(2))
+    return gate, plain, history
 
 
 def _scored(x: Tensor, batch: EpisodeBatch, scores: Callable[[Tensor], Tensor], centre: Tensor) -> Scored:
@@ -101,8 +103,8 @@ def _scored(x: Tensor, batch: EpisodeBatch, scores: Callable[[Tensor], Tensor], 
     )
 
 
-def _fit_shot(scored: Sequence[Scored]) -> tuple[Tensor, dict[str, float]]:
-    """The weights [1 + p] at one number of shots, and what they were found by."""
+def _fit_shot(scored: Sequence[Scored]) -> tuple[tuple[Tensor, Tensor], dict[str, float]]:
+    """The weights [1 + p] at one number of shots, those of plain classifiers alone, and what they were found by."""
     ids = torch.cat([part.classes for part in scored]).unique()
     gains, plains = torch.zeros(len(_STEPS), 0), torch.zeros(len(PLAIN), 0)
     labels: list[Tensor] = []
@@ -123,8 +125,9 @@ def _fit_shot(scored: Sequence[Scored]) -> tuple[Tensor, dict[str, float]]:
     likely = torch.softmax(over.mean(1) / errors, 0)
     step = float(likely @ torch.tensor(_STEPS))
     gain = likely @ gains - plains[best]
-    weights = _pruned(torch.lerp(*_both(scored), step), scored)
-    return weights.cpu(), {"gain": 100 * float(gain.mean()), "error": 100 * error_over(classes, gain), "plain": best,
+    alone, imagined = _both(scored)
+    weights = (_pruned(torch.lerp(alone, imagined, step), scored).cpu(), _pruned(alone, scored).cpu())
+    return weights, {"gain": 100 * float(gain.mean()), "error": 100 * error_over(classes, gain), "plain": best,
                            "weight": step}  # fmt: skip
 
 
@@ -184,13 +187,27 @@ def plain_scores(which: int, support: Examples, query: Tensor, centre: Tensor) -
     return like_query(-squared_distances(queries, class_means(x, rows.member)), query)
 
 
-def gated(gate: Tensor, centre: Tensor, own: Tensor, support: Examples, query: Tensor) -> Tensor:
-    """Scores [b, q, way] or [q, way] as the gate [5, 1 + p] has them: a weighted sum of `own` and plain ones."""
+def gated(
+    gate: Tensor,
+    centre: Tensor,
+    own: Tensor,
+    support: Examples,
+    query: Tensor,
+    doubt: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Scores [b, q, way] or [q, way] as the gate [5, 1 + p] has them: a weighted sum of `own` and plain ones.
+
+    With a `doubt`, the gate [5, 1 + p] of plain classifiers alone and how much each episode [b] is to be trusted, the
+    weights lie between the two gates.
+    """
     counts = as_rows(support, query).counts.mean(1)  # [b]
     if gate.shape[1] == _OF_BEFORE:
         weights = _of_before(gate)[nearest_shot(counts).cpu()]
     else:
         weights = between_shots(gate.T.cpu(), counts.detach().cpu()).T  # [b, 1 + p]
+    if doubt is not None:
+        plain, trust = doubt[0], doubt[1].to(weights)
+        weights = torch.lerp(between_shots(plain.T.cpu(), counts.detach().cpu()).T, weights, trust.cpu()[:, None])
     weights = weights.to(own)
     shape = (-1, 1, 1) if own.ndim == 3 else (1, 1)
     total = weights[:, 0].view(shape) * own

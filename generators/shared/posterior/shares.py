@@ -33,7 +33,7 @@ _SURE = 2.0  # standard errors of a loss from which rows weigh nothing
 _CLASSES, _CLASSES_SLOW = 600, 200  # of all episodes together that are read
 _FEWEST, _LEAST_WAY = 8, 10  # episodes at least, and no more than with classes of 10-way ones
 _ROWS = 8  # rows made of a class, at most: what they weigh together matters, and more take time
-_EPISODES_AT_ONCE = 10
+_EPISODES_AT_ONCE = 20
 
 Reading = tuple[Tensor, Tensor]  # the gains (0..1) [share, n] of classes of episodes, and their labels [n]
 Scores = Callable[[Examples, Tensor], Tensor]

@@ -61,7 +61,7 @@ def part_of_own(gate: Tensor, spread: float) -> Tensor:
 def test_what_is_always_right_decides_alone() -> None:
     x, y = clouds()
     candidates = candidates_of(x, y, right_for_certain)
-    gate, seen = fit_gate(candidates, CENTRE)
+    gate, _, seen = fit_gate(candidates, CENTRE)
     assert gate.shape == (len(SHOTS), 1 + len(PLAIN))
     assert [found["shot"] for found in seen] == [batch.shot for _, batch, _ in candidates]
     assert all(found["gain"] > 0 and found["weight"] > 0.5 for found in seen)
@@ -79,7 +79,7 @@ def test_noise_counts_for_nothing() -> None:
     def noise(batch: EpisodeBatch, episodes: Tensor) -> Tensor:
         return 1e4 * torch.randn(right_for_certain(batch, episodes).shape, generator=generator)
 
-    gate, seen = fit_gate(candidates_of(x, y, noise), CENTRE)
+    gate, _, seen = fit_gate(candidates_of(x, y, noise), CENTRE)
     assert (part_of_own(gate, 1e4) < 0.02).all()
     assert (gate[:, 1:].sum(1) > 0).all()
     assert all(found["gain"] < 3 * found["error"] + 1 for found in seen)
@@ -87,7 +87,7 @@ def test_noise_counts_for_nothing() -> None:
 
 def test_numbers_of_shots_that_were_not_seen_go_by_the_nearest() -> None:
     x, y = clouds()  # of 12 rows each, enough for 5 shots
-    gate, seen = fit_gate(candidates_of(x, y, right_for_certain), CENTRE)
+    gate, _, seen = fit_gate(candidates_of(x, y, right_for_certain), CENTRE)
     assert [found["shot"] for found in seen] == [1, 2, 5]
     assert torch.equal(gate[3], gate[2])
     assert torch.equal(gate[4], gate[2])
@@ -130,7 +130,7 @@ def test_a_gain_on_one_class_of_twelve_is_not_sure():
         truth = right_for_certain(batch, episodes) * known[:, None]
         return scores + 1000 * truth
 
-    _, seen = fit_gate([(x, batch, lambda e, batch=batch: knows_one(batch, e)) for batch in batches], CENTRE)
+    _, _, seen = fit_gate([(x, batch, lambda e, batch=batch: knows_one(batch, e)) for batch in batches], CENTRE)
     assert all(found["gain"] < 2 * found["error"] for found in seen)
 
 
@@ -169,3 +169,15 @@ def test_between_numbers_of_shots_weights_lie_between() -> None:
     weight = 2 + 2 * math.log(3 / 2) / math.log(5 / 2)
     torch.testing.assert_close(gated(gate, CENTRE, own, support, query),
                                own + weight * plain_scores(0, support, query, CENTRE))  # fmt: skip
+
+
+def test_without_trust_plain_classifiers_decide_alone() -> None:
+    x, y = clouds()
+    gate, plain, _ = fit_gate(candidates_of(x, y, right_for_certain), CENTRE)
+    assert not plain[:, 0].any()
+    support, query = episode(x, y, 2)
+    pair = Examples(torch.stack([support.x] * 2), torch.stack([support.y] * 2))
+    own = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(2))
+    found = gated(gate, CENTRE, own, pair, torch.stack([query] * 2), (plain, torch.tensor([0.0, 1.0])))
+    for e, of in enumerate((plain, gate)):
+        torch.testing.assert_close(found[e], gated(of, CENTRE, own[e], support, query))
