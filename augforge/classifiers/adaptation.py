@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from augforge.classifiers.weighted import class_means
-
 _MOST = 128  # coordinates that are turned: those in which class means differ most; an eigenproblem of more takes long
 
 
@@ -53,7 +51,8 @@ def adapted(psi: Tensor, x: Tensor, member: Tensor, rows: float) -> Adapted:
         return Adapted(shared, None)
     m = min(_MOST, x.shape[-1])
     counted = member * (free > 0)[:, None].to(member)
-    near = member @ class_means(x, member)[..., -m:] / member.sum(-1, keepdim=True).clamp(min=1e-30)
+    means = (member / member.sum(1, keepdim=True)).mT @ x[..., -m:]  # [b, way, m]
+    near = member @ means / member.sum(-1, keepdim=True).clamp(min=1e-30)
     apart = x[..., -m:] - near
     scatter = (apart * counted.sum(-1, keepdim=True)).mT @ apart  # [b, m, m]
     total = rows + free.sum(1)[:, None, None]
