@@ -24,7 +24,7 @@ from augforge.classifiers.matching import Matching
 from augforge.classifiers.prototype import Prototype
 from augforge.classifiers.weighted import as_rows, class_means, like_query, squared_distances
 from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, between_shots, error_over, nearest_shot
-from augforge.types import Examples
+from augforge.types import Classifier, Examples
 
 # Every plain classifier that learns nothing from base classes and is not trained by descent, by what it is built on.
 # Their places are in files.
@@ -34,7 +34,7 @@ PLAIN = (
 _LOGISTIC_AT = PLAIN.index("logistic")
 _OF_BEFORE = 3  # columns of a gate that was open or closed
 _EPISODES_AT_ONCE = 25
-_PARTS = {
+_PARTS: dict[str, Classifier] = {
     "logistic": Logistic(C=5.0, normalise="spread"),
     "nearest mean, cosine": Prototype("cosine"),
     "matching": Matching(),
@@ -161,7 +161,7 @@ def _fitted(scored: Sequence[Scored]) -> Tensor:
         return total
 
     with torch.enable_grad():
-        optimiser.step(loss)  # type: ignore[no-untyped-call]
+        optimiser.step(loss)
     return level.detach().exp()
 
 
