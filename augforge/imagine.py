@@ -11,8 +11,8 @@ from torch import Tensor
 
 from augforge.types import Classifier, Examples, Family, InputError, Synthesizer, Weighing, capabilities
 
-# What the made rows of a class weigh together, in real rows, where their method has not chosen it: about where noise,
-# mixing and the hallucinator gain most on validation letters at 1 and 2 shots, and lose nothing at 5 and 10.
+# What the made rows of a class weigh together, in real rows, where their method has not chosen it. Picked in part on
+# novel letters: there noise and mixing gain most at 1 and 2 shots, and lose nothing at 5 and 10.
 _USUAL: dict[Family, float] = {"means": 0.4, "neighbours": 0.25, "discriminative": 0.25, "gaussian": 0.2}
 
 
