@@ -8,6 +8,7 @@ and after a fork.
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import os
 import unicodedata
@@ -27,6 +28,7 @@ Columns = Mapping[str, Tensor | tuple[str, ...]]
 
 _THREADS = min(4, os.cpu_count() or 1)
 LARGEST = 1e15  # features beyond it have squares that float32 cannot sum
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # no fault of a picture, which must not be left out
 _WORTH_THREADS = 64  # below this many rows starting threads costs more than it saves
 
 
@@ -65,6 +67,8 @@ class FilePictures:
         try:
             return self.read(_place(self.index, row))
         except OSError as error:
+            if error.errno in _OF_THE_MACHINE:
+                raise
             raise UnreadablePicture(self.names[row], f"cannot be read ({error.strerror or error})") from error
 
     def examples(self, rows: Tensor, classes: Tensor | None = None) -> Examples:

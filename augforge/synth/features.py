@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from augforge import __version__, chance
 from augforge.data.banks import FeatureBank
@@ -80,7 +79,7 @@ def synth_features(request: Request, bank: FeatureBank, out: Path, options: RunO
     result = FeatureBank(torch.as_tensor(whole.x), whole.y, tuple(bank.classes), parent=parent, weight=whole.weight)
     try:
         (out / PARTIAL).mkdir(exist_ok=True)
-        lines = (_with_digest(row, result.x[i]).to_line() for i, row in enumerate(_rows(request, bank, part, plan)))
+        lines = (_with_digest(row, result, i).to_line() for i, row in enumerate(_rows(request, bank, part, plan)))
         whole_manifest = out / PARTIAL / f"whole.{os.getpid()}.jsonl"
         whole_manifest.write_bytes(b"".join(lines))
         write_features(out / FILE, result)
@@ -151,24 +150,25 @@ def _is_there(out: Path, expected: list[ManifestRow], verify: bool) -> bool:
     """
     try:
         found = list(read_rows(out / run_folder.MANIFEST))
-        x = open_features(out / FILE)["all"].x
+        written = open_features(out / FILE)["all"]
     except (InputError, KeyError):
         return False
-    if len(found) != len(expected) or len(found) != len(x):
+    if len(found) != len(expected) or len(found) != len(written):
         return False
     for i, (row, wanted) in enumerate(zip(found, expected, strict=True)):
         if row.parent == wanted.parent and row.parent_sha256 != wanted.parent_sha256:
             raise InputError(f"row {row.parent!r} of the source is not what it was when features were made of it; "
                              "expected the same source, or --overwrite to make all of them anew")  # fmt: skip
-        if row != (_with_digest(wanted, x[i]) if verify else replace(wanted, size=row.size, sha256=row.sha256)):
+        if row != (_with_digest(wanted, written, i) if verify else replace(wanted, size=row.size, sha256=row.sha256)):
             return False
     return True
 
 
-def _with_digest(row: ManifestRow, numbers: Tensor) -> ManifestRow:
-    """A row with the bytes and the SHA-256 of its features [d]."""
-    data = numbers.contiguous().view(torch.uint8).numpy()
-    return replace(row, size=data.nbytes, sha256=hashlib.sha256(data.data).hexdigest())
+def _with_digest(row: ManifestRow, bank: FeatureBank, i: int) -> ManifestRow:
+    """A row with the bytes and the SHA-256 of what row `i` of a bank has: features, label, parent and weight."""
+    columns = [column for column in (bank.x, bank.y, bank.parent, bank.weight) if column is not None]
+    data = b"".join(column[i : i + 1].contiguous().view(torch.uint8).numpy().tobytes() for column in columns)
+    return replace(row, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _rows(request: Request, bank: FeatureBank, part: Any, plan: Plan) -> list[ManifestRow]:

@@ -30,7 +30,7 @@ PLAN = BenchPlan(way=5, shots=(1, 3), query=5, trials=40)
 def test_constant_weights_leave_classifiers_that_read_weights_as_they_were(toys):
     task = toys.feature_task()
     for weights, same in (("constant", True), ("each", False)):
-        arms = run(task, [Recipe(None, Copies(), Logistic(), 12, weights)], PLAN).by_recipe
+        arms = run(task, [Recipe(None, Copies(), Logistic(), 12, weights, share=12.0)], PLAN).by_recipe
         changed = [np.mean(a.outcome.predicted != a.plain.outcome.predicted) for a in arms if a.plain]
         assert (changed[0] < 0.002) == same
 

@@ -41,7 +41,8 @@ def test_a_full_disk_behind_stdout_is_a_sentence():
 def test_with_few_file_handles_a_run_ends_well_or_with_a_sentence(count, source, tmp_path):
     words = ("synth", source, "--per-class", 2, "--workers", 2, "--out", tmp_path / "out")
     done = run(*words, limit=(resource.RLIMIT_NOFILE, count))
-    assert done.returncode == 0 or "Too many open files" in one_sentence(done, 4), done.stderr
+    assert done.returncode == 0 or "Too many open files" in one_sentence(done, done.returncode), done.stderr
+    assert done.returncode in (0, 2, 4), done.stderr
 
 
 def test_too_little_memory_is_a_sentence(source, tmp_path):
@@ -67,7 +68,8 @@ def test_a_file_limit_stops_a_run_with_a_sentence_and_resume_ends_it(source, tmp
 
 def test_two_interrupts_are_one_sentence(source, tmp_path):
     words = [sys.executable, "-m", "augforge.cli.main", "synth", source, "--per-class", "5000", "--out", tmp_path / "o"]
-    process = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    process = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
     while not (tmp_path / "o" / "run.json").exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

@@ -10,7 +10,8 @@ from augforge.representations.bank import MADE_BY, check_made_by
 from augforge.representations.convnet import ConvNet
 from augforge.types import InputError
 
-# As the version before these classes moved computed them, of parts with default settings.
+# As the version before these classes moved computed them, of parts with default settings. Three have a setting more
+# since, `within_rows`, and with it another digest: posterior, hallucinator and gaussian.
 OLD = {
     ("synthesizer", "nothing"): "f7a6cd0713597d86",
     ("synthesizer", "copies"): "7f08383c5a6d12e4",
@@ -19,8 +20,8 @@ OLD = {
     ("synthesizer", "calibration"): "d3b24cd6b853159c",
     ("synthesizer", "analogies"): "60336851ff268d80",
     ("synthesizer", "classical"): "546b7512546a2c9d",
-    ("synthesizer", "posterior"): "c533fc827416bf85",
-    ("synthesizer", "hallucinator"): "2516f0b9f6d00383",
+    ("synthesizer", "posterior"): "c0a09736fb0908a5",
+    ("synthesizer", "hallucinator"): "9dff5c792e14e769",
     ("synthesizer", "wang-hallucinator"): "2b1447c835fbda2d",
     ("synthesizer", "delta-encoder"): "0122c5de9fc51628",
     ("synthesizer", "feature-gan"): "b8b90dabcef2b1fc",
@@ -32,7 +33,7 @@ OLD = {
     ("classifier", "simpleshot"): "986ceeb86d11a2a7",
     ("classifier", "matching"): "11e86f32dde52644",
     ("classifier", "pmn"): "b05f488bf261a6d1",
-    ("classifier", "gaussian"): "372e39be53fe9df9",
+    ("classifier", "gaussian"): "5e1b791949edb3ab",
     ("classifier", "knn"): "af8028dc913c96b8",
     ("classifier", "logistic"): "2ae67c880f8f97cc",
     ("classifier", "cosine"): "a02c93b91e1624e3",

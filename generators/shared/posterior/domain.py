@@ -39,7 +39,7 @@ def domain_of(held_out: Sequence[tuple[Sequence[TwoCovariance], Tensor, Tensor]]
             sums = torch.zeros(len(ids), device=x.device).index_add(0, place, strangeness(models, x))
         means.append(sums / torch.bincount(place))
     known = torch.cat(means)
-    return torch.stack([known.mean(), known.std().clamp(min=_SMALLEST)]).cpu()
+    return torch.stack([known.mean(), known.std(correction=min(1, len(known) - 1)).clamp(min=_SMALLEST)]).cpu()
 
 
 def in_domain(domain: Tensor, models: Sequence[TwoCovariance], support: Examples, query: Tensor) -> Tensor:

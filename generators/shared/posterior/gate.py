@@ -138,6 +138,7 @@ def _right(scored: Sequence[Scored], weights: Tensor) -> Tensor:
 def _both(scored: Sequence[Scored]) -> tuple[Tensor, Tensor]:
     """The weights [1 + p] of plain classifiers alone, and with imagination."""
     kept = []
+    scored = [part for part in scored if len(part.target)]  # a fold may have no class of a half
     for part in scored:
         rows = torch.randperm(len(part.target), generator=torch.Generator().manual_seed(1))[: _QUERIES // len(scored)]
         kept.append(part.take(rows.to(part.target.device)))
