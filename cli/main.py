@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -51,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error of the user's is one sentence on stderr."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        with _trusting(words), _notes_as_lines():
+        with _trusting(words), _notes_as_lines(), _interrupts_kept():
             cli.main(arguments, prog_name="augforge", standalone_mode=False)
             sys.stdout.flush()  # a full disk is an error of this command, not of the interpreter's end
     except (click.Abort, KeyboardInterrupt):
@@ -121,6 +123,26 @@ def _notes_as_lines() -> Iterator[None]:
         warnings.simplefilter("default", Note)
         warnings.showwarning = show
         yield
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """An interrupt that Python would report and forget, as in a callback at a fork, comes again a moment later."""
+    usual = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            again = threading.Timer(0.05, _thread.interrupt_main)  # from here it would be reported once more
+            again.daemon = True
+            again.start()
+        else:
+            usual(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 def _stop(sentence: str, code: int) -> None:
