@@ -70,7 +70,7 @@ def test_two_interrupts_are_one_sentence(source, tmp_path):
     words = [sys.executable, "-m", "augforge.cli.main", "synth", source, "--per-class", "5000", "--out", tmp_path / "o"]
     process = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
-    while not (tmp_path / "o" / "run.json").exists():
+    while not any((tmp_path / "o").glob("cat/*")):  # under way: the workers have started
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     time.sleep(0.05)
