@@ -3,10 +3,8 @@
 import errno
 import os
 import resource
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -64,19 +62,6 @@ def test_a_file_limit_stops_a_run_with_a_sentence_and_resume_ends_it(source, tmp
     sentence = one_sentence(run(*words, limit=(resource.RLIMIT_FSIZE, 6000)), 2)
     assert "File too large" in sentence
     assert run(*words, "--resume").returncode == 0
-
-
-def test_two_interrupts_are_one_sentence(source, tmp_path):
-    words = [sys.executable, "-m", "augforge.cli.main", "synth", source, "--per-class", "5000", "--out", tmp_path / "o"]
-    process = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
-    while not any((tmp_path / "o").glob("cat/*")):  # under way: the workers have started
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
-    assert "interrupted" in one_sentence(subprocess.CompletedProcess([], process.returncode, stderr=said), 130)
 
 
 def test_errors_of_the_system_and_of_torch_are_sentences_and_bugs_are_not():
