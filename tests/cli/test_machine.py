@@ -1,4 +1,4 @@
-"""What a machine lacks, and what it is told: one sentence, the right exit code, and no traceback."""
+"""What a machine lacks: one sentence, the right exit code, and no traceback."""
 
 import errno
 import os
