@@ -105,6 +105,29 @@ def assignments(what: str) -> Option:
     )
 
 
+def open_support(given: dict[str, Any]) -> tuple[Any, Any, str | None, str]:
+    """The bank of SUPPORT, the representation that embeds its pictures with its name, and the views to average.
+
+    None, None and "none" for features. Raises InputError, also for an option of pictures that is given for features.
+    """
+    from augforge.data.banks import FeatureBank
+    from augforge.inputs import Inputs, default_representation, default_views, open_split
+    from augforge.parts.saving import open_part
+    from augforge.types import InputError
+
+    chosen = {name: given[name] for name in ("split", "seed", "data_root", "max_per_class")}
+    bank = open_split(Inputs(given["support"], **chosen))
+    if not isinstance(bank, FeatureBank):
+        name = given["representation"] or default_representation(bank)
+        representation = open_part(name, representation_settings(given), "representation")
+        return bank, representation, name, given["views"] or default_views(representation)
+    if given["representation"] is not None:
+        raise InputError(f"--representation was given, and {given['support']!r} holds features already")
+    if given["views"] is not None:
+        raise InputError(f"--views was given, and {given['support']!r} holds features, of which there are no views")
+    return bank, None, None, "none"
+
+
 def read_settings(path: Path | None, given: tuple[str, ...]) -> dict[str, Any]:
     """The settings of `--config`, and over them those of `--set`; raises InputError."""
     from augforge.parts.catalog import read_assignment

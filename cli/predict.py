@@ -133,26 +133,13 @@ def _made(given: dict[str, Any]) -> tuple[Any, str | None]:
     from augforge.inputs import (
         Inputs,
         default_classifier,
-        default_representation,
-        default_views,
         open_pool,
         open_split,
     )  # fmt: skip
     from augforge.parts.saving import open_part
     from augforge.predict import features_of, make_predictor
-    from augforge.types import InputError
 
-    chosen = {name: given[name] for name in ("split", "seed", "data_root", "max_per_class")}
-    bank = open_split(Inputs(given["support"], **chosen))
-    representation, name, views = None, None, "none"
-    if not isinstance(bank, FeatureBank):
-        name = given["representation"] or default_representation(bank)
-        representation = open_part(name, options.representation_settings(given), "representation")
-        views = given["views"] or default_views(representation)
-    elif given["representation"] is not None:
-        raise InputError(f"--representation was given, and {given['support']!r} holds features already")
-    elif given["views"] is not None:
-        raise InputError(f"--views was given, and {given['support']!r} holds features, of which there are no views")
+    bank, representation, name, views = options.open_support(given)
     usual, settings = default_classifier(bank)
     settings = (settings if given["classifier"] is None else {}) | options.read_settings(None, given["assignments"])
     classifier = open_part(given["classifier"] or usual, settings, "classifier")

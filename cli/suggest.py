@@ -31,22 +31,10 @@ def suggest(**given: Any) -> None:
 
     Each line is a picture and the points of accuracy that its label is expected to add; the most worth comes first.
     """
-    from augforge.data.banks import FeatureBank
-    from augforge.inputs import Inputs, default_representation, default_views, open_pool, open_split
-    from augforge.parts.saving import open_part
+    from augforge.inputs import open_pool
     from augforge.suggest import suggest as worth
-    from augforge.types import InputError
 
-    chosen = {name: given[name] for name in ("split", "seed", "data_root", "max_per_class")}
-    bank = open_split(Inputs(given["support"], **chosen))
-    representation, name, views = None, None, "none"
-    if not isinstance(bank, FeatureBank):
-        name = given["representation"] or default_representation(bank)
-        representation = open_part(name, options.representation_settings(given), "representation")
-        views = given["views"] or default_views(representation)
-    elif given["representation"] is not None or given["views"] is not None:
-        option = "representation" if given["representation"] is not None else "views"
-        raise InputError(f"--{option} was given, and {given['support']!r} holds features already")
+    bank, representation, name, views = options.open_support(given)
     found = worth(bank, open_pool(given["pool"], given["data_root"]), representation, views, given["count"])
     if given["as_json"]:
         rows = [{"picture": one.name, "row": one.row, "gain": one.gain} for one in found]
