@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import errno
 import os
 import signal
@@ -11,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any, TextIO
+from typing import TextIO
 
 import click
 
@@ -53,11 +52,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error of the user's is one sentence on stderr."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        with _trusting(words), _notes_as_lines(), _interrupts_kept():
+        with _trusting(words), _notes_as_lines(), _one_interrupt():
             cli.main(arguments, prog_name="augforge", standalone_mode=False)
             sys.stdout.flush()  # a full disk is an error of this command, not of the interpreter's end
     except (click.Abort, KeyboardInterrupt):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C does not stop the last words
         _stop("interrupted; the same command with --resume goes on", INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
@@ -126,23 +124,23 @@ def _notes_as_lines() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_kept() -> Iterator[None]:
-    """An interrupt that Python would report and forget, as in a callback at a fork, comes again a moment later."""
-    usual = sys.unraisablehook
+def _one_interrupt() -> Iterator[None]:
+    """The first Ctrl-C ends the command, and no other one disturbs how it ends."""
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    def hook(unraisable: Any) -> None:
-        if isinstance(unraisable.exc_value, KeyboardInterrupt):
-            again = threading.Timer(0.05, _thread.interrupt_main)  # from here it would be reported once more
-            again.daemon = True
-            again.start()
-        else:
-            usual(unraisable)
+    def stop(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
-    sys.unraisablehook = hook
+    signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
-        sys.unraisablehook = usual
+        if signal.getsignal(signal.SIGINT) is stop:
+            signal.signal(signal.SIGINT, usual)
 
 
 def _stop(sentence: str, code: int) -> None:

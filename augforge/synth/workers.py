@@ -6,6 +6,7 @@ die with their parent, also when that is killed.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -65,13 +66,27 @@ def _taken(
     under_way: deque[Future[Result]] = deque()
     try:
         for item in items:
-            under_way.append(pool.submit(call, item))
+            with _interrupts_wait():  # one in the midst of starting a process leaves locks that nobody opens
+                under_way.append(pool.submit(call, item))
             if len(under_way) >= most:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Generator[None, None, None]:
+    """A Ctrl-C that comes meanwhile counts afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(function: Callable[..., Any], job: Any, parent: int) -> None:

@@ -3,8 +3,10 @@
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,26 @@ def test_a_file_limit_stops_a_run_with_a_sentence_and_resume_ends_it(source, tmp
     sentence = one_sentence(run(*words, limit=(resource.RLIMIT_FSIZE, 6000)), 2)
     assert "File too large" in sentence
     assert run(*words, "--resume").returncode == 0
+
+
+@pytest.mark.parametrize("wait", ["for run.json", "for a picture"])
+def test_interrupts_one_after_the_other_are_one_sentence(wait, source, tmp_path):
+    out = tmp_path / "out"
+    words = map(str, ("synth", source, "--per-class", 5000, "--workers", 2, "--out", out))
+    process = subprocess.Popen([sys.executable, "-m", "augforge.cli.main", *words], stderr=subprocess.PIPE, text=True,
+                               env=ENVIRONMENT, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
+    try:
+        while not ((out / "run.json").exists() if wait == "for run.json" else any(out.glob("cat/*"))):
+            time.sleep(0.001)
+        for _ in range(5):
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+            time.sleep(0.03)
+        _, said = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert "interrupted" in one_sentence(subprocess.CompletedProcess([], process.returncode, stderr=said), 130)
+    assert "Exception ignored" not in said
 
 
 def test_errors_of_the_system_and_of_torch_are_sentences_and_bugs_are_not():
