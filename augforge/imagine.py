@@ -11,8 +11,10 @@ from torch import Tensor
 
 from augforge.types import Classifier, Examples, Family, InputError, Synthesizer, Weighing, capabilities
 
-# What the made rows of a class weigh together, in real rows, where their method has not chosen it. Picked in part on
-# novel letters: there noise and mixing gain most at 1 and 2 shots, and lose nothing at 5 and 10.
+# What the made rows of a class weigh together, in real rows, where their method has not chosen it. Made features: picked in
+# part on novel letters, where noise and mixing gain most at 1 and 2 shots, and lose nothing at 5 and 10. Features of made
+# pictures: picked on validation classes of letters and alphabets (benchmarks/results/picture_shares.jsonl).
+_OF_PICTURES = 1.0
 _USUAL: dict[Family, float] = {"means": 0.4, "neighbours": 0.25, "discriminative": 0.25, "gaussian": 0.2}
 
 
@@ -91,16 +93,18 @@ def weighed(made: Examples, support: Examples, synthesizer: Synthesizer, family:
 
 def share_of(synthesizer: Synthesizer, family: Family, counts: Tensor) -> Tensor:
     """What made rows of classes of `counts` [...] real rows weigh together before classifiers of a family: [...]."""
-    return synthesizer.share(family, counts) if isinstance(synthesizer, Weighing) else usual_share(family, counts)
+    if isinstance(synthesizer, Weighing):
+        return synthesizer.share(family, counts)
+    return usual_share(family, counts, capabilities(synthesizer).space == "image")
 
 
-def usual_share(family: Family, counts: Tensor) -> Tensor:
+def usual_share(family: Family, counts: Tensor, pictures: bool = False) -> Tensor:
     """What made rows weigh together where nothing better is known, in parts of the real rows: counts [...] -> [...].
 
     All that is made of a class weighs as a part of one real row, however many real rows there are: imagination is worth
-    about so much, and ten real rows know more than it does.
+    about so much, and ten real rows know more than it does. Features of made `pictures` weigh as one real row.
     """
-    return _USUAL[family] / counts.float().clamp(min=1)
+    return (_OF_PICTURES if pictures else _USUAL[family]) / counts.float().clamp(min=1)
 
 
 def weight_of_each(share: Tensor, real: Tensor, made: Tensor) -> Tensor:

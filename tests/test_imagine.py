@@ -122,6 +122,14 @@ def test_without_a_share_made_rows_weigh_what_suits_the_classifier():
         assert both.weight[:5].tolist() == [1.0] * 5
 
 
+def test_made_pictures_of_a_class_weigh_as_one_real_row_whoever_reads_them():
+    want = torch.tensor([0, 0, 1, 1, 1, 1, 1])
+    for classifier in (None, Prototype(), Logistic()):
+        both = enlarge(PICTURES, Classical(), want, torch.arange(7), classifier=classifier)
+        together = torch.zeros(2).index_add(0, want, both.weight[-7:])
+        torch.testing.assert_close(together, torch.ones(2))
+
+
 def test_shares_that_make_no_sense_are_refused():
     for share in (-1.0, float("nan"), float("inf")):
         with pytest.raises(InputError, match="expected a number of at least 0"):
