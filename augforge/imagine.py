@@ -11,9 +11,9 @@ from torch import Tensor
 
 from augforge.types import Classifier, Examples, Family, InputError, Synthesizer, Weighing, capabilities
 
-# What the made rows of a class weigh together, in real rows, where their method has not chosen it. Made features: picked in
-# part on novel letters, where noise and mixing gain most at 1 and 2 shots, and lose nothing at 5 and 10. Features of made
-# pictures: picked on validation classes of letters and alphabets (benchmarks/results/picture_shares.jsonl).
+# What the made rows of a class weigh together, in real rows, where their method has not chosen it. Made features:
+# picked in part on novel letters, where noise and mixing gain most at 1 and 2 shots, and lose nothing at 5 and 10.
+# Features of made pictures: on validation letters and alphabets (benchmarks/results/picture_shares.jsonl).
 _OF_PICTURES = 1.0
 _USUAL: dict[Family, float] = {"means": 0.4, "neighbours": 0.25, "discriminative": 0.25, "gaussian": 0.2}
 
