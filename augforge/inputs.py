@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from augforge.data.banks import AnyBank, FeatureBank, PictureBank, take_rows
 from augforge.data.embeddings import is_renamed, read_rows
@@ -272,15 +273,22 @@ def embed_pictures(bank: AnyBank, name: str, device: str = "cpu") -> tuple[Featu
 
 def _without_unreadable(bank: PictureBank) -> tuple[PictureBank, Skipped]:
     """The rows that can be read, and the (name, reason) of the others; InputError for a class that has none left."""
-    bad: dict[int, tuple[str, str]] = {}
-    for row in range(len(bank)):
-        try:
-            bank.load(row)
-        except UnreadablePicture as error:
-            bad[row] = (error.name, error.reason)
-    good = torch.tensor([row for row in range(len(bank)) if row not in bad], dtype=torch.int64)
+    good, bad = readable_rows(bank)
     counts = torch.bincount(bank.y[good], minlength=len(bank.classes))
     if not bool((counts > 0).all()):
         lost = bank.classes[int((counts == 0).nonzero()[0])]
         raise InputError(f"class {lost!r} has no picture that can be read; the method needs at least 1")
-    return take_rows(bank, good), list(bad.values())  # type: ignore[type-var]
+    return take_rows(bank, good), bad  # type: ignore[type-var]
+
+
+def readable_rows(bank: PictureBank) -> tuple[Tensor, Skipped]:
+    """The rows [m] int64 whose pictures can be read, and the (name, reason) of the others."""
+    good, bad = [], []
+    for row in range(len(bank)):
+        try:
+            bank.load(row)
+        except UnreadablePicture as error:
+            bad.append((error.name, error.reason))
+        else:
+            good.append(row)
+    return torch.tensor(good, dtype=torch.int64), bad

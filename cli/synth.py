@@ -15,8 +15,12 @@ from augforge.cli import options
 @click.option(
     "--out", type=options.PATH, required=True, metavar="DIR", help="The folder to write; new, empty, or a run's."
 )
-@click.option("--with", "method", default="classical", show_default=True, metavar="NAME|DIR",
-              help="The method: a name of `augforge list`, a folder of `fit`, auto, or its recipe.")  # fmt: skip
+@click.option("--with", "method", metavar="NAME|DIR",
+              help="The method: a name of `augforge list`, a folder of `fit`, auto, or its recipe; with --pool pool or "
+                   "retrieved [default: classical; pool with --pool].")  # fmt: skip
+@click.option("--pool", metavar="SOURCE",
+              help="Unlabelled pictures of the same classes, as a folder of them, or features: the best of each class "
+                   "are the examples that are added.")  # fmt: skip
 @click.option("--fit", "train", is_flag=True,
               help="Train a method that is trained for long, given by its name, for this run alone.")  # fmt: skip
 # How many
@@ -88,6 +92,7 @@ def synth(**given: Any) -> None:
     from augforge.synth.run import synth as run
     from augforge.synth.run_folder import RunOptions
 
+    given["method"] = given["method"] or ("classical" if given["pool"] is None else "pool")
     options.fetch(given, given["representation"], *given["reject"])
     torch.set_num_threads(1)  # --workers shares the work; threads on top of processes would fight over the cores
     cv2.setNumThreads(0)
@@ -104,7 +109,7 @@ def synth(**given: Any) -> None:
         encoding=given["encoding"],
         format=given["sink"],
         **{name: given[name] for name in ("per_class", "to", "quality", "size", "include_real", "classifier", "reject",
-                                          "tries", "plausible")},
+                                          "tries", "plausible", "pool")},
     )  # fmt: skip
     with options.Progress("% of the training") as learning, options.Progress("images") as shown:
         how = RunOptions(

@@ -19,10 +19,9 @@ from augforge.bench.features import Features, preset_views
 from augforge.bench.recipes import Recipe
 from augforge.classifiers.pool import label_pool
 from augforge.classifiers.pool_rows import PoolRows, Retrieved
-from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank, FilePictures, keep_rows
+from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank, FilePictures, keep_rows, row_digests
 from augforge.data.selection import GROUP
 from augforge.episodes.batch import MadeRows, RowMaker, Trials
-from augforge.episodes.own import row_digests
 from augforge.episodes.tasks import Task
 from augforge.parts.learning import fitted
 from augforge.representations.bank import embed_bank, normalised_rows

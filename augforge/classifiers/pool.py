@@ -84,6 +84,14 @@ def centred_rows(support: Examples, pool: Tensor) -> tuple[Tensor, Tensor]:
     return _centred(x, pool.to(x), member)
 
 
+def nearest_rows(support: Examples, pool: Tensor) -> Tensor:
+    """The rows of a pool [m, d] for each class 0..way-1 of a support, the nearest to its mean first: [way, m] int64."""
+    x = F.normalize(torch.as_tensor(support.x), dim=1)
+    means = torch.stack([x[support.y == k].mean(0) for k in range(int(support.y.max()) + 1)])
+    cosine = F.normalize(means, dim=1) @ F.normalize(pool.to(x), dim=1).T
+    return cosine.argsort(dim=1, descending=True, stable=True)
+
+
 @torch.no_grad()
 def label_pool(support: Examples, pool: Tensor, options: PoolOptions | None = None) -> PoolLabels:
     """A label, a confidence and a weight for every row of a pool [m, d], from a support [n, d].
@@ -138,6 +146,12 @@ def label_pool(support: Examples, pool: Tensor, options: PoolOptions | None = No
     trust = min(1.0, max(0.0, (evenness - low) / (high - low))) * 0.5 * (1 + math.erf(z / math.sqrt(2)))
     weight = trust * _weights(confidence, y, way, options.share)
     return PoolLabels(y, confidence, weight, trust, overlap, evenness, helped)
+
+
+def weights_of(found: PoolLabels, rows: Tensor, way: int, options: PoolOptions | None = None) -> Tensor:
+    """The weights [m] that some of the rows of a pool have where the others are left out: rows [m] int64."""
+    share = (options or PoolOptions()).share
+    return found.trust * _weights(found.confidence[rows], found.y[rows], way, share)
 
 
 def _weights(confidence: Tensor, y: Tensor, way: int, share: float) -> Tensor:

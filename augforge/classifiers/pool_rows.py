@@ -10,9 +10,8 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from augforge.classifiers.pool import label_pool
+from augforge.classifiers.pool import label_pool, nearest_rows
 from augforge.types import Bank, Examples, InputError
 
 
@@ -65,12 +64,7 @@ class Retrieved:
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
         """Row i is of class want[i]: the j-th of its class in `want` is the j-th nearest row, round and round."""
         pool = _known(self.x_)
-        x = F.normalize(torch.as_tensor(support.x), dim=1)
-        means = torch.stack([x[support.y == k].mean(0) for k in range(int(support.y.max()) + 1)])
-        order = (F.normalize(means, dim=1) @ F.normalize(pool.to(x), dim=1).T).argsort(
-            dim=1, descending=True, stable=True
-        )
-        rows = order[want, _places(want) % len(pool)]
+        rows = nearest_rows(support, pool)[want, _places(want) % len(pool)]
         return Examples(pool[rows], want, torch.full_like(want, -1))
 
 

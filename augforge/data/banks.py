@@ -236,6 +236,25 @@ def check_numbers(x: Tensor, what: str) -> None:
     )
 
 
+def row_digests(bank: AnyBank, encoded: bool) -> list[bytes]:
+    """The SHA-256 of every row: of the file of a picture where it is `encoded`, else of its pixels, or of features.
+
+    Raises UnreadablePicture.
+    """
+    return [_sha256(bank, row, encoded) for row in range(len(bank))]
+
+
+def _sha256(bank: AnyBank, row: int, encoded: bool) -> bytes:
+    """Of the file of a picture, of its pixels, or of a row of features."""
+    if isinstance(bank, FeatureBank):
+        return hashlib.sha256(bank.x[row].contiguous().numpy().tobytes()).digest()
+    if not encoded:
+        pixels = bank.load(row)[0]
+        return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).digest()
+    assert isinstance(bank, FilePictures)
+    return hashlib.sha256(bank.encoded(row)).digest()
+
+
 def _place(index: Tensor | None, row: int) -> int:
     return int(row) if index is None else int(index[row])
 

@@ -5,7 +5,6 @@ Nothing of them is learnt from but the support of an episode: such a task has no
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank, FilePictures, PictureBank
+from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank, FilePictures, PictureBank, row_digests
 from augforge.data.selection import GROUP, Selection
 from augforge.data.source import open_source
 from augforge.episodes.tasks import Task
-from augforge.types import Episode, InputError, UnreadablePicture
+from augforge.types import Episode, InputError
 
 SIDE = "side"  # the column that is 0 for rows that may be support, and 1 for those that may be queries
 _NAMED = 5  # classes named in an error
@@ -104,28 +103,6 @@ def _check_copies(name: str, support: AnyBank, test_name: str, test: AnyBank) ->
             f"{support.name(here)!r} of {name!r} lies in --test {test_name!r} too, as {test.name(there)!r}; expected "
             f"test pictures that nothing was learnt from ({len(twice)} of {len(test)} are known)"
         )
-
-
-def row_digests(bank: AnyBank, encoded: bool) -> list[bytes]:
-    """The SHA-256 of every row: of the file of a picture where it is `encoded`, else of its pixels, or of features.
-
-    Raises UnreadablePicture.
-    """
-    return [_sha256(bank, row, encoded) for row in range(len(bank))]
-
-
-def _sha256(bank: AnyBank, row: int, encoded: bool) -> bytes:
-    """Of the file of a picture, of its pixels, or of a row of features."""
-    if isinstance(bank, FeatureBank):
-        return hashlib.sha256(bank.x[row].contiguous().numpy().tobytes()).digest()
-    if not encoded:
-        pixels = bank.load(row)[0]
-        return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).digest()
-    assert isinstance(bank, FilePictures)
-    try:
-        return hashlib.sha256(bank.read(row if bank.index is None else int(bank.index[row]))).digest()
-    except OSError as error:
-        raise UnreadablePicture(bank.name(row), f"cannot be read ({error.strerror or error})") from error
 
 
 def _joined(first: AnyBank, other: AnyBank, label: str) -> AnyBank:

@@ -12,6 +12,7 @@ import json
 import math
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
@@ -116,15 +117,19 @@ def make(name: str, settings: dict[str, Any] | None = None, kind: str = "synthes
     Raises InputError for an unknown name, an unknown setting (with the nearest valid one) or a value of a wrong type.
     """
     cls = part_class(name, kind)
-    known = [field.name for field in fields(cls) if field.init]
-    values = {}
     preset = PRESETS.get(name, {})
     if _prefix(name) in PREFIXES.get(kind, {}):
         preset = {"name": name.removeprefix(_prefix(name))}
     if _is_joined(name, kind):
         preset = {"name": name}
-    given = {**preset, **(settings or {})}
+    return with_settings(name, cls, {**preset, **(settings or {})})
+
+
+def with_settings(name: str, cls: type[Any], given: Mapping[str, Any]) -> Any:
+    """An object of a dataclass with the settings that were given, read as `make` reads them; raises InputError."""
+    known = [field.name for field in fields(cls) if field.init]
     hints = typing.get_type_hints(cls) if given else {}  # which takes a millisecond, and tables name many parts
+    values = {}
     for key, value in given.items():
         if key not in known:
             raise InputError(f"{name} has no setting {key!r}{nearest(key, known)}")

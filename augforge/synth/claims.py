@@ -21,11 +21,12 @@ from augforge import __version__
 from augforge.data.banks import FilePictures, PictureBank
 from augforge.data.folder import FileReader
 from augforge.synth.generate import Making
-from augforge.synth.manifest import REAL, ManifestRow, from_line
+from augforge.synth.manifest import OF_POOL, REAL, ManifestRow, from_line
 from augforge.synth.sinks import Sink, folder_name, pixels_path
 from augforge.types import InputError, UnreadablePicture
 
 _AT_ONCE = 1 << 20  # bytes read at a time
+_IN_POOL = "\0"  # before a parent's name, which may be that of a source picture too
 
 
 @dataclass
@@ -60,7 +61,7 @@ def claimed(
                 found.broken += len(some)
                 right = False
                 continue
-            add_parents(found.parents, ((row.parent, row.parent_sha256) for row in rows))
+            add_parents(found.parents, parents_of(rows))
             if right:
                 found.units, found.size = found.units + 1, found.size + sum(map(len, some))
             else:
@@ -95,6 +96,12 @@ def _expected(making: Making, unit: int) -> Iterator[tuple[str, str, int]]:
             yield from ((name, making.method, i) for i in segment.plan.items(start, stop)[1].tolist())
 
 
+def parents_of(rows: Iterable[ManifestRow]) -> Iterator[tuple[str, str]]:
+    """The name of each row's parent, marked where it is of a pool, and its SHA-256."""
+    for row in rows:
+        yield (_IN_POOL if row.method in OF_POOL else "") + row.parent, row.parent_sha256
+
+
 def add_parents(parents: dict[str, str], more: Iterable[tuple[str, str]]) -> None:
     """Add parents (name, SHA-256) to those that are known; raises InputError for one that has another SHA-256 there."""
     for name, sha256 in more:
@@ -103,9 +110,10 @@ def add_parents(parents: dict[str, str], more: Iterable[tuple[str, str]]) -> Non
 
 
 def _changed(name: str) -> str:
+    what = "picture of the pool" if name.startswith(_IN_POOL) else "source picture"
     return (
-        f"the source picture {name!r} is not what it was when pictures were made of it; expected the same source, or "
-        "--overwrite to make all of them anew"
+        f"the {what} {name.removeprefix(_IN_POOL)!r} is not what it was when pictures were made of it; expected the "
+        "same source, or --overwrite to make all of them anew"
     )
 
 
@@ -205,10 +213,12 @@ def source_stamp(bank: PictureBank) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_parents(bank: PictureBank, parents: dict[str, str]) -> None:
-    """Raise InputError naming the first source picture whose SHA-256 is no longer that of `parents` (by name)."""
+def check_parents(bank: PictureBank, parents: dict[str, str], of_pool: bool = False) -> None:
+    """Raise InputError naming the first picture of the source, or of a pool, whose SHA-256 is no longer that of
+    `parents` (by name).
+    """
     for row in range(len(bank)):
-        name = bank.name(row)
+        name = _IN_POOL + bank.name(row) if of_pool else bank.name(row)
         if name not in parents:
             continue
         try:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from augforge import chance
-from augforge.synth.generate import Making, Notes, Parents, needs_no_support, synthesized
+from augforge.synth.generate import Making, Notes, Parents, load, needs_no_support, synthesized
 from augforge.synth.plan import ClassPlan
 from augforge.types import InputError
 
@@ -35,7 +35,8 @@ def draw_sheet(making: Making, path: Path) -> None:
     page = Image.new("RGB", (width, _TITLE + len(lines) * (_CELL + _GAP) + _GAP), _PAPER)
     pen, font = ImageDraw.Draw(page), _font(14)
     pen.text((_LABEL, 8), "real", _FAINT, font)
-    pen.text((_LABEL + _CELL + 3 * _GAP, 8), f"made with {making.method}, seed {making.seed}", _FAINT, font)
+    said = f"made with {making.method}, seed {making.seed}" if making.pool is None else f"taken by {making.method}"
+    pen.text((_LABEL + _CELL + 3 * _GAP, 8), said, _FAINT, font)
     for i, (name, pictures) in enumerate(lines):
         top = _TITLE + i * (_CELL + _GAP)
         pen.text((_GAP, top + _CELL // 2 - 8), _fitting(name, font), _INK, font)
@@ -61,8 +62,11 @@ def _chosen(classes: tuple[ClassPlan, ...]) -> list[tuple[ClassPlan, int]]:
 
 
 def _line(making: Making, plan: ClassPlan, place: int) -> tuple[str, list[np.ndarray]]:
-    """The class name, and the parent followed by what was made of it."""
+    """The class name, and the parent followed by what was made of it, or was taken from a pool."""
     indices = np.arange(place, plan.make, len(plan.rows))[:COLUMNS]
+    if plan.taken is not None:
+        taken = [load(making, int(row), making.pool)[0] for row in plan.taken.rows[indices]]
+        return plan.name, [load(making, int(plan.rows[place]))[0], *taken]
     parents = Parents(making, plan, Notes())
     keys = chance.row_keys(making.seed, plan.name, torch.from_numpy(indices))
     made = synthesized(making, plan, parents, np.full(len(indices), place), keys)

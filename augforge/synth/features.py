@@ -15,15 +15,16 @@ import torch
 from augforge import __version__, chance
 from augforge.data.banks import FeatureBank
 from augforge.data.features import open_features, write_features
-from augforge.imagine import concatenate, weighed
+from augforge.imagine import concatenate, usual_share, weighed, weight_of_each
 from augforge.inputs import open_method
-from augforge.parts import catalog, saving
+from augforge.parts import catalog
 from augforge.representations.bank import MADE_BY
 from augforge.synth import run_folder
 from augforge.synth.encode import AS_SOURCE
+from augforge.synth.generate import Chosen
 from augforge.synth.manifest import REAL, ManifestRow, read_rows
-from augforge.synth.plan import ClassPlan, Plan, Quota, make_plan, say_balance
-from augforge.synth.request import Request, run_record
+from augforge.synth.plan import ClassPlan, Plan, Quota, Taken, make_plan, say_balance
+from augforge.synth.request import Request, method_record, run_record
 from augforge.synth.run_folder import RunOptions
 from augforge.synth.written import PARTIAL
 from augforge.types import Examples, InputError, capabilities
@@ -32,20 +33,17 @@ FILE = "features.safetensors"
 _ROWS_AT_ONCE = 8192
 
 
-def plan_features(request: Request, bank: FeatureBank) -> tuple[Any, Plan, dict[str, Any]]:
-    """The fitted part, the plan of a run on features, and its report: counts, and the bytes that the rows will take."""
+def plan_features(request: Request, bank: FeatureBank, chosen: Chosen | None) -> tuple[Any, Plan, dict[str, Any]]:
+    """The fitted part, the plan of a run on features, and its report: counts, and the bytes that the rows will take.
+
+    In place of the part there is what was `chosen` where rows are taken from a pool.
+    """
     if request.format != "folder" or request.size is not None:
         made = "--representation makes" if request.inputs.representation else f"{request.inputs.source!r} holds"
         raise InputError(f"{made} features, which go to one {FILE}; --format and --size are for images")
     if request.reject:
         raise InputError(f"--reject is for pictures, and {request.inputs.source!r} holds features")
-    part = open_method(request.inputs, bank)
-    of_class = torch.argsort(bank.y, stable=True).split(bank.counts().tolist())
-    rows = {name: members.numpy() for name, members in zip(bank.classes, of_class, strict=True)}
-    quota = Quota(request.per_class, request.to, request.counts)
-    plan = make_plan(rows, quota, capabilities(part).support_needed, request.include_real, 1)
-    if catalog.describe(part)["name"] == "nothing":
-        plan = Plan(tuple(replace(c, make=0) for c in plan.classes), 1)
+    part, plan = _planned(request, bank, chosen)
     say_balance(plan, request.to, request.include_real)
     size = plan.total * bank.x.shape[1] * bank.x.element_size()
     report = {
@@ -53,20 +51,41 @@ def plan_features(request: Request, bank: FeatureBank) -> tuple[Any, Plan, dict[
         "real": sum(c.real for c in plan.classes),
         "per_class": {c.name: c.make for c in plan.classes},
         "size": size,
+        "pool": part.report if isinstance(part, Chosen) else None,
     }
     return part, plan, report
 
 
-def synth_features(request: Request, bank: FeatureBank, out: Path, options: RunOptions) -> dict[str, Any]:
-    """Make the rows and write `features.safetensors`, `manifest.jsonl` and `run.json`; gives the report's columns.
+def _planned(request: Request, bank: FeatureBank, chosen: Chosen | None) -> tuple[Any, Plan]:
+    if chosen is not None:
+        return chosen, chosen.plan(request.include_real, 1)
+    part = open_method(request.inputs, bank)
+    of_class = torch.argsort(bank.y, stable=True).split(bank.counts().tolist())
+    rows = {name: members.numpy() for name, members in zip(bank.classes, of_class, strict=True)}
+    quota = Quota(request.per_class, request.to, request.counts)
+    plan = make_plan(rows, quota, capabilities(part).support_needed, request.include_real, 1)
+    if catalog.describe(part)["name"] == "nothing":
+        plan = Plan(tuple(replace(c, make=0) for c in plan.classes), 1)
+    return part, plan
+
+
+def synth_features(
+    request: Request, bank: FeatureBank, out: Path, options: RunOptions, chosen: Chosen | None = None
+) -> dict[str, Any]:
+    """Make the rows, or take those `chosen` from a pool; write `features.safetensors`, `manifest.jsonl` and `run.json`.
+
+    It gives the report's columns.
 
     All rows are held in memory and written at once, so a run that was stopped simply starts anew. Raises InputError.
     """
     if options.shard[1] > 1:
         raise InputError("--shards was given; expected none: features are made in one go")
-    part, plan, report = plan_features(request, bank)
+    part, plan, report = plan_features(request, bank, chosen)
     as_before = replace(request, encoding="png") if request.encoding == AS_SOURCE else request
-    source, record = Path(bank.origin), run_record(as_before, bank, part, plan)
+    method = part.method if isinstance(part, Chosen) else method_record(part)
+    source, record = Path(bank.origin), run_record(as_before, bank, method, plan)
+    if isinstance(part, Chosen):
+        record["pool"] = part.facts
     if request.inputs.representation is not None:
         record["representation"] = bank.groups[MADE_BY][0]
     run_folder.claim(out, record, source if source.exists() else None, options)
@@ -88,7 +107,7 @@ def synth_features(request: Request, bank: FeatureBank, out: Path, options: RunO
         with contextlib.suppress(OSError):
             (out / FILE).unlink(missing_ok=True)
         raise InputError(f"--out {str(out)!r} cannot be written ({error.strerror or error})") from error
-    return report | {"chosen": _said_of_weights(request, plan, result)}
+    return report | {"chosen": part.said if isinstance(part, Chosen) else _said_of_weights(request, plan, result)}
 
 
 def _said_of_weights(request: Request, plan: Plan, result: FeatureBank) -> str:
@@ -113,16 +132,33 @@ def made_of_class(request: Request, bank: FeatureBank, part: Any, plan: ClassPla
     real = rows[: plan.real]
     weight = None if bank.weight is None else bank.weight[real]
     out = Examples(bank.x[real], torch.full_like(real, plan.label), torch.full_like(real, -1), weight)
+    known = Examples(bank.x[rows], torch.full_like(rows, plan.label), weight=None if bank.weight is None else
+                     bank.weight[rows])  # fmt: skip
+    if plan.taken is not None:
+        return concatenate([out, _taken_of_class(part, plan, plan.taken, known)])
     parts = []
     for start in range(0, plan.make, _ROWS_AT_ONCE):
         places, indices = plan.items(start, min(start + _ROWS_AT_ONCE, plan.make))
         parts.append(features_of(request, bank, part, plan, (places, indices)))
     if not parts:
         return out
-    known = Examples(bank.x[rows], torch.full_like(rows, plan.label), weight=None if bank.weight is None else
-                     bank.weight[rows])  # fmt: skip
     made = weighed(concatenate(parts), known, part, catalog.family_of(request.classifier))
     return concatenate([out, made])
+
+
+def _taken_of_class(chosen: Chosen, plan: ClassPlan, taken: Taken, known: Examples) -> Examples:
+    """The rows of a pool that are taken for a class, of no parent in the source.
+
+    Where their weights are not known they weigh as rows do that are made before logistic regression.
+    """
+    x = chosen.pool.x[torch.from_numpy(taken.rows)].to(torch.as_tensor(known.x))  # type: ignore[union-attr]
+    labels = torch.full((len(x),), plan.label)
+    if taken.weight is None:
+        real, made = (torch.tensor(float(len(side))) for side in (known, x))
+        weight = weight_of_each(usual_share("discriminative", real), real, made).expand(len(x))
+    else:
+        weight = torch.tensor(taken.weight)
+    return Examples(x, labels, torch.full_like(labels, -1), weight)
 
 
 def features_of(
@@ -172,9 +208,10 @@ def _with_digest(row: ManifestRow, bank: FeatureBank, i: int) -> ManifestRow:
 
 
 def _rows(request: Request, bank: FeatureBank, part: Any, plan: Plan) -> list[ManifestRow]:
-    method, settings = catalog.describe(part)["name"], saving.part_digest(part)
+    said = part.method if isinstance(part, Chosen) else method_record(part)
+    method, settings = said["name"], said["digest"]
     rows: list[ManifestRow] = []
-    one_parent = capabilities(part).one_parent
+    one_parent = not isinstance(part, Chosen) and capabilities(part).one_parent
     for c in plan.classes:
         parents = [_parent(bank, row) for row in c.rows.tolist()] if c.real or one_parent else []
         for place in range(c.real):
@@ -183,7 +220,10 @@ def _rows(request: Request, bank: FeatureBank, part: Any, plan: Plan) -> list[Ma
         places, indices = c.items(0, c.make) if c.make else (np.zeros(0, np.int64),) * 2
         for place, index in zip(places.tolist(), indices.tolist(), strict=True):
             parent = parents[place] if one_parent else ("", "")
-            rows.append(_row(request, c.name, len(rows), (method, settings, parent, index)))
+            if c.taken is not None:
+                parent = _parent(part.pool, int(c.taken.rows[place]))
+            row = _row(request, c.name, len(rows), (method, settings, parent, index))
+            rows.append(row if c.taken is None else replace(row, **c.taken.facts(place)))
     return rows
 
 

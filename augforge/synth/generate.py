@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,17 +18,17 @@ import torch
 from torch import Tensor
 
 from augforge import __version__, chance
-from augforge.data.banks import FilePictures, PictureBank
+from augforge.data.banks import AnyBank, FilePictures, PictureBank
 from augforge.networks.pixels import resized
 from augforge.synth.encode import AS_SOURCE, encoding_of
 from augforge.synth.manifest import REAL, ManifestRow
-from augforge.synth.plan import ClassPlan, Plan, Segment
+from augforge.synth.plan import ClassPlan, Plan, Segment, Taken
 from augforge.synth.reject import Filter, Implausible, failure_text, synthesize_plausible
 from augforge.types import Examples, InputError, Named, QuotaError, UnreadablePicture, capabilities
 
 _BYTES_AT_ONCE = 32 << 20  # pixels of the parents in one call of a method, however large the batch may be
 _ONE_AT_A_TIME = threading.Lock()  # of threads that make units together, one is in the method; others read and write
-_STARTS = {"jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
+_STARTS = {"jpeg": b"\xff\xd8\xff", "webp": b"RIFF", "png": b"\x89PNG"}
 _LONGEST_STEM = 180  # bytes of a parent's name that its children keep; a file system takes 255 in all
 
 
@@ -36,7 +36,8 @@ _LONGEST_STEM = 180  # bytes of a parent's name that its children keep; a file s
 class Making:
     """All that the rows of a run depend on; `settings` is the digest of the part's settings.
 
-    A made row that one of the `filters` rejects is made again, `tries` times in all.
+    A made row that one of the `filters` rejects is made again, `tries` times in all. Rows that a plan has taken are
+    those of the `pool`, and no part makes them.
     """
 
     bank: PictureBank
@@ -50,6 +51,32 @@ class Making:
     device: str = "cpu"
     filters: tuple[Filter, ...] = ()
     tries: int = 10
+    pool: PictureBank | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a pool gives: `taken` rows by class, and of each class of the source the real `rows` that can be read.
+
+    `method` and `facts` are for `run.json`, `said` is a line for whoever runs it, and `report` what JSON says.
+    """
+
+    pool: AnyBank
+    taken: Mapping[str, Taken]
+    rows: Mapping[str, np.ndarray]
+    method: dict[str, Any]
+    facts: dict[str, Any]
+    skipped: list[tuple[str, str]]
+    said: str
+    report: dict[str, Any]
+
+    def plan(self, include_real: bool, unit: int, block: int = 0) -> Plan:
+        """The plan of a run that takes these rows."""
+        classes = [
+            ClassPlan(name, label, rows, len(self.taken[name].rows), len(rows) if include_real else 0, self.taken[name])
+            for label, (name, rows) in enumerate(self.rows.items())
+        ]
+        return Plan(tuple(classes), unit, block)
 
 
 @dataclass
@@ -88,12 +115,18 @@ def rows_of_unit(making: Making, unit: int, notes: Notes) -> Iterator[MadePictur
     Raises QuotaError where a method makes too few rows, or one of them is rejected in all tries.
     """
     for segment in making.plan.segments(unit):
-        yield from _real(making, segment) if segment.real else _made(making, segment, notes)
+        if segment.plan.taken is not None and not segment.real:
+            yield from _taken(making, segment, segment.plan.taken)
+        else:
+            yield from _real(making, segment) if segment.real else _made(making, segment, notes)
 
 
-def load(making: Making, row: int) -> tuple[np.ndarray, str]:
-    """A real picture [h, w, c] uint8, at the run's size, and the SHA-256 of its file; raises UnreadablePicture."""
-    picture, sha256 = making.bank.load(row)
+def load(making: Making, row: int, bank: PictureBank | None = None) -> tuple[np.ndarray, str]:
+    """A picture [h, w, c] uint8 of the run's bank, or another one, at the run's size, and the SHA-256 of its file.
+
+    Raises UnreadablePicture.
+    """
+    picture, sha256 = (making.bank if bank is None else bank).load(row)
     return (picture if making.size is None else resized(picture, making.size)), sha256
 
 
@@ -109,11 +142,29 @@ def _real(making: Making, segment: Segment) -> Iterator[MadePicture]:
         yield MadePicture(picture, plan.name, plan.label, number, f"{stem(name)}-r", facts, original)
 
 
-def original_of(bank: PictureBank, row: int) -> bytes | None:
-    """The file of a real picture where coding it again would lose detail, which is of JPEG and WebP; else None."""
+def _taken(making: Making, segment: Segment, taken: Taken) -> Iterator[MadePicture]:
+    """Pictures of the pool, copied byte for byte where their files are of a kind that is written."""
+    plan, pool = segment.plan, making.pool
+    assert pool is not None
+    for place in range(segment.start, segment.stop):
+        row = int(taken.rows[place])
+        picture, sha256 = load(making, row, pool)
+        name = pool.name(row)
+        facts = _facts(making.method, making.settings, (name, sha256), making.seed, place) | taken.facts(place)
+        number = segment.first + place - segment.start
+        original = original_of(pool, row, png=True) if making.size is None else None
+        yield MadePicture(picture, plan.name, plan.label, number, f"{stem(name)}-m", facts, original)
+
+
+def original_of(bank: PictureBank, row: int, png: bool = False) -> bytes | None:
+    """The file of a picture where coding it again would lose detail, which is of JPEG and WebP; else None.
+
+    With `png` that of a PNG too.
+    """
     if not isinstance(bank, FilePictures):
         return None
-    start = _STARTS.get(encoding_of(bank.name(row), AS_SOURCE))
+    encoding = encoding_of(bank.name(row), AS_SOURCE)
+    start = None if encoding == "png" and not png else _STARTS.get(encoding)
     data = b"" if start is None else bank.encoded(row)
     return data if start and data.startswith(start) else None
 

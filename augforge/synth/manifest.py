@@ -16,6 +16,7 @@ from augforge.data.strict_json import parse_json
 from augforge.types import InputError
 
 REAL = "real"
+OF_POOL = ("pool", "retrieved")  # methods whose rows are pictures, or features, of a pool
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class ManifestRow:
     name in the source of the real example it was made from and `parent_sha256` of its bytes ("" where there is no
     single parent); `index` the number within the class, from 0; `version` that of augforge; `size` (the key "bytes")
     and `sha256` tell of what was written of the row: its file, the picture in a tar, its pixels or its features (-1 and
-    "" in manifests of before).
+    "" in manifests of before). A row of a pool has the name that its `parent` has there, a `weight` in real rows, and
+    the `confidence` of its class, 0 to 1; lines of others have neither.
     """
 
     file: str
@@ -42,6 +44,8 @@ class ManifestRow:
     version: str
     size: int = -1
     sha256: str = ""
+    weight: float | None = None
+    confidence: float | None = None
 
     def to_line(self) -> bytes:
         """The JSON line, newline included; only ASCII, so undecodable file names survive."""
@@ -52,6 +56,7 @@ _to_json = json.JSONEncoder().encode  # what json.dumps calls, without its choic
 _KEYS = {"cls": "class", "size": "bytes"}
 _NAMES = {key: name for name, key in _KEYS.items()}
 _NUMBERS = ("seed", "index", "size")
+_OPTIONAL = ("weight", "confidence")
 
 
 def from_line(line: bytes, path: Path, number: int) -> ManifestRow:
@@ -59,7 +64,9 @@ def from_line(line: bytes, path: Path, number: int) -> ManifestRow:
     try:
         row = ManifestRow(**{_NAMES.get(k, k): v for k, v in parse_json(line).items()})
         for key, value in row.__dict__.items():
-            if type(value) is not (int if key in _NUMBERS else str):
+            if type(value) is not (float if key in _OPTIONAL else int if key in _NUMBERS else str) and not (
+                key in _OPTIONAL and value is None
+            ):
                 raise TypeError(f"its {key} is {type(value).__name__}")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"line {number} of {str(path)!r} is not a manifest row ({error})") from error
@@ -78,4 +85,4 @@ def read_rows(path: Path) -> Iterator[ManifestRow]:
 
 def as_dict(row: ManifestRow) -> dict[str, Any]:
     """A row as the JSON object of its line."""
-    return {_KEYS.get(k, k): v for k, v in row.__dict__.items()}
+    return {_KEYS.get(k, k): v for k, v in row.__dict__.items() if v is not None}

@@ -12,6 +12,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -56,14 +57,34 @@ class Quota:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """Rows of a pool that go out as those made of a class, the best first: places in the pool `rows` [m], and of each
+    its `weight` in real rows and the `confidence` of its class, where they are known.
+    """
+
+    rows: np.ndarray
+    weight: tuple[float, ...] | None = None
+    confidence: tuple[float, ...] | None = None
+
+    def facts(self, place: int) -> dict[str, Any]:
+        """What a manifest says of the row at a place."""
+        known = {"weight": self.weight, "confidence": self.confidence}
+        return {name: values[place] for name, values in known.items() if values is not None}
+
+
+@dataclass(frozen=True)
 class ClassPlan:
-    """What to do for one class: its real `rows` [n] of the bank, how many to make, and how many real ones go out."""
+    """What to do for one class: its real `rows` [n] of the bank, how many to make, and how many real ones go out.
+
+    Where rows are `taken` from a pool they are those that are made, one each, in their order.
+    """
 
     name: str
     label: int
     rows: np.ndarray
     make: int
     real: int
+    taken: Taken | None = None
 
     def items(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """The parents (places in `rows`) and the indices of made rows start..stop-1 of this class, parent by parent.
@@ -72,6 +93,8 @@ class ClassPlan:
         one made. Where there are no rows, index i is row i.
         """
         number, parents = np.arange(start, stop), max(1, len(self.rows))
+        if self.taken is not None:
+            return number, number
         each, extra = divmod(self.make, parents)
         edge = extra * (each + 1)  # the first `extra` parents have one row more
         early = number < edge

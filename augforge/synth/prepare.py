@@ -17,10 +17,10 @@ from augforge.inputs import device_of, kind_of_pictures, open_method, open_split
 from augforge.machine import cores
 from augforge.parts import catalog, saving
 from augforge.synth.encode import AS_SOURCE, encoding_of
-from augforge.synth.generate import Making, load, needs_no_support
+from augforge.synth.generate import Chosen, Making, load, needs_no_support
 from augforge.synth.plan import Plan, Quota, make_plan, say_balance
 from augforge.synth.reject import DISCRIMINATOR, ByClasses, ByDiscriminator, Filter, by_classes, embedded
-from augforge.synth.request import Request, run_record, with_preset
+from augforge.synth.request import Request, method_record, run_record, with_preset
 from augforge.synth.run_folder import RunOptions
 from augforge.synth.sinks import UNITS, Sink, check_folder_names
 from augforge.synth.workers import in_order
@@ -37,7 +37,8 @@ class Ready:
     """A run that can start: everything was opened, checked and planned, and nothing was written.
 
     `record` is what `run.json` holds, `skipped` the (name, reason) of pictures found unreadable so far, `folder`
-    the source's folder or file on disk, if it is one, `chosen` a line about what the request left open.
+    the source's folder or file on disk, if it is one, `chosen` a line about what the request left open, and `of_pool`
+    what JSON says of a pool.
     """
 
     making: Making
@@ -47,12 +48,18 @@ class Ready:
     folder: Path | None
     workers: int
     chosen: str
+    of_pool: dict[str, Any] | None = None
 
 
-def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions) -> Ready:
-    """Check and plan a run of pictures; raises InputError or LackError, and writes nothing."""
+def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions, chosen: Chosen | None = None) -> Ready:
+    """Check and plan a run of pictures, or of those `chosen` from a pool; raises InputError or LackError.
+
+    Nothing is written.
+    """
+    if chosen is not None:
+        return _prepare_pool(request, bank, out, options, chosen)
     given = request.inputs
-    request, kind, chosen = with_defaults(request, bank)
+    request, kind, said = with_defaults(request, bank)
     quota = Quota(request.per_class, request.to, request.counts)
     check_folder_names(bank.classes)
     device = device_of(request.inputs.device, best="cpu")
@@ -76,12 +83,35 @@ def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions)
     making = replace(making, plan=plan, filters=filters, tries=request.tries)
     sink = Sink(out, request.format, request.encoding, request.quality, _npz_shape(request, shapes), plan.total)
     origin = Path(bank.origin)
-    record = run_record(replace(request, inputs=given), bank, part, plan) | {"pictures": kind}
+    record = run_record(replace(request, inputs=given), bank, method_record(part), plan) | {"pictures": kind}
     if content:
         record["rows"]["content"] = content
     if digests:
         record["judges"] = digests  # the key of all versions so far
-    return Ready(making, sink, record, skipped, origin if origin.exists() else None, workers, chosen)
+    return Ready(making, sink, record, skipped, origin if origin.exists() else None, workers, said)
+
+
+def _prepare_pool(request: Request, bank: PictureBank, out: Path, options: RunOptions, found: Chosen) -> Ready:
+    """The same for a run that takes its pictures from a pool."""
+    check_folder_names(bank.classes)
+    assert not isinstance(found.pool, FeatureBank)
+    skipped = [*bank.skipped, *found.skipped]
+    if options.strict and skipped:
+        raise InputError(f"{skipped[0][0]!r} {skipped[0][1]} (--strict)")
+    plan = found.plan(request.include_real, UNITS[request.format], _BLOCK if request.format == "webdataset" else 0)
+    say_balance(plan, request.to, request.include_real)
+    making = Making(bank, None, request.inputs.method, found.method["digest"], request.inputs.seed, plan,
+                    request.size, options.batch_size, pool=found.pool)  # fmt: skip
+    shapes = set[tuple[int, int, int]]()
+    if request.format == "npz":
+        for side, rows in ((bank, [c.rows[: c.real] for c in plan.classes]),
+                           (found.pool, [taken.rows for taken in found.taken.values()])):  # fmt: skip
+            shapes |= check_pictures(replace(making, bank=side), np.concatenate(rows), 1)[1]
+    sink = Sink(out, request.format, request.encoding, request.quality, _npz_shape(request, shapes), plan.total)
+    record = run_record(request, bank, found.method, plan) | {"pool": found.facts}
+    origin = Path(bank.origin)
+    workers = options.workers or cores()
+    return Ready(making, sink, record, skipped, origin if origin.exists() else None, workers, found.said, found.report)
 
 
 def with_defaults(request: Request, bank: PictureBank) -> tuple[Request, str, str]:

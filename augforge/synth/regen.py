@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from augforge import __version__, chance
-from augforge.data.banks import FeatureBank
-from augforge.inputs import open_bank, open_method
+from augforge.data.banks import AnyBank, FeatureBank
+from augforge.inputs import open_bank, open_method, open_pool
+from augforge.networks.pixels import resized
 from augforge.parts import catalog, saving
 from augforge.parts.catalog import nearest
 from augforge.synth.encode import AS_SOURCE, PNG_WRITER, encode, encoding_of
@@ -73,6 +74,8 @@ def _encoded(row: ManifestRow, record: dict[str, Any], data_root: Path | None, t
     bank = open_bank(request.inputs)
     if isinstance(bank, FeatureBank) or request.inputs.representation is not None:
         raise InputError(f"the run of {request.inputs.source!r} made features; regen makes pictures")
+    if request.pool is not None:
+        return _as_it_lies(row, bank if row.method == REAL else open_pool(request.pool, data_root), request, record)
     if row.cls not in bank.classes:
         raise InputError(f"the class {row.cls!r} is no longer in {request.inputs.source!r}")
     part = open_method(request.inputs, bank)
@@ -97,6 +100,31 @@ def _encoded(row: ManifestRow, record: dict[str, Any], data_root: Path | None, t
     as_it_is = row.method == REAL and request.encoding == AS_SOURCE and request.size is None
     if as_it_is and (original := original_of(bank, int(rows[0]))) is not None:
         return original
+    return _coded(picture, row, request, record)
+
+
+def _as_it_lies(row: ManifestRow, bank: AnyBank, request: Request, record: dict[str, Any]) -> bytes:
+    """A picture of the source or of the pool that a run took; raises InputError where it is not what it was."""
+    place = next((place for place in range(len(bank)) if bank.name(place) == row.parent), None)
+    if isinstance(bank, FeatureBank) or place is None:
+        raise InputError(f"the parent {row.parent!r} is no longer in {bank.origin!r}")
+    try:
+        picture, sha256 = bank.load(place)
+    except UnreadablePicture as error:
+        raise InputError(f"the parent {row.parent!r} {error.reason}") from error
+    if sha256 != row.parent_sha256:
+        raise InputError(f"the parent {row.parent!r} has changed since the run: its SHA-256 is {sha256}")
+    if request.size is not None:
+        picture = resized(picture, request.size)
+    elif request.encoding == AS_SOURCE and request.format != "npz":
+        original = original_of(bank, place, png=row.method != REAL)
+        if original is not None:
+            return original
+    return encode(picture, "png") if request.format == "npz" else _coded(picture, row, request, record)
+
+
+def _coded(picture: np.ndarray, row: ManifestRow, request: Request, record: dict[str, Any]) -> bytes:
+    """The file of a picture as the run coded it; raises InputError where another writer wrote its PNG files."""
     encoding = encoding_of(row.parent, request.encoding)
     if encoding == "png" and record.get("png_writer") != PNG_WRITER:
         raise InputError(

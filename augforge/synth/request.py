@@ -14,6 +14,7 @@ from augforge.data.source import SOURCE_NAMES
 from augforge.machine import machine, versions
 from augforge.parts import catalog, saving
 from augforge.synth.encode import AS_SOURCE, PNG_WRITER, SUFFIXES, Encoding
+from augforge.synth.manifest import OF_POOL
 from augforge.synth.plan import Plan
 from augforge.synth.reject import DISCRIMINATOR
 from augforge.synth.sinks import UNITS, Format
@@ -32,7 +33,7 @@ class Request:
     """All that decides the bytes of a run's output: what it works on, and what is made of that.
 
     Exactly one of `per_class`, `to` and `counts` is given. Raises InputError for an unknown format or encoding,
-    numbers out of range, and rejection of features.
+    numbers out of range, rejection of features, and a pool without a method that takes from it, or the other way round.
     """
 
     inputs: Inputs
@@ -48,6 +49,7 @@ class Request:
     reject: tuple[str, ...] = ()  # what rejects pictures: "discriminator", and representations by name or folder
     tries: int = 10  # how often a picture is made before a run gives up, 1 to 10000
     plausible: float = 0.05  # least share of real pictures that look less real to the discriminator, 0 to 1
+    pool: str | None = None  # unlabelled rows, any source: the examples that the methods pool and retrieved give
 
     def __post_init__(self) -> None:
         """Check what was given."""
@@ -61,6 +63,15 @@ class Request:
             raise InputError(f"--size {self.size} was given; expected 1 to 16384 pixels")
         catalog.family_of(self.classifier)
         self._check_rejection()
+        takes = self.inputs.method in OF_POOL and not saving.is_folder(self.inputs.method)
+        if takes and self.pool is None:
+            raise InputError(f"--with {self.inputs.method} was given without --pool, whose pictures it takes")
+        if not takes and self.pool is not None:
+            raise InputError(f"--pool was given with --with {self.inputs.method!r}; expected {' or '.join(OF_POOL)}")
+        if self.pool is not None and self.reject:
+            raise InputError(
+                "--reject is for pictures that are made, and those of --pool are taken; expected no --reject"
+            )
 
     def _check_rejection(self) -> None:
         if not 1 <= self.tries <= 10_000:
@@ -98,6 +109,8 @@ def as_record(request: Request) -> dict[str, Any]:
         found["classifier"] = request.classifier
     if request.inputs.max_per_class is not None:
         found["max_per_class"] = request.inputs.max_per_class
+    if request.pool is not None:
+        found["pool"] = request.pool if request.pool in SOURCE_NAMES else _absolute(request.pool)
     if request.reject:
         found["reject"] = [name if name == DISCRIMINATOR else _placed(name) for name in request.reject]
     else:
@@ -106,7 +119,12 @@ def as_record(request: Request) -> dict[str, Any]:
     return found
 
 
-def run_record(request: Request, bank: AnyBank, part: Any, plan: Plan) -> dict[str, Any]:
+def method_record(part: Any) -> dict[str, Any]:
+    """What `run.json` says of a method: name, settings and digest."""
+    return catalog.describe(part) | {"digest": saving.part_digest(part)}
+
+
+def run_record(request: Request, bank: AnyBank, method: dict[str, Any], plan: Plan) -> dict[str, Any]:
     """What `run.json` says: all that a later `--resume` or `regen` has to agree with, versions and the machine."""
     names = hashlib.sha256()
     for row in range(len(bank.y)):
@@ -115,7 +133,7 @@ def run_record(request: Request, bank: AnyBank, part: Any, plan: Plan) -> dict[s
     return {
         "augforge": __version__,
         "order": as_record(request),
-        "method": catalog.describe(part) | {"digest": saving.part_digest(part)},
+        "method": method,
         "rows": {"count": len(bank.y), "digest": names.hexdigest()[:16]},
         "classes": [{"name": c.name, "real": len(c.rows), "make": c.make} for c in plan.classes],
         "png_writer": PNG_WRITER,

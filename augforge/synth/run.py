@@ -9,15 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from augforge.data.banks import AnyBank, FeatureBank, PictureBank
+from augforge.data.banks import AnyBank, FeatureBank
 from augforge.inputs import Skipped, device_of, embed_pictures, open_bank
 from augforge.synth import run_folder
-from augforge.synth.claims import Claimed, add_parents, check_parents, claimed, source_stamp
+from augforge.synth.claims import Claimed, add_parents, check_parents, claimed, parents_of, source_stamp
 from augforge.synth.contact_sheet import draw_sheet
 from augforge.synth.features import plan_features, synth_features
+from augforge.synth.from_pool import choose
 from augforge.synth.generate import Making, Notes, rows_of_unit
 from augforge.synth.prepare import Ready, prepare
 from augforge.synth.reject import Implausible
@@ -38,7 +40,8 @@ class Report:
     """What a run did: `made` and `real` rows by this call (`already` had been), of which `repaired` had been made and
     were missing or damaged; `per_class` of the whole plan; `skipped` (name, reason) of what could not be read;
     `rejected` tries by reason; `size` in bytes (of a dry run: an estimate); `seconds` of making; where the
-    `contact_sheet` is, if one was drawn; and what was `chosen` for what the request left open.
+    `contact_sheet` is, if one was drawn; what was `chosen` for what the request left open; and of a `pool` how many
+    rows it has, how many were left out, how far it was believed (`trust`, 0 to 1), and what those of a class weigh.
     """
 
     out: str
@@ -55,6 +58,7 @@ class Report:
     dry_run: bool = False
     contact_sheet: str | None = None
     chosen: str = ""
+    pool: dict[str, Any] | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -70,24 +74,27 @@ def synth(request: Request, out: str | Path, options: RunOptions = DEFAULTS) -> 
     """
     start = time.perf_counter()
     out, (bank, skipped) = Path(out), _open(request, options)
+    chosen = choose(request, bank, out)
     if isinstance(bank, FeatureBank):
-        report = Report(str(out), **synth_features(request, bank, out, options), skipped=skipped)
+        skipped = skipped + (chosen.skipped if chosen else [])
+        report = Report(str(out), **synth_features(request, bank, out, options, chosen), skipped=skipped)
     else:
-        report = _synth_pictures(request, bank, out, options)
+        report = _synth_pictures(prepare(request, bank, out, options, chosen), out, options)
     report.seconds = time.perf_counter() - start
     return report
 
 
-def _synth_pictures(request: Request, bank: PictureBank, out: Path, options: RunOptions) -> Report:
-    ready = prepare(request, bank, out, options)
-    ready.record["source_stamp"] = source_stamp(bank)
+def _synth_pictures(ready: Ready, out: Path, options: RunOptions) -> Report:
+    ready.record["source_stamp"] = source_stamp(ready.making.bank) + (
+        source_stamp(pool) if (pool := ready.making.pool) else ""
+    )
     report = _report(ready, out)
     run_folder.claim(out, ready.record, ready.folder, options)
-    sheet = run_folder.sheet_path(out, request.format)
+    sheet = run_folder.sheet_path(out, ready.sink.format)
     if not _is_finished(ready, options):
         names = [c.name for c in ready.making.plan.classes if c.make + c.real]
         ready.sink.prepare(names)
-        foreign = run_folder.foreign_files(out, names) if request.format == "folder" else frozenset()
+        foreign = run_folder.foreign_files(out, names) if ready.sink.format == "folder" else frozenset()
         ready = replace(ready, sink=replace(ready.sink, foreign=foreign))
         try:
             _make(ready, options, report)
@@ -104,11 +111,12 @@ def _synth_pictures(request: Request, bank: PictureBank, out: Path, options: Run
 def dry_run(request: Request, out: str | Path, options: RunOptions = DEFAULTS) -> Report:
     """What `synth` would make and how many bytes that takes, estimated from some of the pictures; writes nothing."""
     out, (bank, skipped) = Path(out), _open(request, options)
+    chosen = choose(request, bank, out)
     if isinstance(bank, FeatureBank):
-        report = Report(str(out), **plan_features(request, bank)[2], skipped=skipped)
+        report = Report(str(out), **plan_features(request, bank, chosen)[2], skipped=skipped)
         report.dry_run = True
         return report
-    ready = prepare(request, bank, out, options)
+    ready = prepare(request, bank, out, options, chosen)
     report = _report(ready, out)
     report.dry_run = True
     plan = ready.making.plan
@@ -138,7 +146,7 @@ def _open(request: Request, options: RunOptions) -> tuple[AnyBank, Skipped]:
 
 def _report(ready: Ready, out: Path) -> Report:
     per_class = {c.name: c.make for c in ready.making.plan.classes}
-    return Report(str(out), per_class=per_class, skipped=list(ready.skipped), chosen=ready.chosen)
+    return Report(str(out), per_class=per_class, skipped=list(ready.skipped), chosen=ready.chosen, pool=ready.of_pool)
 
 
 def _make(ready: Ready, options: RunOptions, report: Report) -> None:
@@ -181,7 +189,7 @@ def _make_unit(job: tuple[Making, Sink], unit: int) -> tuple[bytes, int, int, No
     notes = Notes()
     rows, size = sink.write(unit, rows_of_unit(making, unit, notes))
     made = sum(row.method == making.method for row in rows)
-    add_parents(notes.parents, ((row.parent, row.parent_sha256) for row in rows))
+    add_parents(notes.parents, parents_of(rows))
     return b"".join(row.to_line() for row in rows), made, size, notes
 
 
@@ -194,6 +202,8 @@ def _check(ready: Ready, options: RunOptions) -> Callable[[Path], Claimed]:
         found = claimed(ready.making, ready.sink, manifest, shard, options.verify)
         if options.verify or before != ready.record["source_stamp"]:
             check_parents(ready.making.bank, found.parents)
+            if ready.making.pool is not None:
+                check_parents(ready.making.pool, found.parents, of_pool=True)
         return found
 
     return check
@@ -255,4 +265,5 @@ def as_json(report: Report) -> dict[str, object]:
         "rejected": report.rejected, "skipped": skipped, "out": report.out, "bytes": report.size,
         "seconds": round(report.seconds, 3), "images_per_second": round(report.images_per_second, 1),
         "finished": report.finished, "dry_run": report.dry_run, "contact_sheet": report.contact_sheet,
+        **({} if report.pool is None else {"pool": report.pool}),
     }  # fmt: skip

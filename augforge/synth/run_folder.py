@@ -72,9 +72,8 @@ def claim(out: Path, record: dict[str, Any], source: Path | None, options: RunOp
     Raises InputError where `out` lies inside the source, is no folder, holds something else, another run or links, or
     cannot be written.
     """
-    resolved = Path(os.path.realpath(out))  # Path.resolve raises an error of its own for a loop of links
-    if source is not None and source.is_dir() and resolved.is_relative_to(os.path.realpath(source)):
-        raise InputError(f"--out {str(out)!r} lies inside the source {str(source)!r}; expected a folder outside of it")
+    if source is not None:
+        check_outside(out, source)
     try:
         if out.exists() and not out.is_dir():
             raise InputError(f"--out {str(out)!r} is a file; expected a folder")
@@ -93,6 +92,13 @@ def claim(out: Path, record: dict[str, Any], source: Path | None, options: RunOp
                 write_json(out / RUN, record)
     except OSError as error:
         raise InputError(f"--out {str(out)!r} cannot be written ({error.strerror or error})") from error
+
+
+def check_outside(out: Path, source: Path, what: str = "source") -> None:
+    """Raise InputError for an `out` inside of a folder that is read."""
+    resolved = Path(os.path.realpath(out))  # Path.resolve raises an error of its own for a loop of links
+    if source.is_dir() and resolved.is_relative_to(os.path.realpath(source)):
+        raise InputError(f"--out {str(out)!r} lies inside the {what} {str(source)!r}; expected a folder outside of it")
 
 
 @contextlib.contextmanager

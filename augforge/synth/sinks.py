@@ -139,7 +139,7 @@ def _write_folder(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[l
 
 def _write_tar(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[list[ManifestRow], int]:
     """A shard, as WebDataset reads it: of each row `<number>.png`, `<number>.cls` (the label in digits) and
-    `<number>.json` (class, method, parent, index and seed).
+    `<number>.json` (class, method, parent, index and seed; of a pool's rows weight and confidence too).
 
     The rows lie in the order of a hash of their numbers, so that neighbours are of different classes. They are made
     class by class, so their files go to a file of their own first, not to memory.
@@ -154,6 +154,7 @@ def _write_tar(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[list
             encoded.write(data)
             row = one.to_row(file, data, f"{one.number:09d}{suffix}")
             facts = {"class": row.cls, "method": row.method, "parent": row.parent, "index": row.index, "seed": row.seed}
+            facts |= {name: one.row[name] for name in ("weight", "confidence") if name in one.row}
             samples.append((one.number, len(data), suffix, str(one.label), json.dumps(facts).encode("ascii")))
             rows.append(row)
         starts = list(itertools.accumulate((sample[1] for sample in samples), initial=0))
