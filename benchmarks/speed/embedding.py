@@ -1,15 +1,17 @@
 """Embedding folders of JPEG photographs with `photos`, decoding included, against a good script; and its peak memory.
 
-    OMP_NUM_THREADS=1 python benchmarks/speed/embedding.py [--json] [--rounds 7] [--pictures 48]
+    OMP_NUM_THREADS=1 python benchmarks/speed/embedding.py [--json] [--rounds 7] [--pictures 48] [--many 10000]
 
 The pictures are crops of the `scenes` photographs: 256 to 512 px, and enlarged to 4,000 x 3,000. The peer decodes with
 Pillow, resizes with torchvision and puts batches of 16 through timm's network, channels last, on the same one thread.
-Pictures a second and the peak of the process's memory are printed beside the ratio.
+Pictures a second and the peak of the process's memory are printed beside the ratio. `--many` embeds so many files of
+4,000 x 3,000 px (twelve pictures under as many names as it takes) and nothing else, for the memory of a large folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +20,7 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -41,9 +44,14 @@ def main() -> None:
     arguments.add_argument("--json", action="store_true")
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--pictures", type=int, default=48)
+    arguments.add_argument("--many", type=int, default=0, help="only the memory of so many large files")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     part = open_part("photos", None, "representation")
+    if options.many:
+        row = large_folder(part, options.many)
+        print(json.dumps({"rows": [row]}) if options.json else row)
+        return
     net = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0).eval()
     net.load_state_dict(part.net_.state_dict())
     net = net.to(memory_format=torch.channels_last)
@@ -66,10 +74,29 @@ def main() -> None:
             ours()
             a_second = count / (time.perf_counter() - begun)
             measured = paired(ours, peer, options.rounds)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         rows.append({"case": case, "peer": f"Pillow, torchvision, timm {timm.__version__}", **measured,
-                     "pictures_a_second": round(a_second, 1), "peak_gib": round(peak, 2)})  # fmt: skip
+                     "pictures_a_second": round(a_second, 1), "peak_gib": peak()})  # fmt: skip
     show(rows, options.json)
+
+
+def large_folder(part: Any, count: int) -> dict[str, Any]:
+    """How fast, and in how much memory, `count` files of 4,000 x 3,000 px are embedded."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), 12, SIZES["4,000 x 3,000 px"])
+        files = sorted(Path(folder).rglob("*.jpg"))
+        for i in range(len(files), count):
+            (files[i % 12].parent / f"again-{i:06d}.jpg").hardlink_to(files[i % 12])
+        begun = time.process_time()
+        found = embed_bank(part, open_source(folder, None)["all"], BankOptions(precision="float32"))
+        seconds = time.process_time() - begun
+    assert len(found.x) == count
+    return {"case": f"{count} files of 4,000 x 3,000 px", "seconds": seconds,
+            "pictures_a_second": round(count / seconds, 1), "peak_gib": peak()}  # fmt: skip
+
+
+def peak() -> float:
+    """The most memory that this process has had, in GiB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
 
 
 def write(folder: Path, count: int, size: tuple[int, int] | None) -> None:
