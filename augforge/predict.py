@@ -7,7 +7,6 @@ the support), and the parts that it needs as `saving` writes them, in `classifie
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.data.embeddings import read_rows
 from augforge.data.strict_json import parse_json
+from augforge.durable import replace_file
 from augforge.metrics.calibration import fitted_temperature
 from augforge.parts import catalog
 from augforge.parts.saving import load_part, save_part
@@ -338,4 +338,4 @@ def _superclasses(bank: AnyBank) -> tuple[str, ...]:
 def _replace(path: Path, data: bytes) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(data)
-    os.replace(partial, path)
+    replace_file(partial, path)

@@ -19,7 +19,7 @@ from augforge.parts import catalog
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    {"types", "chance", "machine"},
+    {"types", "chance", "machine", "durable"},
     {"data", "statistics", "imagine", "training"},
     {"parts", "metrics", "networks"},
     {"episodes"},

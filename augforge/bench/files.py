@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from augforge.bench.accuracy import ByClass, by_class
 from augforge.data.notes import note
 from augforge.data.strict_json import parse_json
+from augforge.durable import replace_file
 from augforge.types import InputError
 
 RESULTS, PER_CLASS, CONFUSION = "bench.jsonl", "per_class.jsonl", "confusion"
@@ -68,7 +69,7 @@ def replace_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     others = [row for row in read_results(path) if row.get("digest") not in ours]
     partial = path.with_name(path.name + ".partial")
     partial.write_text("".join(json.dumps(row) + "\n" for row in [*others, *rows]), encoding="utf-8")
-    partial.replace(path)
+    replace_file(partial, path)
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -118,7 +119,7 @@ def write_per_class(
             path = out / CONFUSION / f"{row['digest']}.npz"
             partial = path.with_name(path.name + ".partial.npz")
             np.savez_compressed(partial, counts=counts, classes=np.array([names[i] for i in ids.tolist()]))
-            partial.replace(path)
+            replace_file(partial, path)
         replace_rows(out / PER_CLASS, lines)
     except OSError as error:
         raise InputError(f"{str(out)!r} cannot be written ({error.strerror})") from error

@@ -20,6 +20,7 @@ from torch import Tensor
 from augforge.data.banks import FeatureBank
 from augforge.data.labels import by_split, check_finite, number_labels
 from augforge.data.strict_json import brief, parse_json
+from augforge.durable import replace_file
 from augforge.types import InputError
 
 _SPLITS = ("train", "val", "test")
@@ -45,7 +46,7 @@ def write_features(path: str | Path, banks: FeatureBank | Mapping[str, FeatureBa
     part = f"{os.fspath(path)}.{os.getpid()}.part"
     try:
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, part, metadata)
-        os.replace(part, path)
+        replace_file(part, path)
     finally:
         if os.path.exists(part):
             os.remove(part)

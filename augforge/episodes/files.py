@@ -19,6 +19,7 @@ import torch
 
 from augforge.data.banks import AnyBank
 from augforge.data.strict_json import parse_json
+from augforge.durable import replace_file
 from augforge.episodes import check_episode
 from augforge.parts.saving import canonical, digest
 from augforge.types import Episode, InputError
@@ -84,7 +85,7 @@ def write_episodes(path: str | Path, episodes: Sequence[Episode], bank: AnyBank,
     partial = Path(f"{os.fspath(path)}.{os.getpid()}.partial")
     try:
         partial.write_bytes(first.encode() + body)
-        os.replace(partial, path)
+        replace_file(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from augforge import __version__
 from augforge.data.strict_json import parse_json
+from augforge.durable import replace_file
 from augforge.parts import catalog
 from augforge.types import Built, InputError, Part, capabilities
 
@@ -228,7 +229,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write indented JSON under a temporary name, then rename: a reader sees the old file or the whole new one."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    replace_file(partial, path)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -242,4 +243,4 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _replace(path: Path, data: bytes) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(data)
-    os.replace(partial, path)
+    replace_file(partial, path)

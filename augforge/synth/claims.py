@@ -1,7 +1,8 @@
 """What a run's manifest claims, held against the plan, the files and the source, before a run goes on.
 
 A line counts where it is that of its row of the plan, and what it names is there with its size. Sources are compared by
-sizes and times first, and by SHA-256 where those differ. With `verify` every file, and every parent, is read.
+sizes and times first, and by SHA-256 where those differ. With `verify` every file, and every parent, is read; so are
+files of a run that was stopped which were not yet known to be on the disk.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from augforge.data.folder import FileReader
 from augforge.synth.generate import Making
 from augforge.synth.manifest import OF_POOL, REAL, ManifestRow, from_line
 from augforge.synth.sinks import Sink, folder_name, pixels_path
+from augforge.synth.written import PARTIAL, synced_units
 from augforge.types import InputError, UnreadablePicture
 
 _AT_ONCE = 1 << 20  # bytes read at a time
@@ -50,14 +52,16 @@ def claimed(
     """
     found, right, plan = Claimed(), True, making.plan
     packed = _Packed(sink) if sink.format == "npz" and (sink.out / "data.npz").exists() else None
-    whole_npz = packed is None or manifest.parent.name != sink.out.name or packed.is_whole()
+    growing = manifest.parent.name == PARTIAL
+    whole_npz = packed is None or growing or packed.is_whole()
+    on_disk = synced_units(manifest) if growing else plan.units
     with open(manifest, "rb") as lines:
-        for unit in range(shard[0], plan.units, shard[1]):
+        for place, unit in enumerate(range(shard[0], plan.units, shard[1])):
             some = [lines.readline() for _ in range(plan.rows_in(unit))]
             if not all(line.endswith(b"\n") for line in some):
                 return found
             rows = _rows(making, unit, some, manifest)
-            if rows is None or not whole_npz or not _are_there(sink, unit, rows, packed, verify):
+            if rows is None or not whole_npz or not _are_there(sink, unit, rows, packed, verify or place >= on_disk):
                 found.broken += len(some)
                 right = False
                 continue

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ from augforge.synth.request import Request
 from augforge.synth.run_folder import RunOptions
 from augforge.synth.sinks import Sink, pack_npz, write_all, write_classes
 from augforge.synth.workers import in_order, in_order_by_threads
-from augforge.synth.written import remove_orphans
+from augforge.synth.written import mark_synced, remove_orphans
 from augforge.types import InputError
 
 DEFAULTS = RunOptions()
 _SAMPLED_PLACES = 64  # places of a plan where a dry run makes some pictures, to tell the size
 _SAMPLED_ROWS = 2  # at each
+_SYNC_SECONDS = 5.0  # between two waits for what was written to be on the disk: what a power cut costs at most
 
 
 @dataclass
@@ -161,14 +162,16 @@ def _make(ready: Ready, options: RunOptions, report: Report) -> None:
         run_units = in_order if ready.making.device == "cpu" else in_order_by_threads
         to_make = [unit for unit in units[found.units :] if unit not in kept]
         results = run_units(_make_unit, (ready.making, ready.sink), to_make, min(ready.workers, len(to_make)))
+        path, next_sync = Path(manifest.name), time.monotonic() + _SYNC_SECONDS
         with contextlib.closing(results):
-            for unit in units[found.units :]:
+            for done, unit in enumerate(units[found.units :], found.units + 1):
                 lines, made, size, notes = (kept[unit], 0, 0, Notes()) if unit in kept else next(results)
                 add_parents(found.parents, notes.parents.items())
-                try:
+                with _said(ready.sink.out):
                     write_all(manifest.fileno(), lines)
-                except OSError as error:
-                    raise InputError(f"{str(ready.sink.out)!r} cannot be written ({error.strerror})") from error
+                    if time.monotonic() >= next_sync:
+                        mark_synced(path, done)
+                        next_sync = time.monotonic() + _SYNC_SECONDS
                 skipped |= dict(notes.skipped)
                 rejected.update(notes.rejected)
                 count = plan.rows_in(unit)
@@ -178,6 +181,8 @@ def _make(ready: Ready, options: RunOptions, report: Report) -> None:
                 rows += count
                 if options.progress:
                     options.progress(rows, total)
+        with _said(ready.sink.out):
+            mark_synced(path, len(units))
     report.skipped, report.rejected = sorted(skipped.items()), dict(rejected)
     if options.strict and report.skipped:
         raise InputError(f"{report.skipped[0][0]!r} {report.skipped[0][1]} (--strict)")
@@ -217,30 +222,36 @@ def _is_finished(ready: Ready, options: RunOptions) -> bool:
     return not run_folder.reopen(out, shard, _check(ready, options))
 
 
+@contextlib.contextmanager
+def _said(out: Path) -> Iterator[None]:
+    """Turn an error of the file system into the sentence that `out` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{str(out)!r} cannot be written ({error.strerror or error})") from error
+
+
 def _finish(ready: Ready, out: Path, shard: tuple[int, int]) -> bool:
     """Draw and pack once all rows are there, and finish the run; False while other shards are not done."""
     plan = ready.making.plan
-    try:
-        with run_folder.alone(out):
-            if (out / run_folder.MANIFEST).exists():
-                return True
-            whole = run_folder.whole_manifest(out, plan, shard)
-            if whole is None:
-                return False
-            if shard[1] > 1:
-                _check_joined(ready, whole)
-            remove_orphans(out, map(plan.rows_in, range(plan.units)), whole)
-            if ready.sink.format == "npz":
-                counts = [c.make + c.real for c in plan.classes]
-                labels = np.repeat(np.arange(len(counts)), counts)
-                pack_npz(ready.sink, plan.units, labels, [c.name for c in plan.classes])
-            if ready.sink.format == "webdataset":
-                write_classes(out, [c.name for c in plan.classes])
-            draw_sheet(ready.making, run_folder.sheet_path(out, ready.sink.format))
-            run_folder.finish_run(out, whole)
+    with _said(out), run_folder.alone(out):
+        if (out / run_folder.MANIFEST).exists():
             return True
-    except OSError as error:
-        raise InputError(f"{str(out)!r} cannot be written ({error.strerror or error})") from error
+        whole = run_folder.whole_manifest(out, plan, shard)
+        if whole is None:
+            return False
+        if shard[1] > 1:
+            _check_joined(ready, whole)
+        remove_orphans(out, map(plan.rows_in, range(plan.units)), whole)
+        if ready.sink.format == "npz":
+            counts = [c.make + c.real for c in plan.classes]
+            labels = np.repeat(np.arange(len(counts)), counts)
+            pack_npz(ready.sink, plan.units, labels, [c.name for c in plan.classes])
+        if ready.sink.format == "webdataset":
+            write_classes(out, [c.name for c in plan.classes])
+        draw_sheet(ready.making, run_folder.sheet_path(out, ready.sink.format))
+        run_folder.finish_run(out, whole)
+        return True
 
 
 def _check_joined(ready: Ready, whole: Path) -> None:

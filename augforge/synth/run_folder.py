@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from augforge.data.strict_json import parse_json
+from augforge.durable import sync_files, sync_name
 from augforge.parts.saving import write_json
 from augforge.synth.claims import Claimed
 from augforge.synth.plan import Plan
 from augforge.synth.sinks import CLASSES, classes_text, folder_name
-from augforge.synth.written import PARTIAL, refuse_links, written_files
+from augforge.synth.written import PARTIAL, mark_synced, refuse_links, synced_units, written_files
 from augforge.types import InputError
 
 MANIFEST, RUN = "manifest.jsonl", "run.json"
@@ -226,6 +227,8 @@ def growing_manifest(
         found = check(path)
         os.truncate(path, found.size)
         manifest.seek(0, os.SEEK_END)
+        if found.units < synced_units(path):
+            mark_synced(path, found.units)
         yield manifest, found
 
 
@@ -316,8 +319,10 @@ def _lines(manifest: BufferedReader, count: int, path: Path) -> bytes:
 
 
 def finish_run(out: Path, whole: Path) -> None:
-    """The last step, when all else is in place: the manifest gets its name, and the scaffolding goes."""
+    """The last step, when all else is in place and on the disk: the manifest gets its name, the scaffolding goes."""
+    sync_files(out)
     os.replace(whole, out / MANIFEST)
+    sync_name(out / MANIFEST)
     _tidy(out)
 
 

@@ -25,7 +25,7 @@ from augforge.data.class_names import taken_for_one
 from augforge.synth.encode import AS_SOURCE, SUFFIXES, Encoding, encode, encoding_of
 from augforge.synth.generate import MadePicture
 from augforge.synth.manifest import ManifestRow
-from augforge.synth.written import PARTIAL, journal, journal_line
+from augforge.synth.written import PARTIAL, is_torn, journal, journal_line
 from augforge.types import InputError
 
 Format = Literal["folder", "webdataset", "npz"]
@@ -40,7 +40,8 @@ _TAR_END = bytes(2 * _TAR_BLOCK)
 class Sink:
     """Where and how pictures are written; `shape` [h, w, c] of all of them and `total` are known for `.npz` only.
 
-    A file among the `foreign` ones, by its name below `out`, is someone else's, and is not replaced by other bytes.
+    A file among the `foreign` ones, by its name below `out`, is someone else's, and is not replaced by other bytes; but
+    one that a power cut left empty or cut short, and its journal with it, is.
     """
 
     out: Path
@@ -123,7 +124,7 @@ def _write_folder(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[l
         for one in made:
             data, suffix = sink.encoded(one)
             file = f"{folder_name(one.cls)}/{one.stem}{one.row['index']:05d}{suffix}"
-            if file in sink.foreign and Path(out, file).read_bytes() != data:
+            if file in sink.foreign and not is_torn(Path(out, file).read_bytes(), data):
                 raise InputError(f"{out!r} has {file!r}, which this run would make and did not; move it elsewhere")
             handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             try:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from augforge.data.strict_json import parse_json
+from augforge.durable import replace_file, sync_files
 from augforge.synth.manifest import from_line
 from augforge.types import InputError
 
@@ -67,6 +68,30 @@ def written_files(out: Path, strict: bool = True) -> Iterator[str]:
                         raise
                 else:
                     yield file
+
+
+def mark_synced(manifest: Path, units: int) -> None:
+    """Wait until all that a run has written is on the disk, and note that this is so of the first `units` units of its
+    growing manifest; raises OSError.
+    """
+    sync_files(manifest.parent)
+    partial = f"{manifest}.synced.part"
+    Path(partial).write_text(json.dumps(units), encoding="ascii")
+    replace_file(partial, f"{manifest}.synced")
+
+
+def synced_units(manifest: Path) -> int:
+    """How many units `mark_synced` noted; 0 where it did not. What came later may be lost after a power cut."""
+    try:
+        found = parse_json(Path(f"{manifest}.synced").read_bytes())
+    except (OSError, ValueError):
+        return 0
+    return found if isinstance(found, int) else 0
+
+
+def is_torn(found: bytes, data: bytes) -> bool:
+    """Whether a file is what a power cut leaves of a write of `data`: all or the beginning of it, then zeros."""
+    return data.startswith(found.rstrip(b"\0"))
 
 
 def remove_orphans(out: Path, sizes: Iterable[int], whole: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from augforge.durable import replace_file
 from augforge.types import InputError
 
 Groups = dict[str, dict[str, Tensor]]
@@ -24,7 +24,7 @@ def write_checkpoint(path: Path, facts: dict[str, Any], groups: Groups) -> None:
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     partial = f"{path}.partial"
     save_file(tensors, partial, {"facts": json.dumps(facts)})
-    os.replace(partial, path)
+    replace_file(partial, path)
 
 
 def read_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], Groups]:
