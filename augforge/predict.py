@@ -21,9 +21,9 @@ from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.pool import PoolOptions, with_pool
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import AnyBank, FeatureBank
+from augforge.data.durable import replace_file
 from augforge.data.embeddings import read_rows
 from augforge.data.strict_json import parse_json
-from augforge.durable import replace_file
 from augforge.metrics.calibration import fitted_temperature
 from augforge.parts import catalog
 from augforge.parts.saving import load_part, save_part

@@ -19,8 +19,9 @@ from augforge.parts import catalog
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    {"types", "chance", "machine", "durable"},
-    {"data", "statistics", "imagine", "training"},
+    {"types", "chance", "machine"},
+    {"data"},
+    {"statistics", "imagine", "training"},
     {"parts", "metrics", "networks"},
     {"episodes"},
     {"classifiers", "representations"},

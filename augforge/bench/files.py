@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augforge.bench.accuracy import ByClass, by_class
+from augforge.data.durable import replace_file
 from augforge.data.notes import note
 from augforge.data.strict_json import parse_json
-from augforge.durable import replace_file
 from augforge.types import InputError
 
 RESULTS, PER_CLASS, CONFUSION = "bench.jsonl", "per_class.jsonl", "confusion"

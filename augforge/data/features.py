@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank
+from augforge.data.durable import replace_file
 from augforge.data.labels import by_split, check_finite, number_labels
 from augforge.data.strict_json import brief, parse_json
-from augforge.durable import replace_file
 from augforge.types import InputError
 
 _SPLITS = ("train", "val", "test")

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from augforge.data.banks import AnyBank
+from augforge.data.durable import replace_file
 from augforge.data.strict_json import parse_json
-from augforge.durable import replace_file
 from augforge.episodes import check_episode
 from augforge.parts.saving import canonical, digest
 from augforge.types import Episode, InputError

@@ -19,8 +19,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from augforge import __version__
+from augforge.data.durable import replace_file
 from augforge.data.strict_json import parse_json
-from augforge.durable import replace_file
 from augforge.parts import catalog
 from augforge.types import Built, InputError, Part, capabilities
 

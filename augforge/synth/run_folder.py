@@ -19,8 +19,8 @@ from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import IO, Any
 
+from augforge.data.durable import sync_files, sync_name
 from augforge.data.strict_json import parse_json
-from augforge.durable import sync_files, sync_name
 from augforge.parts.saving import write_json
 from augforge.synth.claims import Claimed
 from augforge.synth.plan import Plan

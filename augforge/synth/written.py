@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from augforge.data.durable import replace_file, sync_files
 from augforge.data.strict_json import parse_json
-from augforge.durable import replace_file, sync_files
 from augforge.synth.manifest import from_line
 from augforge.types import InputError
 

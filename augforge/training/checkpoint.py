@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from augforge.durable import replace_file
+from augforge.data.durable import replace_file
 from augforge.types import InputError
 
 Groups = dict[str, dict[str, Tensor]]

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from augforge import durable
+from augforge.data import durable
 from augforge.synth import run, written
 from augforge.synth.written import PARTIAL, is_torn, mark_synced, synced_units
 
