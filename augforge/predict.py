@@ -16,20 +16,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from augforge import __version__
+from augforge import __version__, chance
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.pool import PoolOptions, with_pool
 from augforge.classifiers.prototype import Prototype
-from augforge.data.banks import AnyBank, FeatureBank
+from augforge.data.banks import AnyBank, FeatureBank, PictureBank
 from augforge.data.durable import replace_file
 from augforge.data.embeddings import read_rows
 from augforge.data.strict_json import parse_json
+from augforge.imagine import concatenate, weighed
 from augforge.metrics.calibration import fitted_temperature
 from augforge.parts import catalog
 from augforge.parts.saving import load_part, save_part
-from augforge.representations.bank import averaged_features, embed_bank
+from augforge.representations.bank import as_seen, averaged_features, embed_bank
 from augforge.representations.options import BankOptions
-from augforge.types import Classifier, Examples, InputError, Representation, capabilities
+from augforge.types import Classifier, Examples, InputError, Representation, Synthesizer, capabilities
 
 _RECORD, _SUPPORT, _CLASSIFIER, _REPRESENTATION = (
     "predictor.json",
@@ -175,6 +176,38 @@ def make_predictor(
         support = with_pool(support, features_of(pool, representation, views), options)
     return Predictor(representation, classifier, support, tuple(bank.classes), superclasses, shortlist, views,
                      temperature, 0 if pool is None else len(pool))  # fmt: skip
+
+
+@torch.no_grad()
+def add_made(predictor: Predictor, bank: PictureBank, part: Synthesizer, count: int = 8, seed: int = 0) -> Predictor:
+    """The predictor with `count` pictures of each class more, made by a method from the bank that its support is of.
+
+    Row i of a class comes from its picture i modulo n. They are embedded as the support was, over the same views, and
+    weigh what suits the classifier (`imagine.weighed`). The temperature stays: it is fitted on real rows. Raises
+    InputError for a classifier that counts no weights, a method of features, and a predictor without a representation.
+    """
+    if not capabilities(predictor.classifier).counts_weights:
+        raise InputError("pictures were made for a classifier that counts no weights; expected one that does")
+    if predictor.representation is None or capabilities(part).space == "feature":
+        raise InputError(
+            f"{type(part).__name__} or the support is of features; expected pictures, and a method for them"
+        )
+    options, rows, known = BankOptions(views=predictor.views, precision="float32"), [], predictor.support
+    real = Examples(torch.as_tensor(known.x)[: len(bank)], known.y[: len(bank)],
+                    weight=None if known.weight is None else known.weight[: len(bank)])  # fmt: skip
+    one_parent = capabilities(part).one_parent
+    for label, name in enumerate(bank.classes):
+        own = bank.rows_of(label)
+        index = torch.arange(count)
+        support = Examples(as_seen(predictor.representation, bank).examples(own).x,
+                           torch.arange(len(own)) if one_parent else torch.zeros_like(own))  # fmt: skip
+        want = index % len(own) if one_parent else torch.zeros_like(index)
+        made = part.synthesize(support, want, chance.row_keys(seed, name, index))
+        x = averaged_features(predictor.representation, made.x, torch.arange(len(made)), options)
+        rows.append(Examples(x.to(torch.as_tensor(real.x)), torch.full((len(made),), label), weight=made.weight))
+    family = capabilities(predictor.classifier).family
+    joined = real + weighed(concatenate(rows), real, part, family)
+    return replace(predictor, support=joined + known.take(torch.arange(len(bank), len(known))))
 
 
 @torch.no_grad()

@@ -19,8 +19,11 @@ _SPELT = {"assignments": "set", "method": "with"}
 @click.command()
 @click.argument("support")
 @click.argument("pictures", nargs=-1, type=options.PATH, metavar="[PICTURE|ROWS]...")
-@click.option("--with", "method", metavar="auto|FILE", help="auto: choose features, classifier and what the pool "
-              "weighs by the pictures shown (docs/auto.md); FILE: a recipe that auto wrote.")  # fmt: skip
+@click.option("--with", "method", metavar="auto|FILE|NAME|DIR", help="auto: choose features, classifier and what the "
+              "pool weighs by the pictures shown (docs/auto.md); FILE: a recipe that auto wrote; NAME or DIR: a method "
+              "that makes more pictures of each class to show, as views.")  # fmt: skip
+@click.option("--made", type=options.Count(min=1), default=8, show_default=True,
+              help="How many pictures of each class --with NAME makes.")  # fmt: skip
 @click.option("--representation", metavar="R|DIR",
               help="What embeds pictures: a name of `augforge list`, timm:NAME, A+B, or a folder [default: photos; for "
                    "grey pictures of 28 px conv4-glyphs].")  # fmt: skip
@@ -51,6 +54,7 @@ def predict(**given: Any) -> None:
     a file of embeddings (.npy, .npz, .safetensors, .csv, .parquet), made as those of SUPPORT were.
     """
     from augforge import predict as production
+    from augforge.auto.recipe_file import is_recipe
     from augforge.types import InputError
 
     if not given["pictures"] and given["save"] is None:
@@ -58,7 +62,7 @@ def predict(**given: Any) -> None:
     recipe = None
     if production.is_predictor(given["support"]):
         predictor, embedder = _saved(given)
-    elif given["method"] is not None:
+    elif given["method"] is not None and is_recipe(given["method"]):
         predictor, embedder, recipe = _by_recipe(given)
     else:
         predictor, embedder = _made(given)
@@ -80,7 +84,10 @@ def predict(**given: Any) -> None:
     if None in (given["representation"], given["classifier"], given["views"]):
         views = "" if facts["representation"] is None else f", views {facts['views']}"
         pool = f", pool {facts['pool']} that weigh {facts['pool_weight']:.1f} a class" if facts["pool"] else ""
-        click.echo(f"predict: {facts['representation'] or 'features'}, {facts['classifier']}{views}{pool}", err=True)
+        made = f", {given['made']} of each class made with {given['method']}" if given["method"] and not recipe else ""
+        click.echo(
+            f"predict: {facts['representation'] or 'features'}, {facts['classifier']}{views}{made}{pool}", err=True
+        )
     if given["save"] is not None:
         click.echo(f"the support of {len(predictor.classes)} classes is in {click.format_filename(given['save'])}")
     for row in rows:
@@ -137,7 +144,7 @@ def _made(given: dict[str, Any]) -> tuple[Any, str | None]:
         open_split,
     )  # fmt: skip
     from augforge.parts.saving import open_part
-    from augforge.predict import features_of, make_predictor
+    from augforge.predict import add_made, features_of, make_predictor
 
     bank, representation, name, views = options.open_support(given)
     usual, settings = default_classifier(bank)
@@ -150,18 +157,30 @@ def _made(given: dict[str, Any]) -> tuple[Any, str | None]:
     pool = None if given["pool"] is None else open_pool(given["pool"], given["data_root"])
     if pool is not None:
         _say_transductive(given["pictures"], Path(given["pool"]))
-    return make_predictor(bank, classifier, representation, given["shortlist"], views, pool), name
+    part = None if given["method"] is None else _method(given, bank)
+    predictor = make_predictor(bank, classifier, representation, given["shortlist"], views, pool)
+    return predictor if part is None else add_made(predictor, bank, part, given["made"], given["seed"]), name
+
+
+def _method(given: dict[str, Any], bank: Any) -> Any:
+    """The method of --with NAME or DIR, which makes pictures of those in the bank."""
+    from augforge.data.banks import FeatureBank
+    from augforge.inputs import Inputs, open_method
+    from augforge.types import InputError
+
+    if isinstance(bank, FeatureBank):
+        raise InputError(f"--with {given['method']!r} was given, and {given['support']!r} holds features; expected "
+                         "pictures to make more of")  # fmt: skip
+    return open_method(Inputs(given["support"], given["method"], split=given["split"], seed=given["seed"],
+                              data_root=given["data_root"], max_per_class=given["max_per_class"]), bank)  # fmt: skip
 
 
 def _by_recipe(given: dict[str, Any]) -> tuple[Any, str | None, Any]:
     """A predictor as `auto` or a recipe file says, its representation's name, and the recipe."""
-    from augforge.auto.recipe_file import is_recipe
     from augforge.auto.run import Asked, made
     from augforge.inputs import Inputs, open_pool, open_split
     from augforge.types import InputError
 
-    if not is_recipe(given["method"]):
-        raise InputError(f"--with {given['method']!r} was given; expected auto, or a file .json that it wrote")
     decided = ["classifier", "assignments", "base", "shortlist", "weights", "download"]
     if given["method"] != "auto":
         decided += ["representation", "views"]

@@ -27,6 +27,7 @@ SYNTHESIZERS = {
     "calibration": "augforge.generators.calibration:Calibration",
     "analogies": "augforge.generators.analogies:Analogies",
     "classical": "augforge.generators.classical:Classical",
+    "views": "augforge.generators.views:Views",
     "albumentations": "augforge.generators.albumentations:AlbumentationsCompose",
     "posterior": "augforge.generators.posterior:Posterior",
     "hallucinator": "augforge.generators.hallucinator:Hallucinator",

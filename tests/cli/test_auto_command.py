@@ -112,4 +112,4 @@ def test_what_cannot_be_chosen_is_one_sentence(augforge, pictures):
     (pictures / "one" / "red").mkdir(parents=True)
     new.rename(pictures / "one" / "red" / "1.jpg")
     assert "expected two classes or more" in augforge("auto", pictures / "one", *PART).error()
-    assert "expected auto, or a file" in augforge("predict", shown, new, "--with", "classical").error()
+    assert "no synthesizer 'atuo'" in augforge("predict", shown, new, *PART, "--with", "atuo").error()
