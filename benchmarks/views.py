@@ -5,9 +5,9 @@
 Features are those of `photos`, of each picture alone ("none") or the mean over four crops of it, on both sides
 ("crops-4"). Beside every support picture its views stand, 8 of them in single features and 2 in averaged ones, as
 `views` makes them by default; those of a class weigh one real row together, as `imagine.usual_share` says. The control
-`copies` has the support itself again at that weight. Up to 20 classes with 8 pictures each, of the signs each of another
-track; they are those that benchmarks/pool.py reports on. Rows go to results/views.jsonl: gains over the same classifier
-on the support alone, with 95 % intervals over classes.
+`copies` has the support itself again at that weight. There are up to 20 classes with 8 pictures each, of the signs each
+of another track; they are those that benchmarks/pool.py reports on. Rows go to results/views.jsonl: gains over the same
+classifier on the support alone, with 95 % intervals over classes.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """`predict --with NAME`: pictures that a method makes of those shown, shown beside them."""
 
+from dataclasses import replace
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from augforge.classifiers.logistic import Logistic
-from augforge.classifiers.matching import Matching
 from augforge.classifiers.prototype import Prototype
 from augforge.data.source import open_source
 from augforge.generators.calibration import Calibration
@@ -16,6 +18,12 @@ from augforge.predict import add_made, load_predictor, make_predictor
 from augforge.types import InputError
 
 PART = ("--representation", "means")
+
+
+class Deaf(Prototype):
+    """Counts no weights."""
+
+    counts_weights: ClassVar[bool] = False
 
 
 @pytest.fixture
@@ -68,7 +76,7 @@ def test_what_does_not_go_together_is_refused(augforge, pictures, means):
     with pytest.raises(InputError, match="a method for them"):
         add_made(predictor, bank, Calibration())
     with pytest.raises(InputError, match="counts no weights"):
-        add_made(make_predictor(bank, Matching(full_context=True), means()), bank, Views())
+        add_made(replace(predictor, classifier=Deaf()), bank, Views())
     rows = pictures / "rows.npz"
     np.savez(rows, features=np.eye(4, dtype=np.float32), labels=np.arange(4))
     assert "expected pictures" in augforge("predict", rows, rows, "--with", "views").error()
