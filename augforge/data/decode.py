@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,9 +31,10 @@ from augforge.data.containers import (
     exif_orientation,
     inspect,
 )
-from augforge.types import UnreadablePicture
+from augforge.data.strict_json import brief
+from augforge.types import InputError, UnreadablePicture
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 100_000_000  # of one picture, where AUGFORGE_MAX_PIXELS does not say otherwise
 _STRIP = 1 << 20  # pixels that are laid on white at a time
 
 # The classes are called directly because Image.open has a limit of its own, for which it warns.
@@ -58,7 +60,7 @@ def decode(data: bytes, name: str, at_least: int = 0) -> np.ndarray:
 
     PNG, JPEG, WebP, BMP, GIF (its first frame), TIFF, PPM/PGM, AVIF and HEIF are recognised by their bytes, whatever
     the file is called. 16-bit greyscale is divided by 257 and rounded; 16-bit colour keeps its high bytes. Raises
-    UnreadablePicture, with `name`, for what is empty, no picture, cut short, or larger than MAX_PIXELS.
+    UnreadablePicture, with `name`, for what is empty, no picture, cut short, or larger than `most_pixels()`.
     """
     try:
         container = inspect(data)
@@ -71,9 +73,22 @@ def decode(data: bytes, name: str, at_least: int = 0) -> np.ndarray:
     return np.ascontiguousarray(_turn(pixels, container.orientation))
 
 
+def most_pixels() -> int:
+    """How many pixels a picture may have: AUGFORGE_MAX_PIXELS, which worker processes inherit, or 100 million.
+
+    Raises InputError where the variable is no whole number of at least 1.
+    """
+    said = os.environ.get("AUGFORGE_MAX_PIXELS")
+    if said is None:
+        return MAX_PIXELS
+    if not (said.isascii() and said.isdigit() and 0 < len(said) < 19 and int(said)):
+        raise InputError(f"AUGFORGE_MAX_PIXELS is {brief(repr(said))}; expected a whole number of at least 1")
+    return int(said)
+
+
 def _check_size(pixels: int | None) -> None:
-    if pixels is not None and pixels > MAX_PIXELS:
-        raise Defect(f"has {pixels:,} pixels, more than {MAX_PIXELS:,} can be")
+    if pixels is not None and pixels > (most := most_pixels()):
+        raise Defect(f"has {pixels:,} pixels, more than {most:,} can be (AUGFORGE_MAX_PIXELS)")
 
 
 def _decode_plain_webp(data: bytes) -> np.ndarray | None:
@@ -103,7 +118,7 @@ def _decode_pillow(container: Container, at_least: int) -> np.ndarray:
             if container.kind != "AVIF":  # libheif turns its pictures itself
                 return pixels
             return _turn(pixels, exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0")))
-    except (Defect, MemoryError):
+    except (Defect, InputError, MemoryError):
         raise
     except Exception as error:  # Pillow raises nearly every built-in error for one defect or another
         raise Defect(CUT_SHORT if "truncated" in str(error).lower() else NO_PICTURE) from error

@@ -157,7 +157,7 @@ def bombs():
 @pytest.mark.parametrize("data", bombs(), ids=["png", "gif", "bmp", "ppm", "tiff", "jpeg"])
 def test_a_bomb_is_refused_by_its_header(data):
     before = Image.MAX_IMAGE_PIXELS
-    assert reason(data) == "has 2,500,000,000 pixels, more than 100,000,000 can be"
+    assert reason(data) == "has 2,500,000,000 pixels, more than 100,000,000 can be (AUGFORGE_MAX_PIXELS)"
     assert before == Image.MAX_IMAGE_PIXELS
 
 
@@ -165,6 +165,18 @@ def test_a_webp_bomb_is_refused_by_its_header():
     canvas = (16_383 - 1).to_bytes(3, "little")
     body = b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + canvas + canvas
     assert "more than 100,000,000" in reason(b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body)
+
+
+def test_the_environment_says_how_many_pixels_a_picture_may_have(monkeypatch):
+    data = encoded(picture(), "PNG")  # 9 x 13
+    monkeypatch.setenv("AUGFORGE_MAX_PIXELS", "117")
+    assert decode(data, "x").shape == (13, 9, 3)
+    monkeypatch.setenv("AUGFORGE_MAX_PIXELS", "116")
+    assert reason(data) == "has 117 pixels, more than 116 can be (AUGFORGE_MAX_PIXELS)"
+    for said in ("", "0", "-5", "1e6", "many", "\u0665", "9" * 30):
+        monkeypatch.setenv("AUGFORGE_MAX_PIXELS", said)
+        with pytest.raises(InputError, match=r"^AUGFORGE_MAX_PIXELS is .*; expected a whole number of at least 1$"):
+            decode(data, "x")
 
 
 def test_a_picture_between_pillows_limit_and_ours_is_read_without_a_warning(monkeypatch):
