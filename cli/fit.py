@@ -18,6 +18,7 @@ _ALARMS_SHOWN = 2  # of a fit: the last ones count, and all are in its log
 @click.option("--out", type=options.PATH, required=True, metavar="DIR", help="The folder that the fitted part goes to.")
 @options.split("Which part of the source to learn from")
 @options.max_per_class
+@options.group_by
 @options.download
 @click.option("--representation", metavar="R|DIR",
               help="Learn from the features it makes of pictures: conv4-glyphs, or a folder of `fit`.")  # fmt: skip
@@ -44,7 +45,7 @@ def fit(**given: Any) -> None:
     options.fetch(given, given["name"], given["representation"])
     out, settings = given["out"], options.read_settings(given["config"], given["assignments"])
     chosen = {name: given[name] for name in ("source", "split", "seed", "representation", "device", "data_root",
-                                             "max_per_class")}  # fmt: skip
+                                             "max_per_class", "group_by")}  # fmt: skip
     inputs = Inputs(method=given["name"], settings=settings, **chosen)
     with options.Progress("% of the steps") as shown:
         part, kind = fit_part(inputs, out, FitOptions(given["resume"], _to_bar(shown), given["minutes"]))

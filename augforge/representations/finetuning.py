@@ -26,11 +26,21 @@ from torch import Tensor, nn
 
 from augforge import chance
 from augforge.networks.layers import built
-from augforge.networks.photographs import resized_middle, with_folded_norms
-from augforge.representations.pictures import jittered
+from augforge.networks.photographs import with_folded_norms
 from augforge.representations.supervised import leave_one_out_loss
-from augforge.training.loop import Loop, Run, Stage, cosine, epoch_batches, fast_arithmetic, minimise, step_generator
-from augforge.types import Bank, InputError, NothingToLearn
+from augforge.representations.tuning_data import Photographs, cropped, with_fold
+from augforge.training.loop import (
+    Loop,
+    Run,
+    Stage,
+    epoch_batches,
+    fast_arithmetic,
+    minimise,
+    one_cycle,
+    restarts,
+    step_generator,
+)
+from augforge.types import InputError
 
 Tuned = Literal["none", "head", "last", "all"]
 Schedule = Literal["one-cycle", "restarts"]
@@ -38,9 +48,7 @@ Schedule = Literal["one-cycle", "restarts"]
 _HEAD_STEPS, _HEAD_LR = 300, 2e-3  # of Adam on all features at once, which takes a second
 _MOMENTUM = 0.9
 _RANGE, _RANGE_STEPS, _SMOOTH, _SLACK = (1e-4, 1.0), 20, 0.6, 0.05  # of the learning-rate range test
-_FOLD_FROM, _FOLD = 8, 4  # pictures of a class from which on a fold is held out: one of so many
 _EVALUATIONS, _AT_ONCE = 5, 32
-_SMALLEST_CROP = 0.35  # share of a picture's area
 
 
 @dataclass(frozen=True)
@@ -75,20 +83,6 @@ class FineTuning:
             raise InputError(f"drop={self.drop} was given; expected at least 0 and below 1")
 
 
-@dataclass(frozen=True, eq=False)
-class Photographs:
-    """Pictures of one size on one device, with labels."""
-
-    x: Tensor  # [n, 3, s, s] uint8; networks see `side` px of them
-    y: Tensor  # [n] int64
-    classes: tuple[str, ...]
-    side: int
-
-    def take(self, rows: Tensor) -> Photographs:
-        """The rows [m], of the same classes."""
-        return Photographs(self.x[rows], self.y[rows], self.classes, self.side)
-
-
 class Learner(nn.Module):
     """The stages that learn, and a linear head: maps -> features [b, d] -> scores [b, classes].
 
@@ -108,22 +102,6 @@ class Learner(nn.Module):
     def forward(self, maps: Tensor, drop: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         """Scores, with a share `drop` of the features set to zero by the generator."""
         return self.head(dropped(self.tail(maps).float(), drop, generator))
-
-
-def load_photographs(bank: Bank, short_side: int, side: int, device: str | torch.device) -> Photographs:
-    """The pictures of a bank, the middle [short_side, short_side] of each at a short side of so many px.
-
-    Raises NothingToLearn where there is none, and InputError for features.
-    """
-    if bank.space != "image":
-        raise InputError("fine-tuning learns from pictures, and this source holds features")
-    if not len(bank.y):
-        raise NothingToLearn("fine-tuning learns from pictures; there are none")
-    parts = []
-    for rows in torch.arange(len(bank.y)).split(_AT_ONCE):
-        ready = [resized_middle(picture, short_side, short_side) for picture in bank.examples(rows).x]
-        parts.append((torch.stack(ready) * 255).round().to(device, torch.uint8))
-    return Photographs(torch.cat(parts), bank.y.to(device), tuple(bank.classes), side)
 
 
 def fine_tune(
@@ -174,55 +152,11 @@ def split(net: nn.Module, finetune: Tuned) -> tuple[nn.Sequential, nn.Sequential
     return nn.Sequential(*stages[:first]), nn.Sequential(*stages[first:])
 
 
-def with_fold(base: Photographs, seed: int) -> tuple[Photographs, Photographs | None]:
-    """A quarter of each class held out where all classes have 8 pictures or more, else none."""
-    counts = torch.bincount(base.y)
-    if int(counts[counts > 0].min()) < _FOLD_FROM:
-        return base, None
-    order = chance.uniform(chance.row_keys(seed, "fold", torch.arange(len(base.y)))).argsort(stable=True)
-    order = order.to(base.y.device)
-    held = torch.cat([rows[: len(rows) // _FOLD] for k in base.y.unique() for rows in [order[base.y[order] == k]]])
-    kept = torch.ones_like(base.y, dtype=torch.bool)
-    kept[held] = False
-    return base.take(kept.nonzero(as_tuple=True)[0]), base.take(held.sort().values)
-
-
-def cropped(x: Tensor, side: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Random parts of pictures [b, 3, s, s] uint8, resized to [b, 3, side, side] in [0, 1], in mildly other colours.
-
-    Each part has 35 to 100 % of the area and sides of 3:4 to 4:3; half of them are mirrored where `flip`.
-    """
-    u = torch.rand(5, len(x), generator=generator, device=x.device)
-    area, ratio = _SMALLEST_CROP + (1 - _SMALLEST_CROP) * u[0], torch.exp((2 * u[1] - 1) * math.log(4 / 3))
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    right, down = (2 * u[2] - 1) * (1 - width), (2 * u[3] - 1) * (1 - height)
-    sign = torch.where(u[4] < 0.5, -1.0, 1.0) if flip else torch.ones_like(width)
-    none = torch.zeros_like(width)
-    boxes = torch.stack([sign * width, none, right, none, height, down], 1).unflatten(1, (2, 3))  # [b, 2, 3]
-    grid = F.affine_grid(boxes, [len(x), 3, side, side], align_corners=False)
-    return jittered(F.grid_sample(x.float() / 255, grid, padding_mode="border", align_corners=False), generator, 0.2)
-
-
 def dropped(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
     """Features [b, d] with a share set to zero and the rest scaled up to the same mean (dropout)."""
     if share <= 0 or generator is None:
         return x
     return x * (torch.rand(x.shape, generator=generator, device=x.device) >= share) / (1 - share)
-
-
-def one_cycle(fraction: float, rise: float = 0.3) -> float:
-    """The learning rate's factor: from 1/25 up to 1 until `rise` is done, then down to 0, both by half a cosine."""
-    if fraction < rise:
-        return 1 - (1 - 1 / 25) * cosine(fraction / rise)
-    return cosine((fraction - rise) / (1 - rise))
-
-
-def restarts(fraction: float, cycles: int = 3) -> float:
-    """The learning rate's factor: from 1 down half a cosine, `cycles` times, each twice as long as the last."""
-    place, length = fraction * (2**cycles - 1), 1
-    while place >= length and length < 2 ** (cycles - 1):
-        place, length = place - length, 2 * length
-    return cosine(place / length)
 
 
 def penalty(learner: Learner, start: Sequence[Tensor], settings: FineTuning) -> Tensor:

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from augforge.networks.layers import built
 from augforge.networks.photographs import embedded_each, resized_middle, with_folded_norms
 from augforge.representations.bank import as_seen
-from augforge.representations.finetuning import FineTuning, Schedule, Tuned, fine_tune, load_photographs
+from augforge.representations.finetuning import FineTuning, Schedule, Tuned, fine_tune
+from augforge.representations.tuning_data import load_photographs
 from augforge.training.loop import Run
 from augforge.types import Bank, InputError, LackError, NothingToLearn, Space
 

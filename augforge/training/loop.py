@@ -58,6 +58,21 @@ def cosine(fraction: float, warmup: float = 0.0) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - warmup) / max(1e-9, 1 - warmup))))
 
 
+def one_cycle(fraction: float, rise: float = 0.3) -> float:
+    """The learning rate's factor: from 1/25 up to 1 until `rise` is done, then down to 0, both by half a cosine."""
+    if fraction < rise:
+        return 1 - (1 - 1 / 25) * cosine(fraction / rise)
+    return cosine((fraction - rise) / (1 - rise))
+
+
+def restarts(fraction: float, cycles: int = 3) -> float:
+    """The learning rate's factor: from 1 down half a cosine, `cycles` times, each twice as long as the last."""
+    place, length = fraction * (2**cycles - 1), 1
+    while place >= length and length < 2 ** (cycles - 1):
+        place, length = place - length, 2 * length
+    return cosine(place / length)
+
+
 @dataclass
 class Stage:
     """One stage of training: for how long, by which schedule, and how the averaged network is evaluated."""

@@ -15,19 +15,15 @@ from augforge.parts.saving import load_part, made_by, open_part, save_part
 from augforge.representations.finetuning import (
     FineTuning,
     Learner,
-    Photographs,
-    cropped,
     dropped,
     found_rate,
-    one_cycle,
     penalty,
     rate_groups,
-    restarts,
     split,
-    with_fold,
 )
 from augforge.representations.photos import Photos
-from augforge.training.loop import Run
+from augforge.representations.tuning_data import Photographs, cropped, with_fold
+from augforge.training.loop import Run, one_cycle, restarts
 from augforge.types import InputError, NothingToLearn, capabilities
 
 BRIEF = {"steps": 2, "batch_size": 2, "lr": 0.01, "augment": False}
@@ -135,6 +131,22 @@ def test_a_quarter_is_held_out_where_every_class_has_eight():
     assert torch.equal(held.x[:, 0, 0, 0] % 2, held.y.to(torch.uint8))
     few = data.take(torch.arange(14))
     assert with_fold(few, 3) == (few, None)
+
+
+def test_groups_are_held_out_as_a_whole_and_never_all_of_a_class():
+    y = torch.tensor([0] * 12 + [1] * 9 + [2] * 8)
+    group = torch.cat([torch.arange(12) // 3, 10 + torch.arange(9) // 8, torch.full((8,), 20)])  # the third has one
+    x = torch.arange(len(y), dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
+    for seed in range(5):
+        kept, held = with_fold(Photographs(x, y, ("a", "b", "c"), 2, group), seed)
+        assert set(kept.group.tolist()).isdisjoint(held.group.tolist())
+        assert set(kept.y.tolist()) == {0, 1, 2}
+        assert int((held.y == 0).sum()) == 3
+        assert int((held.y == 1).sum()) in (1, 8)
+        assert int((held.y == 2).sum()) == 0
+        assert torch.equal(group[held.x[:, 0, 0, 0].long()], held.group)
+    alone = Photographs(x, y, ("a", "b", "c"), 2, y)
+    assert with_fold(alone, 0) == (alone, None)
 
 
 def test_the_range_test_leaves_the_learner_and_its_curve(tmp_path):
