@@ -60,7 +60,7 @@ class Data:
 SETS = {
     "caltech101_small": Data("caltech101_small.tar", "all", 40, 30, slice(20, 40)),
     "gtsrb_small": Data("gtsrb_small.tar", "all", 43, 60, slice(1, 43, 2), r"(.*)_"),
-    "cifar-fs": Data("cifar-fs", "test", 20, 50, slice(0, 20)),
+    "cifar-fs": Data("cifar-fs", "train", 30, 70, slice(0, 30)),
 }
 
 
