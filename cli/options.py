@@ -81,6 +81,13 @@ def representation_settings(given: dict[str, Any]) -> dict[str, str]:
     return {} if given["weights"] is None else {"weights": str(given["weights"])}
 
 
+engine = click.option(
+    "--engine", default="processes", show_default=True, metavar="E",
+    help="What shares the work: processes; ray, with --workers cores of this machine; or a Ray cluster that runs: "
+         "ray:auto, ray:HOST:PORT, ray://HOST:PORT.",
+)  # fmt: skip
+
+
 def seed(what: str = "all chance") -> Option:
     """`--seed` of something."""
     return click.option("--seed", type=int, default=0, show_default=True, help=f"The seed of {what}.")

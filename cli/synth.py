@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from typing import Any
 
 import click
@@ -66,6 +68,7 @@ from augforge.cli import options
 @options.device("the method runs")
 @click.option("--workers", type=options.Count(min=0), default=0, metavar="N",
               help="Processes [default: one for each core].")  # fmt: skip
+@options.engine
 @click.option("--batch-size", type=options.Count(min=1), default=64, show_default=True,
               help="Rows in one call of the method.")  # fmt: skip
 @click.option("--shards", metavar="i/N", help="Do the i-th of N parts, from 0; the last to finish joins them.")
@@ -111,12 +114,19 @@ def synth(**given: Any) -> None:
         **{name: given[name] for name in ("per_class", "to", "quality", "size", "include_real", "classifier", "reject",
                                           "tries", "plausible", "pool")},
     )  # fmt: skip
-    with options.Progress("% of the training") as learning, options.Progress("images") as shown:
+    with (
+        options.Progress("% of the training") as learning,
+        options.Progress("images") as shown,
+        contextlib.redirect_stdout(sys.stderr),  # Ray prints that a worker died
+    ):
         how = RunOptions(
             shard=_shard(given["shards"]),
             progress=shown.update,
             training=lambda stage, done, loss: learning.update(round(100 * done), 100, f"{stage}, loss {loss:.3f}"),
-            **{name: given[name] for name in ("workers", "batch_size", "resume", "overwrite", "strict", "verify")},
+            **{
+                name: given[name]
+                for name in ("workers", "batch_size", "resume", "overwrite", "strict", "verify", "engine")
+            },
         )
         report = (dry_run if given["dry_run"] else run)(request, given["out"], how)
     for name, reason in report.skipped[:10]:

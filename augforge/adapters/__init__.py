@@ -1,1 +1,1 @@
-"""augforge in other people's loops: a DataLoader, scikit-learn and imbalanced-learn."""
+"""augforge in other people's loops: a DataLoader, scikit-learn and imbalanced-learn, Ray."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from augforge import __version__, chance
+from augforge.adapters.ray import PROCESSES
 from augforge.data.banks import FeatureBank
 from augforge.data.features import open_features, write_features
 from augforge.imagine import concatenate, usual_share, weighed, weight_of_each
@@ -80,6 +81,8 @@ def synth_features(
     """
     if options.shard[1] > 1:
         raise InputError("--shards was given; expected none: features are made in one go")
+    if options.engine != PROCESSES:
+        raise InputError(f"--engine {options.engine} was given; expected none: features are made in one go")
     part, plan, report = plan_features(request, bank, chosen)
     as_before = replace(request, encoding="png") if request.encoding == AS_SOURCE else request
     method = part.method if isinstance(part, Chosen) else method_record(part)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from augforge.adapters.ray import PROCESSES
 from augforge.data.banks import FeatureBank, FilePictures, PictureBank
 from augforge.inputs import device_of, kind_of_pictures, open_method, open_split
 from augforge.machine import cores
@@ -23,9 +25,11 @@ from augforge.synth.reject import DISCRIMINATOR, ByClasses, ByDiscriminator, Fil
 from augforge.synth.request import Request, method_record, run_record, with_preset
 from augforge.synth.run_folder import RunOptions
 from augforge.synth.sinks import UNITS, Sink, check_folder_names
-from augforge.synth.workers import in_order
+from augforge.synth.workers import RunItems, in_order, in_order_by_threads
 from augforge.training.loop import Run
 from augforge.types import InputError, Named, Plausible, UnreadablePicture, capabilities
+
+Checked = tuple[dict[int, str], set[tuple[int, int, int]], str]  # as `check_pictures` gives it
 
 _CHECKED_AT_ONCE, _EMBEDDED_AT_ONCE = 128, 256  # pictures
 _BLOCK, _BLOCK_OF_CLASSES = 8, 125  # rows of a class together in a tar; where each batch needs all of its pictures
@@ -37,8 +41,8 @@ class Ready:
     """A run that can start: everything was opened, checked and planned, and nothing was written.
 
     `record` is what `run.json` holds, `skipped` the (name, reason) of pictures found unreadable so far, `folder`
-    the source's folder or file on disk, if it is one, `chosen` a line about what the request left open, and `of_pool`
-    what JSON says of a pool.
+    the source's folder or file on disk, if it is one, `chosen` a line about what the request left open, `of_pool` what
+    JSON says of a pool, and `run_items` what makes units with so many `workers`.
     """
 
     making: Making
@@ -49,27 +53,36 @@ class Ready:
     workers: int
     chosen: str
     of_pool: dict[str, Any] | None = None
+    run_items: RunItems = in_order
 
 
-def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions, chosen: Chosen | None = None) -> Ready:
+def prepare(
+    request: Request, bank: PictureBank, out: Path, options: RunOptions, chosen: Chosen | None = None,
+    run_items: RunItems = in_order,
+) -> Ready:  # fmt: skip
     """Check and plan a run of pictures, or of those `chosen` from a pool; raises InputError or LackError.
 
-    Nothing is written.
+    Nothing is written. `run_items` shares the work of methods that run on the CPU, and the reading of pictures
+    beforehand.
     """
     if chosen is not None:
-        return _prepare_pool(request, bank, out, options, chosen)
+        return replace(_prepare_pool(request, bank, out, options, chosen), run_items=run_items)
     given = request.inputs
     request, kind, said = with_defaults(request, bank)
     quota = Quota(request.per_class, request.to, request.counts)
     check_folder_names(bank.classes)
     device = device_of(request.inputs.device, best="cpu")
+    if options.engine != PROCESSES and device != "cpu":
+        raise InputError(f"--engine {options.engine} and --device {device} were given; expected --device cpu: Ray's "
+                         "workers make pictures on the cores of their machines")  # fmt: skip
     part = open_method(request.inputs, bank, Run(device, progress=options.training))
     described = catalog.describe(part)
     workers = options.workers or (cores() if device == "cpu" else min(_MOST_THREADS, cores()))
     making = Making(bank, part, described["name"], saving.part_digest(part), request.inputs.seed, Plan((), 1),
                     request.size, options.batch_size, device)  # fmt: skip
     processes = workers if device == "cpu" else 1  # none is forked from a process that may hold a device
-    rows, skipped, shapes, content = _readable_rows(request, making, quota, options.strict, processes)
+    checked = partial(check_pictures, making, workers=processes, run_items=run_items)
+    rows, skipped, shapes, content = _readable_rows(request, making, quota, options.strict, checked)
     plan = make_plan(rows, quota, capabilities(part).support_needed, request.include_real, UNITS[request.format])
     if described["name"] == "nothing":
         plan = Plan(tuple(replace(c, make=0) for c in plan.classes), plan.unit)
@@ -88,7 +101,8 @@ def prepare(request: Request, bank: PictureBank, out: Path, options: RunOptions,
         record["rows"]["content"] = content
     if digests:
         record["judges"] = digests  # the key of all versions so far
-    return Ready(making, sink, record, skipped, origin if origin.exists() else None, workers, said)
+    return Ready(making, sink, record, skipped, origin if origin.exists() else None, workers, said,
+                 run_items=run_items if device == "cpu" else in_order_by_threads)  # fmt: skip
 
 
 def _prepare_pool(request: Request, bank: PictureBank, out: Path, options: RunOptions, found: Chosen) -> Ready:
@@ -201,7 +215,7 @@ def _readable(making: Making, rows: np.ndarray) -> tuple[list[Tensor], list[int]
 
 
 def _readable_rows(
-    request: Request, making: Making, quota: Quota, strict: bool, workers: int
+    request: Request, making: Making, quota: Quota, strict: bool, checked: Callable[[np.ndarray], Checked]
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, str]], set[tuple[int, int, int]], str]:
     """The rows of each class that a plan may count on, the (name, reason) of others, the shapes seen, and of a method
     that makes a picture of many a digest of them all.
@@ -219,7 +233,7 @@ def _readable_rows(
     many = not (says.one_parent or needs_no_support(part)) or says.support_needed > 1
     if exact or strict or many:
         every = np.concatenate([*rows.values(), np.zeros(0, np.int64)])
-        bad, shapes, content = check_pictures(making, every, workers)
+        bad, shapes, content = checked(every)
         skipped += [(bank.name(row), reason) for row, reason in bad.items()]
         good = np.ones(len(bank), dtype=bool)
         good[list(bad)] = False
@@ -245,15 +259,13 @@ def _npz_shape(request: Request, shapes: set[tuple[int, int, int]]) -> tuple[int
     return (*sizes[0], max(shape[2] for shape in shapes)) if sizes else (0, 0, 1)
 
 
-def check_pictures(
-    making: Making, rows: np.ndarray, workers: int
-) -> tuple[dict[int, str], set[tuple[int, int, int]], str]:
+def check_pictures(making: Making, rows: np.ndarray, workers: int, run_items: RunItems = in_order) -> Checked:
     """Decode the rows [m]: the reason for each that cannot be read, the shapes [h, w, c] and a digest of the others."""
     bad: dict[int, str] = {}
     shapes: set[tuple[int, int, int]] = set()
     pieces = [rows[i : i + _CHECKED_AT_ONCE] for i in range(0, len(rows), _CHECKED_AT_ONCE)]
     content = hashlib.sha256()
-    for some_bad, some_shapes, digests in in_order(_check, making, pieces, min(workers, len(pieces))):
+    for some_bad, some_shapes, digests in run_items(_check, making, pieces, min(workers, len(pieces))):
         bad |= some_bad
         shapes |= some_shapes
         content.update(digests.encode())
@@ -267,7 +279,7 @@ def _check_first(making: Making, rows: Mapping[str, np.ndarray]) -> None:
             raise InputError(f"class {name!r} has no picture that can be read; the method needs at least 1")
 
 
-def _check(making: Making, rows: np.ndarray) -> tuple[dict[int, str], set[tuple[int, int, int]], str]:
+def _check(making: Making, rows: np.ndarray) -> Checked:
     bad, shapes, digests = {}, set(), []
     for row in rows.tolist():
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from augforge.adapters.ray import PROCESSES
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.inputs import Skipped, device_of, embed_pictures, open_bank
 from augforge.synth import run_folder
@@ -26,9 +27,9 @@ from augforge.synth.reject import Implausible
 from augforge.synth.request import Request
 from augforge.synth.run_folder import RunOptions
 from augforge.synth.sinks import Sink, pack_npz, write_all, write_classes
-from augforge.synth.workers import in_order, in_order_by_threads
+from augforge.synth.workers import run_items_by
 from augforge.synth.written import mark_synced, remove_orphans
-from augforge.types import InputError
+from augforge.types import InputError, LackError
 
 DEFAULTS = RunOptions()
 _SAMPLED_PLACES = 64  # places of a plan where a dry run makes some pictures, to tell the size
@@ -80,7 +81,8 @@ def synth(request: Request, out: str | Path, options: RunOptions = DEFAULTS) -> 
         skipped = skipped + (chosen.skipped if chosen else [])
         report = Report(str(out), **synth_features(request, bank, out, options, chosen), skipped=skipped)
     else:
-        report = _synth_pictures(prepare(request, bank, out, options, chosen), out, options)
+        with run_items_by(options.engine, options.workers) as run_items:
+            report = _synth_pictures(prepare(request, bank, out, options, chosen, run_items), out, options)
     report.seconds = time.perf_counter() - start
     return report
 
@@ -159,14 +161,17 @@ def _make(ready: Ready, options: RunOptions, report: Report) -> None:
         kept, report.repaired = found.others, found.broken
         report.already = sum(plan.rows_in(unit) for unit in (*units[: found.units], *kept))
         total, rows = sum(map(plan.rows_in, units)), sum(map(plan.rows_in, units[: found.units]))
-        run_units = in_order if ready.making.device == "cpu" else in_order_by_threads
         to_make = [unit for unit in units[found.units :] if unit not in kept]
-        results = run_units(_make_unit, (ready.making, ready.sink), to_make, min(ready.workers, len(to_make)))
+        sink = ready.sink if options.engine == PROCESSES else replace(ready.sink, out=ready.sink.out.absolute())
+        results = ready.run_items(_make_unit, (ready.making, sink), to_make, min(ready.workers, len(to_make)))
         path, next_sync = Path(manifest.name), time.monotonic() + _SYNC_SECONDS
         with contextlib.closing(results):
             for done, unit in enumerate(units[found.units :], found.units + 1):
                 lines, made, size, notes = (kept[unit], 0, 0, Notes()) if unit in kept else next(results)
                 add_parents(found.parents, notes.parents.items())
+                if unit not in kept and not ready.sink.has_unit(unit):
+                    raise LackError(f"what a worker made is not in {str(ready.sink.out)!r} here; expected all machines "
+                                    "to see --out at the same path")  # fmt: skip
                 with _said(ready.sink.out):
                     write_all(manifest.fileno(), lines)
                     if time.monotonic() >= next_sync:

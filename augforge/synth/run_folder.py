@@ -19,6 +19,7 @@ from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import IO, Any
 
+from augforge.adapters.ray import PROCESSES, check_engine
 from augforge.data.durable import sync_files, sync_name
 from augforge.data.strict_json import parse_json
 from augforge.parts.saving import write_json
@@ -51,11 +52,13 @@ class RunOptions:
     verify: bool = False  # with `resume`: read every file and every parent, not their sizes and times alone
     progress: Callable[[int, int], None] | None = None  # called with (rows done, rows in all)
     training: Callable[[str, float, float], None] | None = None  # called with (stage, part done, loss) of a training
+    engine: str = PROCESSES  # what shares the work: "processes", "ray", "ray:ADDRESS" (see augforge.adapters.ray)
 
     def __post_init__(self) -> None:
         """Check what was given."""
         if self.workers < 0 or self.batch_size < 1:
             raise InputError(f"--workers {self.workers} --batch-size {self.batch_size}: expected at least 0 and 1")
+        check_engine(self.engine)
         if not 0 <= self.shard[0] < self.shard[1]:
             raise InputError(f"--shards {self.shard[0]}/{self.shard[1]} was given; expected i/N with 0 <= i < N")
         if self.resume and self.overwrite:

@@ -9,6 +9,7 @@ import functools
 import itertools
 import json
 import os
+import platform
 import re
 import threading
 import zipfile
@@ -79,6 +80,10 @@ class Sink:
             return size
         return 5 * _TAR_BLOCK + -(-size // _TAR_BLOCK) * _TAR_BLOCK  # three headers, the label, and mostly the facts
 
+    def has_unit(self, unit: int) -> bool:
+        """Whether a unit that was made, which may be on another machine, was written here."""
+        return os.path.exists(pixels_path(self, unit) if self.format == "npz" else journal(self.out, unit))
+
     def prepare(self, classes: Iterable[str]) -> None:
         """Make the folders; raises InputError."""
         try:
@@ -111,8 +116,8 @@ def check_folder_names(classes: Iterable[str]) -> None:
 
 
 def _own_name() -> str:
-    """A name for a file that is being written, which no other process or thread gives its own."""
-    return f"{os.getpid()}-{threading.get_ident()}"
+    """A name for a file that is being written, which no other process or thread, on any machine, gives its own."""
+    return f"{platform.node()}-{os.getpid()}-{threading.get_ident()}"
 
 
 def _write_folder(sink: Sink, unit: int, made: Iterable[MadePicture]) -> tuple[list[ManifestRow], int]:

@@ -13,16 +13,19 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from augforge.adapters.ray import PROCESSES, RayRunner
 from augforge.types import LackError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Job = TypeVar("Job")
+
+RunItems = Callable[[Callable[[Any, Any], Any], Any, Iterable[Any], int], Generator[Any, None, None]]  # as `in_order`
 
 _PR_SET_PDEATHSIG = 1  # Linux' prctl: the signal that a process gets when its parent dies
 _AHEAD = 3  # items under way for each worker
@@ -47,6 +50,16 @@ def in_order(
         yield from _taken(pool, _one, items, _AHEAD * workers)
     except BrokenProcessPool as error:
         raise LackError("a worker process was killed; is there enough memory for fewer --workers?") from error
+
+
+@contextlib.contextmanager
+def run_items_by(engine: str, workers: int) -> Iterator[RunItems]:
+    """What runs items, as `in_order` does, on an engine; a cluster that this starts is gone afterwards."""
+    if engine == PROCESSES:
+        yield in_order
+        return
+    with RayRunner(engine, workers) as runner:
+        yield runner.in_order
 
 
 def in_order_by_threads(

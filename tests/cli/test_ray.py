@@ -1,0 +1,339 @@
+"""`--engine ray`: the same bytes as one process, also where workers and drivers are killed.
+
+One cluster serves all tests but the last.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from augforge.adapters.ray import RayRunner, check_engine
+from augforge.data.source import open_source
+from augforge.inputs import Inputs
+from augforge.synth import run as synth_run
+from augforge.synth.request import Request
+from augforge.synth.run import synth
+from augforge.synth.run_folder import RunOptions
+from augforge.types import InputError, LackError, UnreadablePicture
+
+ray = pytest.importorskip("ray", reason="--engine ray needs the package ray")
+ORDER = ("--per-class", 500, "--size", 48)  # 1,000 rows in 16 units
+
+
+@pytest.fixture(scope="module")
+def runner():
+    """A runner of two workers, which all tests share."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
+    usual, environment = signal.getsignal(signal.SIGTERM), dict(os.environ)
+    with RayRunner("ray", 2) as started:
+        list(started.in_order(_square, 0, range(4)))
+        assert ray.cluster_resources()["CPU"] == 2
+        assert ray.cluster_resources()["object_store_memory"] <= 256 << 20
+        yield started
+    assert not ray.is_initialized()
+    assert signal.getsignal(signal.SIGTERM) is usual
+    names = {name for name in environment | os.environ if name.startswith(("RAY_", "OMP_", "OPENBLAS_", "PYTHON"))}
+    assert not [name for name in names if environment.get(name) != os.environ.get(name)]
+
+
+@pytest.fixture(scope="module")
+def whole(augforge, folder_of, snapshot, tmp_path_factory):
+    """A source, and the digests of what one process makes of it."""
+    root = tmp_path_factory.mktemp("ray")
+    source = folder_of(root / "source", {"cat": 30, "dog": 30}, (64, 64), ".jpg")
+    assert augforge("synth", source, "--out", root / "out", *ORDER, "--workers", 1).code == 0
+    return source, snapshot(root / "out")
+
+
+@pytest.fixture
+def zipped(source, zip_of, tmp_path) -> Path:
+    return zip_of(source, tmp_path / "source.zip")
+
+
+def _square(job, item):
+    return item * item, os.getpid()
+
+
+def _workers() -> list[int]:
+    """The processes of Ray's workers that run something for the cluster that this process has started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            above = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[1]
+            if int(above) == os.getpid() and b"ray::augforge" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def _wait_for(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return found
+
+
+def _address() -> str:
+    return "ray:" + ray.get_runtime_context().gcs_address
+
+
+# Before there is a cluster
+
+
+@pytest.mark.parametrize("engine", ["Ray", "ray:", "ray://", "ray:host", "ray:http://a:1", "spark", "processes:2", ""])
+def test_another_engine_is_refused(augforge, source, tmp_path, engine):
+    said = augforge("synth", source, "--out", tmp_path / "out", "--per-class", 1, "--engine", engine).error()
+    assert "expected processes, ray, ray:auto, ray:HOST:PORT or ray://HOST:PORT" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_ray_that_is_missing_is_told_of_with_what_installs_it(augforge, source, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    arguments = ("synth", source, "--out", tmp_path / "out", "--per-class", 1, "--engine", "ray")
+    assert augforge(*arguments).error(4) == "--engine ray needs the package ray: pip install 'augforge[ray]'"
+    assert not (tmp_path / "out").exists()
+    check_engine("processes")
+
+
+@pytest.mark.parametrize("engine", ["ray:127.0.0.1:1", "ray://127.0.0.1:1", "ray:127.0.0.1:99999"])
+def test_an_address_where_nothing_answers_is_told_of_at_once(augforge, source, tmp_path, engine):
+    arguments = ("synth", source, "--out", tmp_path / "out", "--per-class", 1, "--engine", engine)
+    assert augforge(*arguments).error(4).startswith(f"--engine {engine}: nothing answers there (")
+    assert augforge(*arguments[:-2], "--resume").code == 0
+
+
+# Items
+
+
+def test_results_come_in_order_from_several_processes(runner):
+    found = list(runner.in_order(_later_is_faster, 20, range(20)))
+    assert [value for value, _ in found] == [i * i for i in range(20)]
+    assert os.getpid() not in {pid for _, pid in found}
+    assert len({pid for _, pid in found}) == 2
+    assert list(runner.in_order(_square, 0, [])) == []
+
+
+def _later_is_faster(job, item):
+    time.sleep((job - item) * 0.02)
+    return item * item, os.getpid()
+
+
+def test_a_worker_has_one_thread(runner):
+    assert list(runner.in_order(_threads, "job", range(2))) == [(1, 1, "1", "job")] * 2
+
+
+def _threads(job, item):
+    import cv2
+    import torch
+
+    return torch.get_num_threads(), cv2.getNumThreads(), os.environ["OMP_NUM_THREADS"], job
+
+
+def test_an_exception_is_raised_at_its_item_and_the_rest_is_not_begun(runner, tmp_path):
+    results = runner.in_order(_fail_at, (4, tmp_path), range(100))
+    assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(UnreadablePicture, match=r"the picture '4.png' is torn") as caught:
+        next(results)
+    assert (caught.value.name, caught.value.exit_code) == ("4.png", InputError.exit_code)
+    assert len(list(tmp_path.iterdir())) <= 4 + 2 * 3 * 2
+
+
+def _fail_at(job, item):
+    bad, folder = job
+    (folder / str(item)).touch()
+    if item == bad:
+        raise UnreadablePicture(f"{item}.png", "is torn")
+    return item
+
+
+def test_only_a_few_items_are_begun_ahead(runner):
+    taken = []
+
+    def items():
+        for i in range(100):
+            taken.append(i)
+            yield i
+
+    results = runner.in_order(_square, 0, items())
+    for _ in range(3):
+        next(results)
+    assert len(taken) <= 3 + 2 * 3 * 2 + 1
+    results.close()
+
+
+def test_a_killed_worker_costs_its_item(runner, tmp_path):
+    assert list(runner.in_order(_die_once_at, (5, tmp_path), range(12))) == list(range(12))
+    assert len((tmp_path / "5").read_text()) == 2
+    assert sum(len((tmp_path / str(i)).read_text()) for i in range(12)) == 13
+
+
+def _die_once_at(job, item):
+    last, folder = job
+    with open(folder / str(item), "a") as tries:
+        tries.write("x")
+    if item == last and (folder / str(item)).stat().st_size == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def test_an_item_that_kills_every_worker_is_told_of(runner, monkeypatch):
+    monkeypatch.setattr("augforge.adapters.ray._RETRIES", 1)
+    with pytest.raises(LackError, match="killed 2 times at one item; is there enough memory"):
+        list(runner.in_order(_die, 0, range(1)))
+
+
+def _die(job, item):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_machine_with_other_packages_is_told_of(runner, monkeypatch):
+    monkeypatch.setattr("augforge.adapters.ray.versions", lambda: {"numpy": "1.0"})
+    with pytest.raises(LackError, match=r"has numpy \d\S+, and this machine 1.0; expected the same on all machines"):
+        list(runner.in_order(_square, 0, range(3)))
+
+
+# Runs
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_on_ray_is_that_of_one_process(augforge, runner, whole, snapshot, tmp_path, workers):
+    arguments = ("synth", whole[0], "--out", tmp_path / "out", *ORDER, "--engine", "ray", "--workers", workers)
+    assert augforge(*arguments, "--json").json()["made"] == 1000
+    assert snapshot(tmp_path / "out") == whole[1]
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["order"].keys().isdisjoint({"engine", "workers"})
+
+
+@pytest.mark.parametrize("sink", ["webdataset", "npz"])
+def test_every_format_is_that_of_one_process(augforge, runner, zipped, snapshot, tmp_path, monkeypatch, sink):
+    order = ("--per-class", 600, "--include-real", "--format", sink, "--size", 16)
+    monkeypatch.chdir(tmp_path)  # which the workers have not done
+    assert augforge("synth", zipped.name, "--out", "one", *order, "--workers", 1).code == 0
+    assert augforge("synth", zipped.name, "--out", "ray", *order, "--engine", "ray").code == 0
+    assert snapshot(tmp_path / "ray") == snapshot(tmp_path / "one")
+
+
+def test_a_network_and_what_rejects_its_pictures_go_to_the_workers(augforge, runner, snapshot, tmp_path):
+    classes = [argument for name in open_source("glyphs", None)["train"].classes[:2] for argument in ("--class", name)]
+    order = ("--with", "image-gan-glyphs", "--per-class", 10, *classes, "--max-per-class", 3)
+    order = (*order, "--reject", "conv4-glyphs", "--tries", 100, "--device", "cpu")
+    for name, engine in (("one", "processes"), ("ray", "ray")):
+        result = augforge("synth", "glyphs", "--out", tmp_path / name, *order, "--workers", 1, "--engine", engine)
+        assert result.code == 0, result.err
+    assert snapshot(tmp_path / "ray") == snapshot(tmp_path / "one")
+
+
+def test_a_run_whose_worker_is_killed_is_that_of_one_process(
+    augforge, runner, whole, snapshot, tmp_path, monkeypatch
+):  # fmt: skip
+    killed = []
+
+    def kill_one(self, done, total, what=""):
+        if not killed:
+            killed.append(_wait_for(_workers)[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    monkeypatch.setattr("augforge.cli.options.Progress.update", kill_one)
+    result = augforge("synth", whole[0], "--out", tmp_path / "out", *ORDER, "--engine", "ray", "--json").json()
+    assert (result["made"], result["finished"], len(killed)) == (1000, True, 1)
+    assert snapshot(tmp_path / "out") == whole[1]
+
+
+def test_from_python(runner, source, tmp_path):
+    request = Request(Inputs(str(source)), per_class=3)
+    for name, options in (("one", RunOptions(workers=1)), ("ray", RunOptions(engine="ray", workers=2))):
+        assert synth(request, tmp_path / name, options).made == 6
+    for path in (tmp_path / "one").glob("*/*.png"):
+        assert (tmp_path / "ray" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
+    with pytest.raises(InputError, match="--engine 'sparc' was given"):
+        RunOptions(engine="sparc")
+
+
+def test_a_run_whose_driver_is_killed_goes_on_with_either_engine(augforge, runner, whole, snapshot, tmp_path):
+    arguments = ("synth", whole[0], "--out", tmp_path / "out", *ORDER, "--engine", _address(), "--batch-size", 1)
+    growing = tmp_path / "out" / ".partial" / "manifest.jsonl"
+    driver = subprocess.Popen([sys.executable, "-m", "augforge.cli.main", *map(str, arguments)], cwd=tmp_path)
+    try:
+        _wait_for(lambda: driver.poll() is not None or (growing.exists() and growing.stat().st_size))
+    finally:
+        driver.kill()
+        driver.wait()
+    assert driver.returncode == -signal.SIGKILL
+    shutil.copytree(tmp_path / "out", tmp_path / "other")
+    for out, how in (("out", ("--engine", "ray")), ("other", ("--workers", 1))):
+        again = augforge("synth", whole[0], "--out", tmp_path / out, *ORDER, "--resume", *how, "--json").json()
+        assert again["already"] >= 64
+        assert again["already"] + again["made"] == 1000
+        assert snapshot(tmp_path / out) == whole[1]
+
+
+def test_files_that_a_worker_wrote_elsewhere_are_told_of(augforge, source, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere" / ".partial").mkdir(parents=True)
+
+    @contextlib.contextmanager
+    def another_machine(engine, workers):
+        def run_items(function, job, items, workers):
+            making, sink = job
+            sink.prepare([])
+            for item in items:
+                moved = synth_run.replace(sink, out=tmp_path / "elsewhere", format="npz", shape=(20, 24, 3))
+                yield function((making, moved), item)
+
+        yield run_items
+
+    monkeypatch.setattr(synth_run, "run_items_by", another_machine)
+    said = augforge("synth", source, "--out", tmp_path / "out", "--per-class", 3).error(4)
+    assert said.endswith("expected all machines to see --out at the same path")
+
+
+def test_features_are_made_in_one_go(augforge, tmp_path):
+    names = open_source("glyphs", None)["train"].classes[:2]
+    arguments = ("synth", "glyphs", "--max-per-class", 2, "--representation", "conv4-glyphs", "--class", names[0])
+    said = augforge(*arguments, "--out", tmp_path / "out", "--per-class", 1, "--with", "copies", "--engine", "ray")
+    assert said.error() == "--engine ray was given; expected none: features are made in one go"
+
+
+def _of(folder: str) -> list[int]:
+    """The processes that have a file of a folder in their command."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if folder.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_ctrl_c_leaves_nothing_behind_and_the_run_goes_on(augforge, whole, snapshot, tmp_path):
+    """A cluster of its own, in a process of its own."""
+    arguments = ("synth", whole[0], "--out", tmp_path / "out", *ORDER, "--engine", "ray", "--workers", 2)
+    before = {path.name for path in Path("/tmp").glob("augforge-*")}
+    growing = tmp_path / "out" / ".partial" / "manifest.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "augforge.cli.main", *map(str, arguments), "--batch-size", "1"],
+        stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    try:
+        _wait_for(lambda: process.poll() is not None or (growing.exists() and growing.stat().st_size))
+        (folder,) = {path.name for path in Path("/tmp").glob("augforge-*")} - before
+        assert len(_of(folder)) >= 4
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert said.split("\n")[-2] == "augforge: interrupted; the same command with --resume goes on"
+    assert "Traceback" not in said
+    assert not _of(folder)
+    assert not (Path("/tmp") / folder).exists()
+    assert augforge("synth", whole[0], "--out", tmp_path / "out", *ORDER, "--resume").code == 0
+    assert snapshot(tmp_path / "out") == whole[1]
