@@ -129,7 +129,8 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
         if made.weight is not None and bool((made.weight == 0).any()):
             name, none = type(self.synthesizer_).__name__, int((made.weight == 0).sum())
             why = f"it gained nothing before {self.classifier} on held-out classes" if isinstance(
-                self.synthesizer_, Weighing) else "it does not trust them"  # fmt: skip
+                self.synthesizer_, Weighing) else "held-out rows of X do not gain by them" if capabilities(
+                self.synthesizer_).tested_on_support else "it does not trust them"  # fmt: skip
             said = f"{name} gave {none} of {len(made)} made rows the weight 0, as {why}; they are left out"
             warnings.warn(said, stacklevel=2)
             made = made.take(made.weight != 0)

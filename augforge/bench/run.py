@@ -190,6 +190,8 @@ def _share_used(bench: Workbench, recipe: Recipe, features: Features, shots: Sho
     """
     if recipe.share is not None:
         return recipe.share
+    if capabilities(recipe.synthesizer).tested_on_support:
+        return 0.0 if shots == 1 else None  # of one row nothing can be held out; else each episode has its own
     weighs = isinstance(recipe.synthesizer, Weighing)
     part = _fitted_synthesizer(bench, recipe, features) if weighs else recipe.synthesizer
     family, count = capabilities(recipe.classifier).family, torch.tensor(mean_shots(shots))

@@ -170,7 +170,7 @@ def _held_out_gains(support: Examples, pool: Tensor, member: Tensor, options: Po
     A fold holds out every fifth row of each class (each row of a class of five or fewer), never the only one.
     """
     x, y = torch.as_tensor(support.x), support.y
-    place = _places(x, y, member)
+    place = held_out_places(x, y, member)
     none = x.new_zeros(0, member.shape[1])
     plain, pooled, labels = [none], [none], [y[:0]]
     for fold in range(min(_FOLDS, int(place.max()) + 1)):
@@ -185,11 +185,14 @@ def _held_out_gains(support: Examples, pool: Tensor, member: Tensor, options: Po
         pooled.append(_SECOND.scores(more, asked))
         labels.append(y[out])
     target = torch.cat(labels)
-    return _log_likelihood(torch.cat(pooled), target) - _log_likelihood(torch.cat(plain), target)
+    return log_likelihood(torch.cat(pooled), target) - log_likelihood(torch.cat(plain), target)
 
 
-def _places(x: Tensor, y: Tensor, member: Tensor) -> Tensor:
-    """The number of each support row in its class, -1 for the only one of weight; it does not follow their order."""
+def held_out_places(x: Tensor, y: Tensor, member: Tensor) -> Tensor:
+    """The number [n] of each row in its class, -1 for the only one of weight; it does not follow their order.
+
+    Rows [n, d] have labels [n] and weights [n, way] where a class is their own.
+    """
     unit = F.normalize(x.to(torch.float64), dim=1)
     order = torch.argsort(unit @ unit.mean(0))
     place, counts = torch.full_like(y, -1), member.sum(1).to(y.device) > 0
@@ -200,8 +203,8 @@ def _places(x: Tensor, y: Tensor, member: Tensor) -> Tensor:
     return place
 
 
-def _log_likelihood(scores: Tensor, y: Tensor) -> Tensor:
-    """Of labels [n], at the temperature that suits the scores [n, way]."""
+def log_likelihood(scores: Tensor, y: Tensor) -> Tensor:
+    """The log-likelihood [n], in nats, of labels [n] at the temperature that suits the scores [n, way]."""
     if not len(y):
         return scores.new_zeros(0)
     temperature = fitted_temperature(scores, y, _TEMPERATURE, _TEMPERATURE_ROWS)

@@ -29,6 +29,7 @@ SYNTHESIZERS = {
     "classical": "augforge.generators.classical:Classical",
     "views": "augforge.generators.views:Views",
     "albumentations": "augforge.generators.albumentations:AlbumentationsCompose",
+    "support-gaussian": "augforge.generators.support_gaussian:SupportGaussian",
     "posterior": "augforge.generators.posterior:Posterior",
     "hallucinator": "augforge.generators.hallucinator:Hallucinator",
     "wang-hallucinator": "augforge.generators.wang_hallucinator:WangHallucinator",

@@ -110,10 +110,10 @@ def synth_features(
         with contextlib.suppress(OSError):
             (out / FILE).unlink(missing_ok=True)
         raise InputError(f"--out {str(out)!r} cannot be written ({error.strerror or error})") from error
-    return report | {"chosen": part.said if isinstance(part, Chosen) else _said_of_weights(request, plan, result)}
+    return report | {"chosen": part.said if isinstance(part, Chosen) else _said_of_weights(request, part, plan, result)}
 
 
-def _said_of_weights(request: Request, plan: Plan, result: FeatureBank) -> str:
+def _said_of_weights(request: Request, part: Any, plan: Plan, result: FeatureBank) -> str:
     """A line where the made rows of some classes weigh nothing, and why; "" where all weigh something."""
     made = torch.cat([torch.arange(c.make + c.real) >= c.real for c in plan.classes])
     weight = torch.ones(len(result.y)) if result.weight is None else result.weight
@@ -121,9 +121,14 @@ def _said_of_weights(request: Request, plan: Plan, result: FeatureBank) -> str:
     none = [c for c, total in zip(plan.classes, together.tolist(), strict=True) if c.make and total == 0]
     if not none:
         return ""
+    said = f"the made rows of {len(none)} classes, as {none[0].name!r}, have weight 0: "
+    if capabilities(part).tested_on_support:
+        alone = max(len(c.rows) for c in plan.classes) < 2
+        return said + ("with one row of each class none can be held out, to test them on" if alone else
+                       "rows of the source that were held out did not gain by them")  # fmt: skip
     return (
-        f"the made rows of {len(none)} classes, as {none[0].name!r}, have weight 0: on held-out classes "
-        f"{request.inputs.method} gained nothing before {request.classifier} from {len(none[0].rows)} real rows"
+        f"{said}on held-out classes {request.inputs.method} gained nothing before {request.classifier} from "
+        f"{len(none[0].rows)} real rows"
     )
 
 
@@ -174,8 +179,11 @@ def features_of(
     keys = chance.pair_keys(request.inputs.seed, plan.name, torch.from_numpy(indices), step)
     if capabilities(part).one_parent:
         support, want = Examples(bank.x[rows], torch.arange(len(rows))), torch.from_numpy(places)
-    else:
+    elif capabilities(part).one_class:
         support, want = Examples(bank.x[rows], torch.zeros_like(rows)), torch.zeros(len(places), dtype=torch.int64)
+    else:
+        support, want = Examples(bank.x, bank.y, weight=bank.weight), torch.full((len(places),), plan.label)
+        rows = torch.arange(len(bank))
     made = part.synthesize(support, want, keys)
     parent = torch.full((len(made),), -1) if made.parent is None else made.parent
     parent = torch.where(parent < 0, parent, rows[parent])

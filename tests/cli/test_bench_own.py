@@ -137,3 +137,32 @@ def test_classes_of_other_names_are_named(augforge, mine, folder_of, tmp_path):
     folder_of(tmp_path / "other", {"cat": 2, "fox": 2, "hen": 2}, (9, 9))
     said = augforge("bench", mine, "--test", tmp_path / "other", *MEANS).error()
     assert "has classes 'fox', 'hen', which" in said
+
+
+def test_a_gaussian_of_the_support_needs_no_base_classes(augforge, mine):
+    command = ("bench", mine, *MEANS, "--with", "support-gaussian", "--classifier", "logistic", "--trials", 3, "--json")
+    found = augforge(*command)
+    rows = [row for row in found.json()["rows"] if row["synthesizer"] == "support-gaussian"]
+    assert [row["shot"] for row in rows] == [1, 2]
+    assert rows[0]["gain"] == 0
+    assert "weigh nothing before logistic at 1 shots: with one row of each class none can be held out" in found.err
+    assert "at 2 shots" not in found.err
+
+
+def test_views_are_rows_of_ones_own_pictures(augforge, mine):
+    command = (
+        "bench",
+        mine,
+        *MEANS,
+        "--with",
+        "views",
+        "--classifier",
+        "logistic",
+        "--trials",
+        3,
+        "--made",
+        4,
+        "--json",
+    )
+    rows = [row for row in augforge(*command).json()["rows"] if row["synthesizer"] == "views"]
+    assert [row["made_share"] for row in rows] == [1.0, 0.5]  # one real row together
