@@ -19,7 +19,7 @@ from augforge.data.selection import Selection
 from augforge.data.source import open_source
 from augforge.parts import catalog, saving
 from augforge.parts.learning import learn, sees_validation, training_time
-from augforge.representations.bank import embed_bank
+from augforge.representations.bank import RunItems, embed_bank
 from augforge.representations.options import BankOptions
 from augforge.training.loop import Run
 from augforge.types import InputError, Inputs, LackError, UnreadablePicture, capabilities
@@ -251,23 +251,26 @@ def device_of(name: str, best: str | None = None) -> str:
     return name
 
 
-def embed_pictures(bank: AnyBank, name: str, device: str = "cpu") -> tuple[FeatureBank, Skipped]:
+def embed_pictures(
+    bank: AnyBank, name: str, device: str = "cpu", run_items: RunItems | None = None
+) -> tuple[FeatureBank, Skipped]:
     """The pictures of a bank as features float32 on the CPU, and the (name, reason) of those that cannot be read.
 
     `name` is a representation: a folder that `fit` made, a shipped one, or torchvision's; rows keep their names and
-    their places in the source. Raises InputError for a bank that holds features already, a representation that is not
-    fitted or does not take these pictures, and a class without a picture that can be read.
+    their places in the source. With `run_items` workers embed them, as in `embed_bank`. Raises InputError for a bank
+    that holds features already, a representation that is not fitted or does not take these pictures, and a class
+    without a picture that can be read.
     """
     if isinstance(bank, FeatureBank):
         raise InputError(f"--representation {name!r} was given; {bank.origin!r} holds features already")
     representation = saving.open_part(name, None, "representation")
     skipped = list(bank.skipped)
     try:
-        features = embed_bank(representation, bank, _OPTIONS, device=device)
+        features = embed_bank(representation, bank, _OPTIONS, device=device, run_items=run_items)
     except UnreadablePicture:
         bank, unreadable = _without_unreadable(bank)
         skipped += unreadable
-        features = embed_bank(representation, bank, _OPTIONS, device=device)
+        features = embed_bank(representation, bank, _OPTIONS, device=device, run_items=run_items)
     return replace(features, index=bank.index), skipped
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import reduce
@@ -31,11 +32,13 @@ from augforge.training.loop import is_bfloat16_fast
 from augforge.types import Bank, InputError, Representation, capabilities
 
 Views = Callable[[Tensor, Tensor], Tensor]
+RunItems = Callable[..., Iterator[Any]]  # (function, job, items, workers): the results of function(job, item), in order
 
 MADE_BY = "made_by"  # the column of a feature bank that names the weights
 _ROWS_AT_ONCE = 1024
 _BYTES_AT_ONCE = 96 << 20  # of pixels that are decoded at a time; the first few rows show how many that are
 _FIRST_ROWS = 4
+_ROWS_APART = 64  # in an item that a worker embeds
 _SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 _CORNERS = ((2, 2), (2, -2), (-2, 2), (-2, -2))
 # Crops beside the picture and its mirror image: share of the area, and where of the room that is left, down and across.
@@ -51,12 +54,14 @@ def embed_bank(
     cache: Path | None = None,
     device: str = "cpu",
     views: Views | None = None,
+    run_items: RunItems | None = None,
 ) -> FeatureBank:
     """Every row of a picture bank embedded once, not yet normalised: the same classes, labels, names and groups.
 
     The column "made_by" holds the digest of the representation. With a folder `cache` the features are kept there
     under the digest of representation, options and data, and are read back if they are there and whole. `views`
     takes pictures [n, c, h, w] uint8 and keys [n] and gives pictures; it is what a `views` of another name means.
+    With `run_items` workers embed the rows on CPUs: a picture's features are the same whatever batch it lies in.
     Raises InputError for unknown views, and for a bank that holds features already.
     """
     options = BankOptions() if options is None else options
@@ -76,7 +81,12 @@ def embed_bank(
         path = cache / f"features-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.safetensors"
     x = _read(path, facts, len(bank)) if path is not None else None
     if x is None:
-        x = _embed(representation, bank, options, device, views)
+        if run_items is None:
+            x = _embed(representation, bank, options, device, views)
+        else:
+            job = representation, as_seen(representation, bank), options, views
+            starts = range(0, len(bank.y), _ROWS_APART)
+            x = torch.cat([torch.tensor(each) for each in run_items(_embed_apart, job, starts, len(starts))])
         if path is not None:
             _write(path, x, facts)
     names = tuple(bank.name(row) for row in range(len(bank)))
@@ -174,6 +184,13 @@ def _embed(
         x = [picture.to(device) for picture in x] if isinstance(x, list) else x.to(device)
         parts.append(averaged_features(representation, x, rows, options, views))
     return torch.cat(parts).cpu()  # copied once: each copy waits for the device
+
+
+def _embed_apart(job: tuple[Representation, AnyBank, BankOptions, Views | None], start: int) -> np.ndarray:
+    """In a worker: the features [n, d] float32 of some rows."""
+    representation, seen, options, views = job
+    rows = torch.arange(start, min(start + _ROWS_APART, len(seen.y)))
+    return averaged_features(representation, seen.examples(rows).x, rows, options, views).numpy()
 
 
 def as_seen(representation: Representation, bank: Bank) -> Bank:

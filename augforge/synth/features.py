@@ -81,7 +81,7 @@ def synth_features(
     """
     if options.shard[1] > 1:
         raise InputError("--shards was given; expected none: features are made in one go")
-    if options.engine != PROCESSES:
+    if options.engine != PROCESSES and request.inputs.representation is None:
         raise InputError(f"--engine {options.engine} was given; expected none: features are made in one go")
     part, plan, report = plan_features(request, bank, chosen)
     as_before = replace(request, encoding="png") if request.encoding == AS_SOURCE else request

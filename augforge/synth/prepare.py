@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from augforge.adapters.ray import PROCESSES
 from augforge.data.banks import FeatureBank, FilePictures, PictureBank
 from augforge.inputs import device_of, kind_of_pictures, open_method, open_split
 from augforge.machine import cores
@@ -72,9 +71,6 @@ def prepare(
     quota = Quota(request.per_class, request.to, request.counts)
     check_folder_names(bank.classes)
     device = device_of(request.inputs.device, best="cpu")
-    if options.engine != PROCESSES and device != "cpu":
-        raise InputError(f"--engine {options.engine} and --device {device} were given; expected --device cpu: Ray's "
-                         "workers make pictures on the cores of their machines")  # fmt: skip
     part = open_method(request.inputs, bank, Run(device, progress=options.training))
     described = catalog.describe(part)
     workers = options.workers or (cores() if device == "cpu" else min(_MOST_THREADS, cores()))

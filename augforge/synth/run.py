@@ -27,7 +27,7 @@ from augforge.synth.reject import Implausible
 from augforge.synth.request import Request
 from augforge.synth.run_folder import RunOptions
 from augforge.synth.sinks import Sink, pack_npz, write_all, write_classes
-from augforge.synth.workers import run_items_by
+from augforge.synth.workers import RunItems, run_items_by
 from augforge.synth.written import mark_synced, remove_orphans
 from augforge.types import InputError, LackError
 
@@ -75,16 +75,24 @@ def synth(request: Request, out: str | Path, options: RunOptions = DEFAULTS) -> 
     run that was stopped, in whatever way, goes on with `RunOptions(resume=True)`.
     """
     start = time.perf_counter()
-    out, (bank, skipped) = Path(out), _open(request, options)
-    chosen = choose(request, bank, out)
-    if isinstance(bank, FeatureBank):
-        skipped = skipped + (chosen.skipped if chosen else [])
-        report = Report(str(out), **synth_features(request, bank, out, options, chosen), skipped=skipped)
-    else:
-        with run_items_by(options.engine, options.workers) as run_items:
+    _check_device(request, options)
+    with run_items_by(options.engine, options.workers) as run_items:
+        out, (bank, skipped) = Path(out), _open(request, options, run_items)
+        chosen = choose(request, bank, out)
+        if isinstance(bank, FeatureBank):
+            skipped = skipped + (chosen.skipped if chosen else [])
+            report = Report(str(out), **synth_features(request, bank, out, options, chosen), skipped=skipped)
+        else:
             report = _synth_pictures(prepare(request, bank, out, options, chosen, run_items), out, options)
     report.seconds = time.perf_counter() - start
     return report
+
+
+def _check_device(request: Request, options: RunOptions) -> None:
+    """Raise InputError for an engine whose workers have no device."""
+    if options.engine != PROCESSES and (device := device_of(request.inputs.device, best="cpu")) != "cpu":
+        raise InputError(f"--engine {options.engine} and --device {device} were given; expected --device cpu: Ray's "
+                         "workers make pictures on the cores of their machines")  # fmt: skip
 
 
 def _synth_pictures(ready: Ready, out: Path, options: RunOptions) -> Report:
@@ -134,14 +142,16 @@ def dry_run(request: Request, out: str | Path, options: RunOptions = DEFAULTS) -
     return report
 
 
-def _open(request: Request, options: RunOptions) -> tuple[AnyBank, Skipped]:
-    """The bank of a request, its pictures embedded where it names a representation, and which of them could not be."""
+def _open(request: Request, options: RunOptions, run_items: RunItems | None = None) -> tuple[AnyBank, Skipped]:
+    """The bank of a request, its pictures embedded where it names a representation, and which of them could not be.
+
+    Where an engine is named, `run_items` shares the embedding.
+    """
     bank = open_bank(request.inputs)
     if request.inputs.representation is None:
         return bank, []
-    features, skipped = embed_pictures(
-        bank, request.inputs.representation, device_of(request.inputs.device, best="cpu")
-    )
+    device, shared = device_of(request.inputs.device, best="cpu"), options.engine != PROCESSES
+    features, skipped = embed_pictures(bank, request.inputs.representation, device, run_items if shared else None)
     if options.strict and skipped:
         raise InputError(f"{skipped[0][0]!r} {skipped[0][1]} (--strict)")
     return features, skipped

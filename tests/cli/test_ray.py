@@ -14,10 +14,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from augforge.adapters.ray import RayRunner, check_engine
+from augforge.data.banks import take_rows
 from augforge.data.source import open_source
 from augforge.inputs import Inputs
+from augforge.parts.saving import open_part
+from augforge.representations.bank import embed_bank
+from augforge.representations.options import BankOptions
 from augforge.synth import run as synth_run
 from augforge.synth.request import Request
 from augforge.synth.run import synth
@@ -294,11 +300,39 @@ def test_files_that_a_worker_wrote_elsewhere_are_told_of(augforge, source, tmp_p
     assert said.endswith("expected all machines to see --out at the same path")
 
 
-def test_features_are_made_in_one_go(augforge, tmp_path):
-    names = open_source("glyphs", None)["train"].classes[:2]
-    arguments = ("synth", "glyphs", "--max-per-class", 2, "--representation", "conv4-glyphs", "--class", names[0])
-    said = augforge(*arguments, "--out", tmp_path / "out", "--per-class", 1, "--with", "copies", "--engine", "ray")
-    assert said.error() == "--engine ray was given; expected none: features are made in one go"
+def test_features_are_embedded_by_workers_and_made_in_one_go(augforge, runner, picture_of, snapshot, tmp_path):
+    source = tmp_path / "source"
+    for i in range(70):
+        (source / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture_of(i, (28, 28), 1)[..., 0]).save(source / "ab"[i % 2] / f"{i}.png")
+    (source / "a" / "torn.png").write_bytes(b"no picture")
+    order = ("--representation", "conv4-glyphs", "--with", "copies", "--per-class", 5, "--device", "cpu")
+    for name, engine in (("one", "processes"), ("ray", "ray")):
+        result = augforge("synth", source, "--out", tmp_path / name, *order, "--engine", engine)
+        assert result.code == 0, result.err
+        assert "torn.png" in result.err
+    assert snapshot(tmp_path / "ray") == snapshot(tmp_path / "one")
+    features = tmp_path / "one" / "features.safetensors"
+    arguments = ("synth", features, "--out", tmp_path / "more", "--per-class", 1, "--with", "copies")
+    again = augforge(*arguments, "--engine", "ray")
+    assert again.error() == "--engine ray was given; expected none: features are made in one go"
+
+
+def test_a_bank_embedded_by_workers_is_that_of_one_process(runner):
+    bank = take_rows(open_source("glyphs", None)["train"], torch.arange(150))
+    part = open_part("conv4-glyphs", None, "representation")
+    for options in (BankOptions(), BankOptions(views="flip-shift")):
+        alone = embed_bank(part, bank, options)
+        shared = embed_bank(part, bank, options, run_items=runner.in_order)
+        assert torch.equal(alone.x, shared.x)
+        assert alone.names == shared.names
+
+
+def test_workers_have_no_device(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(synth_run, "device_of", lambda name, best: "cuda:0")
+    request = Request(Inputs(str(source), device="cuda"), per_class=1)
+    with pytest.raises(InputError, match="--engine ray and --device cuda:0 were given; expected --device cpu"):
+        synth(request, tmp_path / "out", RunOptions(engine="ray"))
 
 
 def _of(folder: str) -> list[int]:
