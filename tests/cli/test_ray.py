@@ -80,7 +80,7 @@ def _workers() -> list[int]:
     return found
 
 
-def _wait_for(condition, seconds=60.0):
+def _wait_for(condition, seconds=120.0):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end
@@ -176,6 +176,12 @@ def test_only_a_few_items_are_begun_ahead(runner):
     results.close()
 
 
+def test_a_machine_with_other_packages_is_told_of(runner, monkeypatch):
+    monkeypatch.setattr("augforge.adapters.ray.versions", lambda: {"numpy": "1.0"})
+    with pytest.raises(LackError, match=r"has numpy \d\S+, and this machine 1.0; expected the same on all machines"):
+        list(runner.in_order(_square, 0, range(3)))
+
+
 def test_a_killed_worker_costs_its_item(runner, tmp_path):
     assert list(runner.in_order(_die_once_at, (5, tmp_path), range(12))) == list(range(12))
     assert len((tmp_path / "5").read_text()) == 2
@@ -192,19 +198,13 @@ def _die_once_at(job, item):
 
 
 def test_an_item_that_kills_every_worker_is_told_of(runner, monkeypatch):
-    monkeypatch.setattr("augforge.adapters.ray._RETRIES", 1)
-    with pytest.raises(LackError, match="killed 2 times at one item; is there enough memory"):
+    monkeypatch.setattr("augforge.adapters.ray._RETRIES", 0)
+    with pytest.raises(LackError, match="killed 1 times at one item; is there enough memory"):
         list(runner.in_order(_die, 0, range(1)))
 
 
 def _die(job, item):
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_machine_with_other_packages_is_told_of(runner, monkeypatch):
-    monkeypatch.setattr("augforge.adapters.ray.versions", lambda: {"numpy": "1.0"})
-    with pytest.raises(LackError, match=r"has numpy \d\S+, and this machine 1.0; expected the same on all machines"):
-        list(runner.in_order(_square, 0, range(3)))
 
 
 # Runs
