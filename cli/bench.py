@@ -161,8 +161,8 @@ def _episodes(given: dict[str, Any]) -> Answer:
     own = {recipe.shown()["synthesizer"] for recipe in recipes if capabilities(recipe.synthesizer).tested_on_support}
     for row in results.rows:
         if row.get("made_share") == 0 and row["share"] is None:
-            why = "with one row of each class none can be held out, to test them on" if row["synthesizer"] in own else (
-                  "on held-out classes they gained nothing")  # fmt: skip
+            why = ("on held-out classes they gained nothing", "with one row of each class none can be held out to test "
+                   "them")[row["synthesizer"].removesuffix(", no noise") in own]  # fmt: skip
             click.echo(f"the rows that {row['synthesizer']} makes weigh nothing before {row['classifier']} at "
                        f"{row['shot']} shots: {why}", err=True)  # fmt: skip
     if out is not None:

@@ -124,7 +124,7 @@ def _said_of_weights(request: Request, part: Any, plan: Plan, result: FeatureBan
     said = f"the made rows of {len(none)} classes, as {none[0].name!r}, have weight 0: "
     if capabilities(part).tested_on_support:
         alone = max(len(c.rows) for c in plan.classes) < 2
-        return said + ("with one row of each class none can be held out, to test them on" if alone else
+        return said + ("with one row of each class none can be held out to test them" if alone else
                        "rows of the source that were held out did not gain by them")  # fmt: skip
     return (
         f"{said}on held-out classes {request.inputs.method} gained nothing before {request.classifier} from "
