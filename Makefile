@@ -36,7 +36,7 @@ test: $(READY) lint
 
 # Every reader of files is given damaged ones for an hour (SECONDS=60: a minute each).
 fuzz: $(READY)
-	$(SERIAL) AUGFORGE_FUZZ=$(or $(SECONDS),3600) $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
+	$(SERIAL) AUGFORGE_FUZZ=$(or $(SECONDS),3600) $(BIN)/python -m pytest -n 2 tests/test_fuzz.py tests/cli/test_random_commands.py
 
 # mypy does not see mapped folders, so the types are checked on a tree that looks as the installed package does.
 lint: $(READY)
