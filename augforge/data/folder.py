@@ -7,6 +7,7 @@ and folders are ignored. Links are followed.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from augforge.data.layout import MAX_BYTES, Listing, arrange, count_unread, is_h
 from augforge.types import InputError
 
 _Identity = tuple[int, int]
+_MOST_PATHS = 100  # to one folder: links to folders of links to folders multiply them
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ def open_flat(path: str | Path) -> FilePictures | None:
 
 
 def _walk(root: str) -> Listing:
-    """What lies below `root`."""
-    found = Listing()
+    """What lies below `root`; raises InputError where it cannot be opened, or links multiply what is in it."""
+    found, times = Listing(), Counter[_Identity]()
     try:
         top = os.stat(root)
         os.scandir(root).close()
@@ -83,7 +85,7 @@ def _walk(root: str) -> Listing:
             with os.scandir(os.path.join(root, prefix)) as entries:
                 for entry in entries:
                     if not is_hidden(entry.name):
-                        _take(entry, prefix + entry.name, above, found, todo)
+                        _take(entry, prefix + entry.name, above, found, todo, times)
                     elif not entry.name.startswith(".") and entry.is_dir():
                         found.folders.add(prefix + entry.name)
         except OSError as error:
@@ -97,8 +99,9 @@ def _take(
     above: frozenset[_Identity],
     found: Listing,
     todo: list[tuple[str, frozenset[_Identity]]],
+    times: Counter[_Identity],
 ) -> None:
-    """Sort one entry into pictures, folders to walk, and things to skip."""
+    """Sort one entry into pictures, folders to walk, and things to skip; `times` counts the paths to each folder."""
     try:
         if entry.is_dir():
             status = os.stat(entry.path)  # DirEntry.stat leaves device and inode zero on some systems
@@ -106,6 +109,10 @@ def _take(
             if identity in above:
                 found.skipped.append((name, "is a link to a folder that it lies in"))
                 return
+            times[identity] += 1
+            if times[identity] > _MOST_PATHS:
+                raise InputError(f"{os.path.realpath(entry.path)!r} is reached by more than {_MOST_PATHS} paths, by "
+                                 "way of links; expected each picture once")  # fmt: skip
             found.folders.add(name)
             todo.append((name + "/", above | {identity}))
         elif is_picture(entry.name):

@@ -103,6 +103,18 @@ def test_odd_names(tmp_path):
     assert pickle.loads(pickle.dumps(bank)).names == bank.names
 
 
+def test_links_that_double_the_paths_at_each_level_are_refused(tmp_path):
+    put(tmp_path / "in" / "cat" / "1.png")
+    put(tmp_path / "levels" / "22" / "2.png")
+    for level in range(22):
+        (tmp_path / "levels" / str(level)).mkdir()
+        for side in "ab":
+            (tmp_path / "levels" / str(level) / side).symlink_to(tmp_path / "levels" / str(level + 1))
+    (tmp_path / "in" / "dog").symlink_to(tmp_path / "levels" / "0")
+    with pytest.raises(InputError, match=r"levels/\d+' is reached by more than 100 paths, by way of links; expected"):
+        open_folder(tmp_path / "in")
+
+
 def test_links_are_followed_and_loops_reported(tmp_path):
     root, other = tmp_path / "root", tmp_path / "other"
     put(root / "cat" / "1.png")
