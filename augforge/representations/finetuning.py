@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from augforge import chance
+from augforge.metrics.calibration import fitted_temperature
 from augforge.networks.layers import built
 from augforge.networks.photographs import with_folded_norms
 from augforge.representations.supervised import leave_one_out_loss
@@ -301,7 +302,9 @@ def _plot(path: Path, rates: list[float], losses: list[float], chosen: float) ->
 def _scored(val: Photographs, maps: Tensor, classes: tuple[str, ...]) -> Callable[[nn.Module], float]:
     """How well a learner does on held-out pictures, higher is better: minus a cross-entropy.
 
-    That of the head where all their classes are among those that it knows, else of prototypes of the other pictures.
+    That of the head where all their classes are among those that it knows, at the temperature that suits it best, as
+    training makes a head too sure of other pictures long before it names fewer of them; else of prototypes of the other
+    pictures.
     """
     known = {name: k for k, name in enumerate(classes)}
     same = all(name in known for name in val.classes)
@@ -311,8 +314,10 @@ def _scored(val: Photographs, maps: Tensor, classes: tuple[str, ...]) -> Callabl
         trained = cast(Learner, learner)
         features = _forward(trained.tail, maps)
         with torch.no_grad():
-            loss = F.cross_entropy(trained.head(features), y) if same else leave_one_out_loss(features, y)
-        return -float(loss)
+            if not same:
+                return -float(leave_one_out_loss(features, y))
+            scores = trained.head(features)
+            return -float(F.cross_entropy(scores / fitted_temperature(scores, y), y))
 
     return score
 
