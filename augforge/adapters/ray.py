@@ -34,7 +34,7 @@ _RETRIES = 3  # of an item whose worker was killed
 _STORE = 256 << 20  # bytes of shared memory for objects, on this machine; what is larger goes to its disk
 _LOOK = 10.0  # seconds between two looks at how many cores a cluster has
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1",
-                "RAY_USAGE_STATS_ENABLED": "0"}  # fmt: skip
+                "RAY_USAGE_STATS_ENABLED": "0", "RAY_task_oom_retries": str(_RETRIES)}  # fmt: skip
 _TOKENS = "RAY_AUTH_MODE"  # a cluster that Ray starts asks for a token, which lies in the home folder
 _work: tuple[str, Callable[..., Any], Any] | None = None  # in a worker: the key of its job, and what it does
 
@@ -127,11 +127,12 @@ class RayRunner:
 
     def _connect(self) -> None:
         """Join the cluster, or start one; raises LackError."""
-        import ray
-
         if self._connected:
             return
         self._connected = True
+        self._ends.enter_context(_usual_environment())  # before the import, at which Ray reads some of it
+        import ray
+
         if ray.is_initialized():
             return
         self._own = self.engine == "ray"
@@ -143,7 +144,6 @@ class RayRunner:
         else:
             _check_reachable(self.engine)
             how = {"address": self.engine if self.engine.startswith("ray://") else self.engine[len("ray:") :]}
-        self._ends.enter_context(_usual_environment())
         self._ends.callback(ray.shutdown)
         try:
             ray.init(**how, logging_level="error", log_to_driver=False)
