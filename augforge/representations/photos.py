@@ -69,7 +69,7 @@ class Photos:
 
     network: Literal["lite0", "lite2"] = "lite0"  # lite2 takes three times as long, and an extra package
     finetune: Tuned = "none"  # what learns: none, head (the last convolution), last (two stages of blocks too) or all
-    steps: int = 60  # of fine-tuning, after the linear head was trained on frozen features; at least 1
+    steps: int = 120  # of fine-tuning, after the linear head was trained on frozen features; at least 1
     batch_size: int = 16  # pictures of a step, at least 1
     lr: float = 0.0  # largest learning rate of SGD, at least 0; 0: found by a range test
     lr_decay: float = 0.7  # what each earlier stage multiplies the learning rate by, above 0 and at most 1
