@@ -63,7 +63,7 @@ class Request:
             raise InputError(f"--size {self.size} was given; expected 1 to 16384 pixels")
         catalog.family_of(self.classifier)
         self._check_rejection()
-        takes = self.inputs.method in OF_POOL and not saving.is_folder(self.inputs.method)
+        takes = self.inputs.method in OF_POOL  # also where a folder is called so, as a pool may be
         if takes and self.pool is None:
             raise InputError(f"--with {self.inputs.method} was given without --pool, whose pictures it takes")
         if not takes and self.pool is not None:
@@ -99,7 +99,7 @@ def as_record(request: Request) -> dict[str, Any]:
     found = {name: values[name] for name in _RECORDED}
     source, method = request.inputs.source, request.inputs.method
     found["source"] = source if source in SOURCE_NAMES else _absolute(source)
-    found["method"] = _absolute(method) if saving.is_folder(method) else method
+    found["method"] = _absolute(method) if method not in OF_POOL and saving.is_folder(method) else method
     found["classes"] = list(request.inputs.classes)
     if request.inputs.representation is None:
         del found["representation"]  # as in the records of runs without one

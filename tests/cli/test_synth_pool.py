@@ -42,3 +42,12 @@ def test_a_pool_is_the_method(augforge, pictures):
     assert "--with 'copies'" in augforge(*asked, "--with", "copies", "--out", pictures / "no").error()
     asked = ("synth", pictures / "shown", "--with", "pool", "--per-class", 5, "--out", pictures / "no")
     assert "without --pool" in augforge(*asked).error()
+
+
+def test_a_pool_in_a_folder_called_pool_is_no_saved_method(augforge, pictures, monkeypatch):
+    monkeypatch.chdir(pictures)
+    asked = ("synth", "shown", "--pool", "pool", *PART, "--per-class", 2, "--out", "out", "--workers", 1)
+    assert augforge(*asked).code == 0
+    assert json.loads((pictures / "out" / "run.json").read_text())["order"]["method"] == "pool"
+    assert augforge(*asked, "--resume", "--json").json()["already"] == 4
+    assert augforge("regen", "out/manifest.jsonl", 1, "--out", "again.png").code == 0
