@@ -132,7 +132,12 @@ def measure(support: Any, query: Any, settings: dict[str, str], seed: int, recip
                "cpu_seconds": round(time.process_time() - cpu, 1)}  # fmt: skip
         if name == "tuned":
             curve = json.loads((folder / name / "learning-rate.json").read_text(encoding="utf-8"))
-            row |= {"settings": asked, "kept_start": bool(representation.alarms), "lr": curve["chosen"]}
+            row |= {
+                "settings": asked,
+                "steps": representation.steps,
+                "kept_start": bool(representation.alarms),
+                "lr": curve["chosen"],
+            }
         yield row
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,8 +33,10 @@ class Selection:
             raise InputError(f"--max-per-class {self.max_per_class} was given; expected at least 1")
         if self.group_by is not None:
             try:
-                re.compile(self.group_by)
-            except re.error as error:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of what a later Python may read otherwise
+                    re.compile(self.group_by)
+            except (re.error, RecursionError, OverflowError) as error:
                 raise InputError(f"--group-by {self.group_by!r} is no regular expression ({error})") from error
 
     def of(self, bank: AnyBank) -> AnyBank:

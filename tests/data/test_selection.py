@@ -78,5 +78,8 @@ def test_what_cannot_be_selected():
         Selection(0)
     with pytest.raises(InputError, match=r"--group-by '\(' is no regular expression"):
         Selection(group_by="(")
+    for pattern in ("[[", "[" * 300, "(" * 5000, "a{" + "9" * 40 + "}"):  # of some Python warns, some are too deep
+        with pytest.raises(InputError, match=r"is no regular expression"):
+            Selection(group_by=pattern)
     with pytest.raises(InputError, match=r"not found in 4 of the 25 names of '/x', as 'b/track00_000\.jpg'; expected"):
         Selection(group_by="^[ad]").of(bank())
