@@ -34,9 +34,11 @@ demo: $(READY)
 test: $(READY) lint
 	$(SERIAL) AUGFORGE_DATA="$(DATA)" $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Every reader of files is given damaged ones for an hour (SECONDS=60: a minute each).
+# Every reader of files is given damaged ones for an hour (SECONDS=60: a minute each), as is the command line random
+# options; and what takes too long for every run of the tests.
 fuzz: $(READY)
-	$(SERIAL) AUGFORGE_FUZZ=$(or $(SECONDS),3600) $(BIN)/python -m pytest -n 2 tests/test_fuzz.py tests/cli/test_random_commands.py
+	$(SERIAL) AUGFORGE_FUZZ=$(or $(SECONDS),3600) $(BIN)/python -m pytest -n 2 tests/test_fuzz.py tests/cli/test_random_commands.py \
+	  tests/cli/test_ray.py
 
 # mypy does not see mapped folders, so the types are checked on a tree that looks as the installed package does.
 lint: $(READY)

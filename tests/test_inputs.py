@@ -45,7 +45,9 @@ def test_features_are_learnt_from_on_the_device(two_gpus, monkeypatch, tmp_path)
     monkeypatch.setattr(Noise, "chooses", True, raising=False)
     monkeypatch.setattr(Noise, "fit", lambda self, base, rng, val=None: seen.extend([base, val]) or self)
     inputs = Inputs("glyphs", "noise", representation="conv4-glyphs", device="cuda")
-    monkeypatch.setattr("augforge.inputs.embed_bank", lambda part, bank, options, device: _features(bank, device))
+    monkeypatch.setattr(
+        "augforge.inputs.embed_bank", lambda part, bank, options, device, run_items: _features(bank, device)
+    )
     fit_part(inputs, tmp_path / "out", FitOptions())
     assert [bank.x.device.type for bank in seen] == ["meta", "meta"]
     assert [bank.y.device.type for bank in seen] == ["meta", "meta"]

@@ -33,6 +33,7 @@ from augforge.types import InputError, LackError, UnreadablePicture
 
 ray = pytest.importorskip("ray", reason="--engine ray needs the package ray")
 ORDER = ("--per-class", 500, "--size", 48)  # 1,000 rows in 16 units
+long = pytest.mark.skipif("AUGFORGE_FUZZ" not in os.environ, reason="starts a cluster or two of its own: make fuzz")
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +265,7 @@ def test_from_python(runner, source, tmp_path):
         RunOptions(engine="sparc")
 
 
+@long
 def test_a_run_whose_driver_is_killed_goes_on_with_either_engine(augforge, runner, whole, snapshot, tmp_path):
     arguments = ("synth", whole[0], "--out", tmp_path / "out", *ORDER, "--engine", _address(), "--workers", 1)
     growing = tmp_path / "out" / ".partial" / "manifest.jsonl"
@@ -356,6 +358,7 @@ def _folder_of(pid: int) -> str:
     raise AssertionError("the process has no cluster")
 
 
+@long
 def test_ctrl_c_leaves_nothing_behind_and_the_run_goes_on(augforge, whole, snapshot, tmp_path):
     """A cluster of its own, in a process of its own."""
     arguments = ("synth", whole[0], "--out", tmp_path / "out", *ORDER, "--engine", "ray", "--workers", 1)
