@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from augforge.data.banks import AnyBank, FeatureBank, take_rows
+from augforge.data.banks import AnyBank, FeatureBank, FilePictures, take_rows
 from augforge.data.selection import Selection, group_numbers, ranks_within_classes
 from augforge.data.source import open_source
+from augforge.data.strict_json import parse_json
 from augforge.inputs import default_representation, device_of, embed_pictures
 from augforge.measure.quality import Sets
 from augforge.representations.bank import MADE_BY, embed_bank
 from augforge.representations.inception import FidInception, open_inception
 from augforge.representations.options import BankOptions
-from augforge.types import Examples, InputError
+from augforge.types import Examples, InputError, UnreadablePicture
 
 Banks = tuple[AnyBank, AnyBank, AnyBank]
+_MANIFEST = "manifest.jsonl"  # of a run of `synth`, beside what it made
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,10 @@ def _opened(request: MeasureRequest) -> tuple[Banks, list[str]]:
         real, held_out = _halved(real, request.seed)
         notes.append(f"no --holdout was given, so {len(held_out)} rows of REAL, half of each class, are held out; if "
                      "MADE was made from them too, it memorises more and is worth less than it seems")  # fmt: skip
+        made, count = _without_children(made, held_out)
+        if count:
+            notes[-1] = notes[-1].partition("; if")[0] + (
+                f"; {count} pictures of MADE that were made of these, by its {_MANIFEST}, are left out")  # fmt: skip
     known = [name for name in shared if name in set(held_out.classes)]
     if not known:
         raise InputError(f"--holdout {request.holdout!r} has none of the classes that are measured, as {shared[0]!r}")
@@ -123,6 +130,35 @@ def _halved(bank: AnyBank, seed: int) -> tuple[AnyBank, AnyBank]:
         raise InputError(f"{bank.origin!r} has 1 {what} of each class; expected 2, or --holdout with other rows")
     kept, rest = (side.nonzero(as_tuple=True)[0] for side in (~held_out, held_out))
     return take_rows(bank, kept), take_rows(bank, rest)  # type: ignore[type-var]
+
+
+def _without_children(made: AnyBank, held_out: AnyBank) -> tuple[AnyBank, int]:
+    """A run's made pictures without those whose parents are held out, by its manifest, and how many these are.
+
+    All stay where there is no manifest that says so of each, and where a class would have none left.
+    """
+    path = Path(made.origin) / _MANIFEST
+    if not isinstance(made, FilePictures) or isinstance(held_out, FeatureBank) or not path.is_file():
+        return made, 0
+    parents = _parents(path)
+    found = set()
+    for row in range(len(held_out)):
+        with suppress(UnreadablePicture):
+            found.add(held_out.load(row)[1])
+    kept = torch.tensor([parents.get(made.name(row)) not in found for row in range(len(made))])
+    if bool((torch.bincount(made.y[kept], minlength=len(made.classes)) == 0).any()):
+        return made, 0
+    return take_rows(made, kept.nonzero(as_tuple=True)[0]), int((~kept).sum())
+
+
+def _parents(manifest: Path) -> dict[str, str]:
+    """The SHA-256 of the parent of each file of a run; of lines that are none of a run nothing."""
+    found = {}
+    for line in manifest.read_bytes().split(b"\n"):
+        with suppress(ValueError, KeyError, TypeError):
+            row = parse_json(line)
+            found[str(row["file"])] = str(row["parent_sha256"])
+    return found
 
 
 def _whole_groups(bank: AnyBank, groups: Tensor, ranks: Tensor) -> Tensor:

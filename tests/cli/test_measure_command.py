@@ -64,6 +64,21 @@ def test_without_a_holdout_half_of_each_class_is_held_out(augforge, three):
     assert "no --holdout was given, so 12 rows of REAL, half of each class, are held out" in found["notes"][0]
 
 
+def test_rows_that_were_made_of_held_out_ones_are_left_out_by_their_manifest(augforge, folder_of, tmp_path):
+    real = folder_of(tmp_path / "real", {"cat": 6, "dog": 6})
+    assert augforge("synth", real, "--per-class", 12, "--out", tmp_path / "made", "--workers", 1).code == 0
+    found = augforge("measure", real, tmp_path / "made", *PART, "--json").json()
+    assert found["rows"] == {"real": 6, "made": 12, "held_out": 6, "equal_count": 6}
+    said = (
+        "6 rows of REAL, half of each class, are held out; 12 pictures of MADE that were made of these, by its manifest"
+    )
+    assert any(said in note for note in found["notes"])
+    (tmp_path / "made" / "manifest.jsonl").write_text("[1]\nno line\n")
+    found = augforge("measure", real, tmp_path / "made", *PART, "--json").json()
+    assert found["rows"]["made"] == 24
+    assert any("worth less than it seems" in note for note in found["notes"])
+
+
 def test_a_person_reads_a_table(augforge, three):
     result = augforge("measure", *three[:2], *PART)
     assert result.code == 0, result.err
