@@ -17,6 +17,7 @@ from augforge.data.embeddings import is_renamed, read_rows
 from augforge.data.folder import open_flat
 from augforge.data.selection import Selection
 from augforge.data.source import open_source
+from augforge.networks.pixels import LARGEST_LETTER
 from augforge.parts import catalog, saving
 from augforge.parts.learning import learn, sees_validation, training_time
 from augforge.representations.bank import RunItems, embed_bank
@@ -25,7 +26,6 @@ from augforge.training.loop import Run
 from augforge.types import InputError, Inputs, LackError, UnreadablePicture, capabilities
 
 Skipped = list[tuple[str, str]]
-LARGEST_LETTER = 32  # pixels a side
 _LOOKED_AT = 8  # pictures that tell what a source holds
 _FEW_STEPS, _LONG = 100, 60.0  # of a training that simply runs; seconds of one that is asked about
 _OPTIONS = BankOptions(precision="float32")  # files of features should not depend on what a processor is fast at

@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from record import append, commit
+from record import append, facts
 from sklearn.semi_supervised import LabelSpreading
 from torch import Tensor
 from torch.nn import functional as F
@@ -33,7 +31,6 @@ from augforge.classifiers.pool import PoolOptions, label_pool
 from augforge.data.banks import FeatureBank
 from augforge.data.selection import Selection
 from augforge.data.source import open_source
-from augforge.machine import machine, versions
 from augforge.parts.saving import open_part
 from augforge.representations.bank import embed_bank
 from augforge.representations.options import BankOptions
@@ -76,15 +73,13 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("build/photographs"))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    command = "python benchmarks/pool.py " + " ".join(sys.argv[1:]).replace(str(given.data_root), "DIR")
-    facts = {"command": command, "commit": commit(), "seed": given.seed, "date": time.strftime("%Y-%m-%d"),
-             "machine": machine(), "versions": versions()}  # fmt: skip
+    how = facts("pool.py", given.data_root, given.seed)
     for name in given.sets or SETS:
         bank, near = embedded(SETS[name], given)
         for distractors in (False, True):
             for shot in map(int, given.shots.split(",")):
                 row = measured(bank, near, (given.way, shot, distractors), given)
-                append("pool", [{"set": name, "way": given.way, "distractors": distractors, **row, **facts}])
+                append("pool", [{"set": name, "way": given.way, "distractors": distractors, **row, **how}])
 
 
 def embedded(data: Data, given: argparse.Namespace) -> tuple[FeatureBank, list[str]]:

@@ -32,6 +32,13 @@ def main() -> None:
     append(script.removesuffix(".py").replace("/", "_"), rows)
 
 
+def facts(script: str, data_root: Path, seed: int) -> dict[str, Any]:
+    """What a row says of how it was made: the command that this process is, and where."""
+    command = f"python benchmarks/{script} " + " ".join(sys.argv[1:]).replace(str(data_root), "DIR")
+    return {"command": command, "commit": commit(), "seed": seed, "date": time.strftime("%Y-%m-%d"),
+            "machine": machine(), "versions": versions()}  # fmt: skip
+
+
 def commit() -> str:
     """The commit of the tree."""
     return subprocess.run(

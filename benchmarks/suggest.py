@@ -11,16 +11,13 @@ had expected.
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from pool import SETS, embedded, episode, right
-from record import append, commit
+from record import append, facts
 
-from augforge.machine import machine, versions
 from augforge.statistics import episode_interval
 from augforge.suggest import suggest_rows
 from augforge.types import Examples
@@ -38,9 +35,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=40)
     parser.add_argument("--cache", type=Path, default=Path("build/photographs"))
     given = parser.parse_args()
-    command = "python benchmarks/suggest.py " + " ".join(sys.argv[1:]).replace(str(given.data_root), "DIR")
-    facts = {"command": command, "commit": commit(), "seed": 0, "date": time.strftime("%Y-%m-%d"),
-             "machine": machine(), "versions": versions()}  # fmt: skip
+    how = facts("suggest.py", given.data_root, 0)
     for name in given.sets or SETS:
         bank, near = embedded(SETS[name], given)
         for shot in map(int, given.shots.split(",")):
@@ -61,7 +56,7 @@ def main() -> None:
             append("suggest", [{"set": name, "way": WAY, "shot": shot, "labels": LABELS, "episodes": given.episodes,
                                 "plain": plain.mean(), "gain": ours.mean(), "random": drawn.mean(),
                                 "over_random": over.value, "over_random_ci95": [over.low, over.high],
-                                "expected": expected.mean(), **facts}])  # fmt: skip
+                                "expected": expected.mean(), **how}])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from record import append, commit
+from record import append, facts
 from torch import Tensor
 
 from augforge import chance
@@ -30,7 +28,6 @@ from augforge.data.banks import PictureBank, take_rows
 from augforge.data.source import open_source
 from augforge.generators.views import Views
 from augforge.imagine import usual_share, weight_of_each
-from augforge.machine import machine, versions
 from augforge.parts.saving import open_part
 from augforge.representations.bank import as_seen, averaged_features
 from augforge.representations.options import BankOptions
@@ -52,16 +49,14 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    command = "python benchmarks/views.py " + " ".join(sys.argv[1:]).replace(str(given.data_root), "DIR")
-    facts = {"command": command, "commit": commit(), "seed": given.seed, "date": time.strftime("%Y-%m-%d"),
-             "machine": machine(), "versions": versions()}  # fmt: skip
+    how = facts("views.py", given.data_root, given.seed)
     for name in given.sets or SETS:
         bank = pictures(name, given.data_root)
         for views in MADE:
             x, made = embedded(bank, views, given.seed)
             for shot in map(int, given.shots.split(",")):
                 for row in measured(bank.y, (x, made), shot, given):
-                    append("views", [{"set": name, "way": WAY, "views": views, "shot": shot, **row, **facts}])
+                    append("views", [{"set": name, "way": WAY, "views": views, "shot": shot, **row, **how}])
 
 
 def pictures(name: str, root: Path) -> PictureBank:

@@ -132,11 +132,10 @@ def _episodes(given: dict[str, Any]) -> Answer:
     from augforge.auto.episodes import arms_of, with_auto
     from augforge.auto.run import Asked
     from augforge.bench.files import write_per_class
-    from augforge.bench.report import markdown, write_report
+    from augforge.bench.report import markdown, weightless, write_report
     from augforge.bench.run import run, run_seeds
     from augforge.episodes.files import read_episodes
     from augforge.episodes.named_tasks import open_task
-    from augforge.types import capabilities
 
     given, named = _without_auto(given)
     made = _numbers(given["made"], "--made")
@@ -158,13 +157,8 @@ def _episodes(given: dict[str, Any]) -> Answer:
             results = run_seeds(task, recipes, plan, seeds, out, shown.update, given["device"])
         for arm in arms_of(named, asked, task, given["pool"], given["data_root"], given["group_by"]):
             results = with_auto(results, task, arm, out, given["device"], shown.update)
-    own = {recipe.shown()["synthesizer"] for recipe in recipes if capabilities(recipe.synthesizer).tested_on_support}
-    for row in results.rows:
-        if row.get("made_share") == 0 and row["share"] is None:
-            why = ("on held-out classes they gained nothing", "with one row of each class none can be held out to test "
-                   "them")[row["synthesizer"].removesuffix(", no noise") in own]  # fmt: skip
-            click.echo(f"the rows that {row['synthesizer']} makes weigh nothing before {row['classifier']} at "
-                       f"{row['shot']} shots: {why}", err=True)  # fmt: skip
+    for line in weightless(results.rows, recipes):
+        click.echo(line, err=True)
     if out is not None:
         write_report(results.rows, out)
         write_per_class(results.rows, results.confusions(), results.classes, out)

@@ -14,10 +14,8 @@ from torch.nn import functional as F
 
 from augforge import chance
 from augforge.generators.shared.support import choose_parents
-from augforge.networks.pixels import check_levels
+from augforge.networks.pixels import LARGEST_LETTER, check_levels
 from augforge.types import Bank, Examples, InputError, Space
-
-_LARGEST_LETTER = 32  # pixels a side; grey pictures no larger are writing, which has no mirror image
 
 
 @dataclass
@@ -77,6 +75,6 @@ class Views:
             exact = seen if seen.dtype == torch.float64 else seen.float()
             large = F.interpolate(exact, tuple(whole), mode="bilinear", align_corners=False)
             seen = large.round().to(torch.uint8) if seen.dtype == torch.uint8 else large.to(seen.dtype)
-        letter = picture.shape[0] == 1 and max(whole) <= _LARGEST_LETTER
+        letter = picture.shape[0] == 1 and max(whole) <= LARGEST_LETTER  # which has no mirror image
         flip = self.flip if self.flip is not None else 0.0 if letter else 0.5
         return (seen.flip(3) if mirrored < flip else seen.clone())[0]

@@ -7,10 +7,25 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from augforge.bench.recipe_result import TableRow
-from augforge.types import InputError
+from augforge.bench.recipes import Recipe
+from augforge.types import InputError, capabilities
 
 TABLE, ACCURACY, GAIN, MADE = "table.md", "accuracy.png", "gain.png", "made.png"
 _MOST_LINES = 12  # in one plot; more cannot be distinguished
+
+
+def weightless(rows: Sequence[TableRow], recipes: Sequence[Recipe]) -> list[str]:
+    """A line for each row whose made rows weigh nothing, and why, where no share was asked for."""
+    tested = {recipe.shown()["synthesizer"] for recipe in recipes if capabilities(recipe.synthesizer).tested_on_support}
+    lines = []
+    for row in rows:
+        if row.get("made_share") == 0 and row["share"] is None:
+            why = "on held-out classes they gained nothing"
+            if row["synthesizer"].removesuffix(", no noise") in tested:
+                why = "with one row of each class none can be held out to test them"
+            lines.append(f"the rows that {row['synthesizer']} makes weigh nothing before {row['classifier']} at "
+                         f"{row['shot']} shots: {why}")  # fmt: skip
+    return lines
 
 
 def write_report(rows: Sequence[TableRow], out: Path) -> list[Path]:

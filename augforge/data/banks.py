@@ -236,6 +236,13 @@ def check_numbers(x: Tensor, what: str) -> None:
     )
 
 
+def source_sha256(bank: PictureBank, row: int) -> str:
+    """The SHA-256 of a picture as `load` gives it, without decoding a file; raises UnreadablePicture."""
+    if isinstance(bank, FilePictures):
+        return hashlib.sha256(bank.encoded(row)).hexdigest()
+    return bank.load(row)[1]
+
+
 def row_digests(bank: AnyBank, encoded: bool) -> list[bytes]:
     """The SHA-256 of every row: of the file of a picture where it is `encoded`, else of its pixels, or of features.
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from augforge.data.banks import AnyBank, FeatureBank, FilePictures, take_rows
+from augforge.data.banks import AnyBank, FeatureBank, FilePictures, source_sha256, take_rows
 from augforge.data.selection import Selection, group_numbers, ranks_within_classes
 from augforge.data.source import open_source
 from augforge.data.strict_json import parse_json
@@ -135,7 +135,7 @@ def _halved(bank: AnyBank, seed: int) -> tuple[AnyBank, AnyBank]:
 def _without_children(made: AnyBank, held_out: AnyBank) -> tuple[AnyBank, int]:
     """A run's made pictures without those whose parents are held out, by its manifest, and how many these are.
 
-    All stay where there is no manifest that says so of each, and where a class would have none left.
+    Those of which it names no single parent stay; all do where there is no manifest, or a class would have none left.
     """
     path = Path(made.origin) / _MANIFEST
     if not isinstance(made, FilePictures) or isinstance(held_out, FeatureBank) or not path.is_file():
@@ -144,7 +144,7 @@ def _without_children(made: AnyBank, held_out: AnyBank) -> tuple[AnyBank, int]:
     found = set()
     for row in range(len(held_out)):
         with suppress(UnreadablePicture):
-            found.add(held_out.load(row)[1])
+            found.add(source_sha256(held_out, row))
     kept = torch.tensor([parents.get(made.name(row)) not in found for row in range(len(made))])
     if bool((torch.bincount(made.y[kept], minlength=len(made.classes)) == 0).any()):
         return made, 0

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from augforge.types import Bank, InputError, NothingToLearn
 
+LARGEST_LETTER = 32  # pixels a side: grey pictures no larger are taken for writing
 _ROWS_AT_ONCE = 4096
 _HALF_LEVEL = 0.5 / 255
 

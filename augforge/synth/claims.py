@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from augforge import __version__
-from augforge.data.banks import FilePictures, PictureBank
+from augforge.data.banks import FilePictures, PictureBank, source_sha256
 from augforge.data.folder import FileReader
 from augforge.synth.generate import Making
 from augforge.synth.manifest import OF_POOL, REAL, ManifestRow, from_line
@@ -226,10 +226,7 @@ def check_parents(bank: PictureBank, parents: dict[str, str], of_pool: bool = Fa
         if name not in parents:
             continue
         try:
-            if isinstance(bank, FilePictures):
-                sha256 = hashlib.sha256(bank.encoded(row)).hexdigest()
-            else:
-                sha256 = bank.load(row)[1]
+            sha256 = source_sha256(bank, row)
         except UnreadablePicture:
             sha256 = ""
         if sha256 != parents[name]:

@@ -24,7 +24,7 @@ TRIES, LONGEST = 30, 6  # seconds that one command has: what goes on by then is 
 _FORK = multiprocessing.get_context("fork")  # a copy of this process has torch imported already
 WORDS = ("", " ", "0", "1", "2", "-1", "1.5", "nan", "inf", "1e999", "9" * 24, "x", "val", "train", "novel", "logistic",
          "prototype", "classical", "hallucinator-glyphs", "photos", "conv4-glyphs", "glyphs", "scenes", "auto", "none",
-         "nothing", "copies", "noise", "a=b", "size=3", "C=nan", "=", "..", "/", "/dev/null", "all", "0/2", "3/2",
+         "nothing", "copies", "noise", "a=b", "size=3", "C=nan", "=", "/proc", "/dev/null", "all", "0/2", "3/2",
          "1,2", "5,5", "\u0665", "\udc80", "[" * 300, "{}", "png", "no:Class", "os:system", "--", "-h")  # fmt: skip
 LEFT_OUT = {"--download"}  # it would
 
