@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from augforge.cli import options
+from augforge.cli.bench_recipes import read_numbers, read_shots, recipes_of
 
 if TYPE_CHECKING:
     from augforge.bench.plan import BenchPlan
@@ -138,8 +136,8 @@ def _episodes(given: dict[str, Any]) -> Answer:
     from augforge.episodes.named_tasks import open_task
 
     given, named = _without_auto(given)
-    made = _numbers(given["made"], "--made")
-    seeds = None if given["seeds"] is None else _numbers(given["seeds"], "--seeds", fewest=0)
+    made = read_numbers(given["made"], "--made")
+    seeds = None if given["seeds"] is None else read_numbers(given["seeds"], "--seeds", fewest=0)
     task = (
         _tested(given) if given["test"] is not None else open_task(given["task"], given["data_root"], _selection(given))
     )
@@ -148,7 +146,7 @@ def _episodes(given: dict[str, Any]) -> Answer:
     if (task.base is None or given["pool"] is not None) and not given["methods"]:
         given = {**given, "methods": ("nothing",)}
     asked = Asked(given["representation"], given["views"], given["seed"])
-    recipes, plan, out = _recipes(given, made, task), _plan(given, task), given["out"]
+    recipes, plan, out = recipes_of(given, made, task), _plan(given, task), given["out"]
     recipes = options.with_pool(given, task, recipes, max(made))
     with _Said(task, plan, recipes, given["representation"] is None) as shown:
         if seeds is None:
@@ -201,7 +199,7 @@ def _plan(given: dict[str, Any], task: Task) -> BenchPlan:
     from augforge.bench.plan import plan_of
 
     asked = {name: given[name] for name in ("way", "query", "trials", "seed", "part", "against")}
-    asked["shots"] = None if given["shot"] is None else _shots(given["shot"])
+    asked["shots"] = None if given["shot"] is None else read_shots(given["shot"])
     return plan_of(task, asked)
 
 
@@ -235,17 +233,17 @@ def _low_shot(given: dict[str, Any]) -> Answer:
     from augforge.protocols.low_shot_files import is_low_shot_folder, open_low_shot_folder
 
     name, val, shots = given["task"], given["part"] == "val", given["shot"]
-    chosen: dict[str, Any] = {"shots": None if shots is None else _numbers(shots, "--shot"), "query": given["query"],
-                              "draws": given["trials"]}  # fmt: skip
+    chosen: dict[str, Any] = {"query": given["query"], "draws": given["trials"]}
+    chosen["shots"] = None if shots is None else read_numbers(shots, "--shot")
     plan = LowShotPlan(**{k: v for k, v in chosen.items() if v is not None}, seed=given["seed"], val=val)
-    made = _numbers(given["made"], "--made")
+    made = read_numbers(given["made"], "--made")
     if is_low_shot_folder(name):
-        recipes = _recipes(given, made, None)
+        recipes = recipes_of(given, made, None)
         test = open_low_shot_folder(name, "validation" if val else "test")
         pair = LowShotPair(name, test, None if val else open_low_shot_folder(name, "validation"))
     else:
         task = open_task(name, given["data_root"], _selection(given))
-        recipes = _recipes(given, made, task)
+        recipes = recipes_of(given, made, task)
         pair = low_shot_features(task, recipes[0], plan, given["device"], given["out"])
     return _written(given, run_low_shot(pair, recipes, plan), low_shot_markdown, LOW_SHOT)
 
@@ -258,7 +256,7 @@ def _verification(given: dict[str, Any]) -> Answer:
     from augforge.episodes.named_tasks import open_task
 
     task = open_task(given["task"], given["data_root"], _selection(given))
-    (recipe,) = _recipes({**given, "methods": ("nothing",), "classifiers": ("prototype",)}, (1,), task)
+    (recipe,) = recipes_of({**given, "methods": ("nothing",), "classifiers": ("prototype",)}, (1,), task)
     rows = run_verification(task, recipe, given["seed"], given["device"], given["out"])
     return _written(given, rows, verification_markdown, VERIFICATION)
 
@@ -276,119 +274,3 @@ def _written(given: dict[str, Any], rows: list[dict[str, Any]], markdown: Callab
         (out / TABLE).write_text(table, encoding="utf-8")
     facts = {name: given[name] for name in ("task", "protocol", "seed", "part")}
     return {**facts, "versions": versions_once(), "machine": machine_once(), "rows": rows}, table
-
-
-def _recipes(given: dict[str, Any], made: tuple[int, ...], task: Task | None) -> list[Recipe]:
-    """Every method with every classifier, every number made and every share; None is a task of features."""
-    from augforge.bench.recipes import Recipe
-    from augforge.inputs import default_views
-    from augforge.representations.options import BankOptions
-
-    of_weights = options.representation_settings(given)
-    given, usual = _with_defaults(given, task)
-    settings = _settings(given)
-    if of_weights:
-        settings[given["representation"]] = settings.get(given["representation"], {}) | of_weights
-    for part, chosen in usual.items():
-        settings[part] = chosen | settings.get(part, {})
-    name, representation = None, None
-    if given["representation"] is not None:
-        name, representation = _part(given["representation"], "representation", settings)
-    views = "none" if task is None or representation is None else default_views(representation)
-    bank = BankOptions(normalise=given["normalise"], views=given["views"] or views)
-    texts = given["methods"] or ("copies",)
-    methods = [_part(text, "synthesizer", settings) for text in texts]
-    classifiers = [_part(text, "classifier", settings) for text in given["classifiers"]]
-    shares, recipes = _shares(given["shares"], texts), []
-    for text, (shown, method) in zip(texts, methods, strict=True):
-        plain = type(method).__name__ == "Nothing"
-        asked = shares.get(text, (None,) if plain else shares.get("", (None,)))
-        for (label, classifier), count, share in product(classifiers, (0,) if plain else made, asked):
-            names = (name, shown, label)
-            recipes.append(Recipe(representation, method, classifier, count, options=bank, names=names, share=share))
-    return recipes
-
-
-def _shares(given: Sequence[str], methods: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """The shares of `--share` for each method that they name; "" stands for all others."""
-    from augforge.parts.catalog import nearest
-    from augforge.types import InputError
-
-    found: dict[str, tuple[float, ...]] = {}
-    for text in given:
-        name, equals, numbers = text.rpartition("=")
-        if equals and name not in methods:
-            raise InputError(f"--share {text!r} was given and no method is called {name!r}{nearest(name, [*methods])}")
-        if name in found:
-            raise InputError(f"--share {text!r} was given after another for the same methods; expected 0.25,0.5")
-        parts = numbers.split(",")
-        found[name] = tuple(sorted({float(part) for part in parts if re.fullmatch(r" *(\d+\.?\d*|\.\d+) *", part)}))
-        if len(found[name]) < len(parts):
-            raise InputError(f"--share {text!r} was given; expected different numbers from 0 with commas, as 0.25,0.5")
-    return found
-
-
-def _settings(given: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """The settings of `--set` for each part by the name that it was given by."""
-    from augforge.parts.catalog import nearest, read_assignment
-    from augforge.types import InputError
-
-    methods, classifiers = list(given["methods"]), list(given["classifiers"])
-    named = [*methods, *classifiers, *([given["representation"]] if given["representation"] else [])]
-    only = methods or classifiers
-    found: dict[str, dict[str, str]] = {}
-    for text in given["assignments"]:
-        key, value = read_assignment(text)
-        name, dot, setting = key.rpartition(".")
-        if dot and name not in named:
-            raise InputError(f"--set {text!r} was given and no part is called {name!r}{nearest(name, named)}")
-        if not dot and len(only) != 1:
-            several = " and ".join(map(repr, only))
-            raise InputError(f"--set {text!r} was given with {several}; expected {only[0]}.{key}={value} or the like")
-        found.setdefault(name if dot else only[0], {})[setting] = value
-    return found
-
-
-def _with_defaults(given: dict[str, Any], task: Task | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What was given, and in place of what was not, what suits the rows of a task; and the settings of such parts."""
-    from augforge.data.banks import FeatureBank
-    from augforge.inputs import default_classifier, default_representation
-
-    settings: dict[str, dict[str, Any]] = {}
-    if task is not None:
-        pictures = None if isinstance(task.novel, FeatureBank) else task.novel
-        if pictures is not None and given["representation"] is None:
-            given = {**given, "representation": default_representation(pictures)}
-        classifier, chosen = default_classifier(task.novel)
-        if not given["classifiers"] and (task.base is None or (pictures is not None and classifier == "logistic")):
-            given = {**given, "classifiers": ("logistic", "prototype")}
-            settings = {classifier: chosen}
-    return {**given, "classifiers": given["classifiers"] or ("prototype",)}, settings
-
-
-def _part(text: str, kind: str, settings: dict[str, dict[str, str]]) -> tuple[str | None, Any]:
-    """A part by name or folder, and what to call it; a name of the catalog's is made up later."""
-    from augforge.parts import catalog, saving
-
-    shown = None if text in catalog.TABLES[kind] else Path(text).name
-    return shown, saving.open_part(text, settings.get(text), kind)
-
-
-def _numbers(text: str, option: str, fewest: int = 1) -> tuple[int, ...]:
-    from augforge.types import InputError
-
-    parts = text.split(",")
-    numbers = [int(part) for part in parts if part.strip().isdigit() and int(part) >= fewest]
-    if len(set(numbers)) < len(parts):
-        raise InputError(
-            f"{option} {text!r} was given; expected different whole numbers from {fewest} with commas, as 1,5"
-        )
-    return tuple(sorted(numbers))
-
-
-def _shots(text: str) -> tuple[Any, ...]:
-    """Numbers and ranges: "1,5,1-5" is (1, 5, (1, 5))."""
-    ranges = [part for part in text.split(",") if "-" in part]
-    single = ",".join(part for part in text.split(",") if "-" not in part)
-    pairs = [_numbers(part.replace("-", ","), "--shot") for part in ranges]
-    return (*(_numbers(single, "--shot") if single else ()), *pairs)
