@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from augforge.cli import options
-from augforge.cli.bench_recipes import read_numbers, read_shots, recipes_of
+from augforge.cli.bench_recipes import read_numbers, read_shots, recipes_of, with_pool
 
 if TYPE_CHECKING:
     from augforge.bench.plan import BenchPlan
@@ -147,7 +147,7 @@ def _episodes(given: dict[str, Any]) -> Answer:
         given = {**given, "methods": ("nothing",)}
     asked = Asked(given["representation"], given["views"], given["seed"])
     recipes, plan, out = recipes_of(given, made, task), _plan(given, task), given["out"]
-    recipes = options.with_pool(given, task, recipes, max(made))
+    recipes = with_pool(given, task, recipes, max(made))
     with _Said(task, plan, recipes, given["representation"] is None) as shown:
         if seeds is None:
             results = run(task, recipes, plan, out, shown.update, given["device"])

@@ -203,20 +203,3 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         """Close it."""
         self.close()
-
-
-def with_pool(given: dict[str, Any], task: Any, recipes: list[Any], made: int) -> list[Any]:
-    """The recipes of `bench` and those of --pool, and a line on stderr of what was left out of it."""
-    from augforge.bench.from_pool import with_pool_recipes, without_queries
-    from augforge.inputs import open_pool
-    from augforge.types import InputError
-
-    if given["pool"] is None and given["transductive"]:
-        raise InputError("--transductive was given without --pool, whose rows the queries join")
-    if given["pool"] is None:
-        return recipes
-    if given["part"] == "val":
-        raise InputError("--pool was given with --part val; expected --part novel")
-    pool, said = without_queries(task, open_pool(given["pool"], given["data_root"]), given["group_by"])
-    click.echo(f"bench: {said}", err=True)
-    return with_pool_recipes(recipes, pool, made, given["transductive"], given["out"], given["device"])
