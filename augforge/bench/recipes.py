@@ -71,8 +71,9 @@ class Recipe:
 
     @property
     def exact(self) -> bool:
-        """Whether the synthesizer's own `scores` stand for infinitely many made rows: under a Gaussian classifier.
+        """Whether the synthesizer's own `scores` are used, under a Gaussian classifier.
 
+        They are those of infinitely many made rows, or of the classifier that the method was trained through.
         Then no rows are made, and the number of made rows, their weights and their noise make no difference.
         """
         own = isinstance(self.synthesizer, Classifier) and capabilities(self.synthesizer).space != "image"

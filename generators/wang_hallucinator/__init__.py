@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from augforge import chance
 from augforge.classifiers.base_statistics import base_rows, base_statistics, check_positive, check_range
+from augforge.classifiers.weighted import as_rows, like_query
 from augforge.generators.shared.feature_learning import EpisodeSettings, collapse_on, cpu_generator, typical_size
 from augforge.generators.shared.support import checked_rows, choose_parents, like_support, not_fitted, whole_numbers
 from augforge.generators.wang_hallucinator.meta_training import MetaTraining, ThroughClassifier, classifier_through
-from augforge.generators.wang_hallucinator.network import Hallucination
+from augforge.generators.wang_hallucinator.network import Hallucination, RowEmbedding
 from augforge.networks.products import in_tiles
 from augforge.types import Bank, Examples, InputError, Space
 
@@ -30,15 +31,20 @@ class WangHallucinator:
     G(x, z), z ~ N(0, I), and the cross-entropy of held-out base queries goes back through the classifier into G and
     the classifier's own layers. No loss asks for likeness. A made row has one parent, drawn from its class's support.
 
-    The classifier is left, trained, in `classifier_`. With validation classes the best of 10 points of training is
-    kept, by accuracy on 64 of their episodes for each number of shots; the start is no candidate, as it only makes
-    copies. `history` holds losses, validation accuracies (percent) and, last, the statistics of `collapse`.
+    The classifier sees real and made rows and queries through a learnt `embedding` of two layers, as in the paper. It
+    is left, trained, in `embedding_` and `classifier_`; `scores` is both with made rows before them, which is the
+    published system. The rows of `synthesize` lie among the features, before the embedding: any classifier reads them.
+
+    With validation classes the best of 10 points of training is kept, by accuracy on 64 of their episodes for each
+    number of shots; the start is no candidate, as it only makes copies. `history` holds losses, validation accuracies
+    (percent) and, last, the statistics of `collapse`.
 
     Differs from the paper, which gives neither learning rate nor steps nor how many rows were made in training (a
     re-implementation took Adam(0.5, 0.999), 1e-5, 60,000 episodes and 10 rows): Adam(0.9, 0.999) with a rate that
     falls along a cosine, several episodes in a step, the rows of a class used in turn in training; through prototypes
     the temperature of the softmax is learnt, and features are divided by their root mean square in training, which is
-    multiplied back into G. The hidden ReLUs stay where features are negative, so that G loses these at its start.
+    multiplied back into G. The hidden ReLUs stay where features are negative, so that G loses these at its start. The
+    embedding starts as the identity (`RowEmbedding`), and stands before `matching` and `pmn` too.
     """
 
     space: ClassVar[Space] = "feature"
@@ -49,6 +55,7 @@ class WangHallucinator:
 
     through: Literal["prototype", "matching", "pmn"] = "prototype"  # classifier; the last two take long
     fill: int = 20  # rows of a class, real and made, in training, > every number of `shots`
+    embedding: bool = True  # whether the classifier sees rows through two learnt layers
     steps: int = 400  # of Adam, >= 1
     rate: float = 3e-4  # learning rate of Adam, > 0, falling along a cosine
     way: int = 20  # classes of an episode in training, >= 2, or as many as have enough rows
@@ -59,6 +66,7 @@ class WangHallucinator:
     noise_scale: float = 1.0  # multiplies z when rows are made, >= 0; 0: a row is a fixed function of its parent
     final_relu: bool | None = None  # whether the last layer has a ReLU; None: where no base feature is negative
     net_: Hallucination | None = field(default=None, init=False, repr=False)
+    embedding_: RowEmbedding | None = field(default=None, init=False, repr=False)
     context_: nn.Module | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] | None = field(default=None, init=False, repr=False)
 
@@ -86,6 +94,7 @@ class WangHallucinator:
     def _build(self, facts: dict[str, int]) -> Hallucination:
         self.facts_ = dict(facts)
         self.net_ = Hallucination(facts["features"], self.noise_width, relus=3 if facts["relus"] == 3 else 2)
+        self.embedding_ = RowEmbedding(facts["features"]) if self.embedding else None
         self.classifier_ = classifier_through(self.through)
         if self.through != "prototype":
             self.classifier_.build({"features": facts["features"]})
@@ -110,11 +119,14 @@ class WangHallucinator:
             inner, x, known = 1.0, x / size, None if known is None else known / size
             # for rows with this spread in every direction the softmax of prototypes is then Bayes' rule
             temperature = 2 * max(float(base_statistics(x, base.y, _WHO).within.diagonal().mean()), 1e-12)
-        model = ThroughClassifier(net, self.context_, inner, temperature)
+        model = ThroughClassifier(net, self.context_, inner, temperature, self.embedding_)
         training = MetaTraining(model, self.classifier_, episodes, self.steps, self.rate, cpu_generator(rng))
         chosen_on = None if val is None or known is None else (known, val.y)
         self.history = training.run((x, base.y), chosen_on)
         net.rescale_(size)
+        if self.embedding_ is not None and model.log_temperature is not None:
+            # squared distances are then those over the temperature: softmax of `scores` is what was trained
+            self.embedding_.rescale_(size, float(torch.exp(-model.log_temperature.detach() / 2)))
         self.history.append({"collapse": collapse_on(self, base_rows(base, _WHO), base.y)})
         return self
 
@@ -132,6 +144,32 @@ class WangHallucinator:
         first = in_tiles(net.first, x[used.to(x.device)])  # once for each parent
         made = in_tiles(partial(net.rest, turned=net.turned()), first[place.to(x.device)], z.to(x.device))
         return Examples(like_support(made, support), want, parent)
+
+    def scores(self, support: Examples, query: Tensor) -> Tensor:
+        """Scores [q, way] of queries [q, d], or [b, q, way] for b episodes, by the classifier it was trained through.
+
+        Every class is filled up to `fill` rows, as in training: the rows made of each of its real rows have the same
+        noise, in antithetic pairs, whatever the queries are, and weigh together what is missing. Raises InputError
+        before `fit`, and for rows that do not go together.
+        """
+        net, features = self._ready()
+        rows = as_rows(support, query)
+        if rows.x.shape[-1] != features:
+            raise InputError(f"{_WHO} was fitted on {features} features; these rows have {rows.x.shape[-1]}")
+        net, x, asked = net.to(rows.x), rows.x, rows.query
+        each = max(2, 2 * round(self.fill / (2 * float(rows.counts.max()))))  # rows made of a real one
+        keys = chance.in_pairs(chance.row_keys(0, "own scores", torch.arange(each)).__getitem__, torch.arange(each))
+        z = self.noise_scale * chance.paired_noise(keys, "noise", (net.noise.in_features,)).to(x)
+        made = net.rest(net.first(x)[:, :, None], z)  # [b, n, each, d]
+        missing = (self.fill - rows.counts).clamp(min=0) / rows.counts  # of a real row of each class: [b, way]
+        weight = rows.weight * (rows.member * missing[:, None]).sum(2) / rows.weight.clamp(min=1e-12) / each
+        y = rows.member.argmax(2)
+        if self.embedding_ is not None:
+            embed = self.embedding_.to(x)
+            x, made, asked = embed(x), embed(made), embed(asked)
+        x, y = torch.cat([x, made.flatten(1, 2)], 1), torch.cat([y, y.repeat_interleave(each, 1)], 1)
+        weight = torch.cat([rows.weight, weight.repeat_interleave(each, 1)], 1)
+        return like_query(self.classifier_.scores(Examples(x, y, weight=weight), asked), query)
 
     def _ready(self) -> tuple[Hallucination, int]:
         """The fitted network, and for how many features."""

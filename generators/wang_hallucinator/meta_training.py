@@ -15,7 +15,7 @@ from augforge.classifiers.matching import Matching
 from augforge.classifiers.pmn import PrototypeMatching
 from augforge.classifiers.prototype import Prototype
 from augforge.generators.shared.feature_learning import EpisodeSettings
-from augforge.generators.wang_hallucinator.network import Hallucination
+from augforge.generators.wang_hallucinator.network import Hallucination, RowEmbedding
 from augforge.training.loop import Loop, Run, Stage, fast_arithmetic
 from augforge.types import Classifier, Examples
 
@@ -37,14 +37,22 @@ def classifier_through(through: str) -> Prototype | Matching | PrototypeMatching
 class ThroughClassifier(nn.Module):
     """The model in training: the hallucinator, and the layers of the classifier that it is trained through.
 
+    `embedding` is what the classifier sees real and made rows and queries through, None for the rows themselves.
     `context` are the classifier's own layers. Where it has none, its scores are distances, and a temperature is
     learnt in their place, which starts at `temperature`. `size` is what features are divided by for the network alone,
     and made rows multiplied by.
     """
 
-    def __init__(self, net: Hallucination, context: nn.Module | None, size: float, temperature: float) -> None:
+    def __init__(
+        self,
+        net: Hallucination,
+        context: nn.Module | None,
+        size: float,
+        temperature: float,
+        embedding: RowEmbedding | None = None,
+    ) -> None:
         super().__init__()
-        self.net, self.context, self.size = net, context, size
+        self.net, self.context, self.size, self.embedding = net, context, size, embedding
         self.log_temperature = None if context is not None else nn.Parameter(torch.tensor(math.log(temperature)))
 
     def scores(self, classifier: Classifier, support: Tensor, query: Tensor, z: Tensor) -> Tensor:
@@ -59,21 +67,27 @@ class ThroughClassifier(nn.Module):
             first = self.net.first(seeds)  # once for each seed: [b, way, shot, width]
             if shot > 1:
                 first = first[:, :, torch.arange(z.shape[2], device=z.device) % shot]
-            made = self.net.rest(first, z)
-        rows, weight = self._enlarged(classifier, support, made)
+            made, size = self.net.rest(first, z), self.size
+            if self.embedding is not None:
+                made, size = made if size == 1 else made * size, 1.0
+                support, query, made = (self.embedding(rows) for rows in (support, query, made))
+        rows, weight = self._enlarged(classifier, support.float(), made, size)
         labels = torch.arange(way, device=rows.device).repeat_interleave(rows.shape[2]).expand(b, -1)
-        found = classifier.scores(Examples(rows.flatten(1, 2), labels, weight=weight), query)
+        found = classifier.scores(Examples(rows.flatten(1, 2), labels, weight=weight), query.float())
         return found if self.log_temperature is None else found * torch.exp(-self.log_temperature)
 
-    def _enlarged(self, classifier: Classifier, support: Tensor, made: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _enlarged(
+        self, classifier: Classifier, support: Tensor, made: Tensor, size: float
+    ) -> tuple[Tensor, Tensor | None]:
         """All rows [b, way, n, d] in float32, as the support is, and their weights [b, way * n].
 
-        Prototypes ask only for means: there the mean of made rows, weighted by their number, stands for all of them.
+        Made rows are multiplied by `size`. Prototypes ask only for means: there the mean of made rows, weighted by
+        their number, stands for all of them.
         """
         if not isinstance(classifier, Prototype):
-            return torch.cat([support, made if self.size == 1 else made.float() * self.size], 2), None
+            return torch.cat([support, made if size == 1 else made.float() * size], 2), None
         (b, way, shot, _), count = support.shape, made.shape[2]
-        mean = made.float().sum(2, keepdim=True) * (self.size / count)
+        mean = made.float().sum(2, keepdim=True) * (size / count)
         weight = torch.tensor([1.0] * shot + [float(count)], device=support.device)
         return torch.cat([support, mean], 2), weight.repeat(way).expand(b, -1)
 

@@ -61,3 +61,33 @@ class Hallucination(nn.Module):
         with torch.no_grad():
             for part in (self.noise.weight, self.seed.bias, self.second.bias, self.third.bias):
                 part.mul_(size)
+
+
+class RowEmbedding(nn.Module):
+    """What the classifier sees of a row, real or made: two layers with a ReLU between them (section 5 of the paper).
+
+    It starts as the identity, through a hidden layer of x and -x, so that the classifier starts as the one without it;
+    the paper says nothing of its width and start. No random number is drawn.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first = nn.utils.skip_init(nn.Linear, features, 2 * features)
+        self.second = nn.utils.skip_init(nn.Linear, 2 * features, features)
+        both = torch.cat([torch.eye(features), -torch.eye(features)])
+        with torch.no_grad():
+            self.first.weight.copy_(both)
+            self.second.weight.copy_(both.T)
+        nn.init.zeros_(self.first.bias)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows [..., features] -> [..., features]."""
+        return self.second(self.first(x).relu_())
+
+    def rescale_(self, inner: float, outer: float) -> None:
+        """Turn E(x) into outer E(x / inner), in place."""
+        with torch.no_grad():
+            self.first.weight.div_(inner)
+            for part in (self.second.weight, self.second.bias):
+                part.mul_(outer)

@@ -10,7 +10,7 @@ from augforge.data.banks import FeatureBank
 from augforge.generators.shared.feature_learning import EpisodeSettings
 from augforge.generators.wang_hallucinator import WangHallucinator
 from augforge.generators.wang_hallucinator.meta_training import MetaTraining, ThroughClassifier
-from augforge.generators.wang_hallucinator.network import Hallucination
+from augforge.generators.wang_hallucinator.network import Hallucination, RowEmbedding
 from augforge.parts.saving import load_part, save_part
 from augforge.types import Examples, InputError
 
@@ -193,3 +193,76 @@ def test_made_rows_count_as_rows_through_prototypes():
     rows = torch.cat([support, made], 2).flatten(1, 2)
     expected = Prototype().scores(Examples(rows, torch.arange(3).repeat_interleave(8).expand(2, -1)), query)
     torch.testing.assert_close(found, expected, atol=3e-2, rtol=3e-2)  # bfloat16 on some machines
+
+
+def _moved(module, scale=0.3, seed=0):
+    """The module with random numbers added to its parameters."""
+    generator = _rng(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+    return module
+
+
+def test_the_embedding_starts_as_the_identity_and_is_rescaled_as_said():
+    x = torch.randn(7, 5, generator=_rng())
+    assert torch.equal(RowEmbedding(5)(x), x)
+    embed, other = _moved(RowEmbedding(5)), _moved(RowEmbedding(5))
+    other.rescale_(4.0, 0.5)
+    torch.testing.assert_close(other(4 * x), 0.5 * embed(x))
+
+
+def test_the_classifier_is_trained_behind_the_embedding():
+    net, embed = _moved(Hallucination(5)), _moved(RowEmbedding(5))
+    support, query, z = (torch.rand(2, 3, n, 5, generator=_rng(n)) for n in (2, 4, 6))
+    found = ThroughClassifier(net, None, 2.0, 1.0, embed).scores(Prototype(), support, query.flatten(1, 2), z)
+    rows = torch.cat([support, 2 * net(support[:, :, torch.arange(6) % 2] / 2, z)], 2)
+    labels = torch.arange(3).repeat_interleave(8).expand(2, -1)
+    expected = Prototype().scores(Examples(embed(rows).flatten(1, 2), labels), embed(query).flatten(1, 2))
+    torch.testing.assert_close(found, expected, atol=0.1, rtol=5e-2)  # bfloat16 on some machines
+
+
+def test_own_scores_are_those_of_the_classifier_in_training():
+    base = _bank()
+    part = WangHallucinator(**{**QUICK, "shots": "1", "rate": 3e-2}).fit(base, _rng())
+    x = SUPPORT.x[[0, 2, 3]]  # one row of each of three classes
+    query = _bank(seed=5).x[9:20]
+    made = part.net_(x[:, None], torch.zeros(5))
+    embed = part.embedding_
+    still = replace(part, noise_scale=0.0)
+    for name in ("net_", "embedding_", "facts_", "classifier_"):
+        setattr(still, name, getattr(part, name))
+    rows = torch.cat([x[:, None], made.expand(3, part.fill - 1, 5)], 1)
+    expected = Prototype().scores(
+        Examples(embed(rows).flatten(0, 1), torch.arange(3).repeat_interleave(part.fill)), embed(query)
+    )
+    torch.testing.assert_close(still.scores(Examples(x, torch.arange(3)), query), expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("through", ["prototype", "matching", "pmn"])
+def test_own_scores_know_no_order_and_no_batch_and_are_saved(through, tmp_path):
+    part = WangHallucinator(through=through, **QUICK).fit(_bank(), _rng())
+    query = _bank(seed=5).x[9:15]
+    with torch.no_grad():
+        found = part.scores(SUPPORT, query)
+        assert found.shape == (6, 3)
+        order = torch.randperm(9, generator=_rng())
+        torch.testing.assert_close(part.scores(SUPPORT.take(order), query), found, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(part.scores(SUPPORT, query[2:3]), found[2:3], atol=1e-4, rtol=1e-4)
+        two = Examples(SUPPORT.x.expand(2, -1, -1), SUPPORT.y.expand(2, -1))
+        torch.testing.assert_close(part.scores(two, query.expand(2, -1, -1))[1], found, atol=1e-4, rtol=1e-4)
+        padded = Examples(torch.cat([SUPPORT.x, SUPPORT.x[:2]]), torch.cat([SUPPORT.y, torch.tensor([-1, -1])]),
+                          weight=torch.tensor([1.0] * 9 + [0.0] * 2))  # fmt: skip
+        torch.testing.assert_close(part.scores(padded, query), found, atol=1e-4, rtol=1e-4)
+        save_part(part, tmp_path / "part")
+        assert torch.equal(load_part(tmp_path / "part").scores(SUPPORT, query), found)
+
+
+def test_own_scores_need_a_fit_and_as_many_features():
+    with pytest.raises(InputError, match="fit"):
+        WangHallucinator().scores(SUPPORT, SUPPORT.x)
+    part = WangHallucinator(embedding=False, **QUICK).fit(_bank(), _rng())
+    assert part.embedding_ is None
+    wide = torch.rand(9, 6, generator=_rng())
+    with pytest.raises(InputError, match="5 features; these rows have 6"):
+        part.scores(Examples(wide, SUPPORT.y), wide)

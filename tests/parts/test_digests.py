@@ -10,8 +10,8 @@ from augforge.representations.bank import MADE_BY, check_made_by
 from augforge.representations.convnet import ConvNet
 from augforge.types import InputError
 
-# As the version before these classes moved computed them, of parts with default settings. Three have a setting more
-# since, `within_rows`, and with it another digest: posterior, hallucinator and gaussian.
+# As the version before these classes moved computed them, of parts with default settings. Some have a setting more
+# since, and with it another digest: posterior, hallucinator and gaussian `within_rows`, wang-hallucinator `embedding`.
 OLD = {
     ("synthesizer", "nothing"): "f7a6cd0713597d86",
     ("synthesizer", "copies"): "7f08383c5a6d12e4",
@@ -22,7 +22,7 @@ OLD = {
     ("synthesizer", "classical"): "546b7512546a2c9d",
     ("synthesizer", "posterior"): "c0a09736fb0908a5",
     ("synthesizer", "hallucinator"): "9dff5c792e14e769",
-    ("synthesizer", "wang-hallucinator"): "2b1447c835fbda2d",
+    ("synthesizer", "wang-hallucinator"): "d9641bd91bc48182",
     ("synthesizer", "delta-encoder"): "0122c5de9fc51628",
     ("synthesizer", "feature-gan"): "b8b90dabcef2b1fc",
     ("synthesizer", "feature-vae"): "247c3e05b8322cf5",
