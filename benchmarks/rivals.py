@@ -97,9 +97,7 @@ class Bed:
 def main() -> None:
     """Choose, measure, print and append, one set after the other."""
     given = _options()
-    known: dict[
-        tuple[str, str], Any
-    ] = {}  # choices; letters and fresh ones share theirs
+    known: dict[tuple[str, str], Any] = {}  # choices; letters and fresh ones share theirs
     for name in given.sets or SETS:
         bed = Bed(open_embedded(name, given.data_root, given.kept / "features"), given)
         plain = _plain(bed)
