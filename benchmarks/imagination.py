@@ -1,4 +1,4 @@
-"""What imagined rows are worth on the features of a trained backbone: ours, published methods, the controls.
+"""What imagined rows are worth on the features of a trained backbone: ours and the controls.
 
     python benchmarks/imagination.py FOLDER --task cifar-fs --views --trials 2000 --seeds 0,1,2
 
@@ -7,7 +7,7 @@ SimpleShot, logistic regression) that was best on the validation classes at that
 episodes, pooled over training seeds, with an interval over classes; with `--views` also over the best on features of
 one view. Appends to benchmarks/results/imagination.jsonl and prints a table. `--arms` takes names of ARMS, by default
 all. With a folder `--kept`, what was fitted and predicted stays there, and the same command after a break goes on where
-it was.
+it was. Published methods are compared by rivals.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from augforge.bench.table import best_plain
 from augforge.episodes.tasks import Task
 from augforge.generators.nothing import Nothing
 from augforge.parts import catalog
-from augforge.representations.options import BankOptions
 
 _LOGISTIC = {"C": 5.0, "normalise": "spread"}  # the best on validation letters at every normalisation of features
 PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
@@ -45,21 +44,7 @@ ARMS: dict[str, tuple[str, dict[str, Any], str]] = {
     "posterior": ("posterior", {}, "gaussian"),
     "hallucinator, rows": ("hallucinator", {}, "prototype"),
     "posterior, rows": ("posterior", {}, "prototype"),
-    "wang": ("wang-hallucinator", {}, "prototype"),
-    "analogies": ("analogies", {}, "prototype"),
-    "delta-encoder": ("delta-encoder", {}, "prototype"),
-    "feature-gan": ("feature-gan", {}, "prototype"),
-    "feature-vae": ("feature-vae", {}, "prototype"),
-    "calibration": ("calibration", {}, "prototype"),
-    "calibration, as published": ("calibration", {"power": 1.0}, "logistic"),
-    "calibration, tuned": ("calibration", {"power": 1.0, "alpha_on": "diagonal"}, "logistic"),
-    "mixup": ("mixing", {"how": "mixup"}, "prototype"),
-    "smote": ("mixing", {"how": "smote"}, "prototype"),
-    "extrapolate": ("mixing", {"how": "extrapolate"}, "prototype"),
 }
-_ON_POWERED = ("calibration, as published", "calibration, tuned")
-# alpha is in units of the features, and those are of length 1 here: the published 0.21 drowns everything
-_ALPHAS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
 _KEY = 20180618  # of the bootstrap
 
 
@@ -70,8 +55,7 @@ def main() -> None:
     shots = tuple(map(int, options.shot.split(",")))
     plan = BenchPlan(way=options.way, shots=shots, query=options.query, trials=options.trials)
     chosen, nothing = _plain(task, plan, options.kept)
-    names = list(ARMS) if options.by_recipe is None else options.by_recipe.split(";")
-    recipes = [_recipe(name, _alpha(task, plan) if name == "calibration, tuned" else None) for name in names]
+    recipes = [_recipe(name) for name in (list(ARMS) if options.arms is None else options.arms.split(";"))]
     seeds = [int(seed) for seed in options.seeds.split(",")]
     found = (run_seeds(task, recipes, plan, seeds, options.kept, _progress) if len(seeds) > 1
              else run(task, recipes, plan, options.kept, _progress))  # fmt: skip
@@ -126,25 +110,10 @@ def _classifier(name: str) -> Any:
     return catalog.make(*PLAIN[name], "classifier")
 
 
-def _alpha(task: Task, plan: BenchPlan) -> float:
-    """The alpha of calibration that is best on validation classes, the mean over shots."""
-    recipes = {alpha: _recipe("calibration, tuned", alpha) for alpha in _ALPHAS}
-    judged = BenchPlan(plan.way, plan.shots, min(plan.query, 10), min(300, plan.trials), part="val")
-    arms = run(task, list(recipes.values()), judged).by_recipe
-    found = {alpha: float(np.mean([arm.correct.mean() for arm in arms if arm.recipe.names == recipe.names]))
-             for alpha, recipe in recipes.items()}  # fmt: skip
-    print("alpha of calibration on validation classes", found, flush=True)
-    return max(found, key=lambda alpha: found[alpha])
-
-
-def _recipe(name: str, alpha: float | None = None) -> Recipe:
+def _recipe(name: str) -> Recipe:
     synthesizer, settings, classifier = ARMS[name]
-    settings = settings if alpha is None else settings | {"alpha": alpha}
-    judge = catalog.make(classifier, _LOGISTIC if classifier == "logistic" else {}, "classifier")
-    bank = BankOptions(normalise="power" if name in _ON_POWERED else "none")
-    made = catalog.make(synthesizer, settings)
-    shown = name if alpha is None else f"{name}: {alpha:g}"
-    return Recipe(None, made, judge, 20, options=bank, names=("features", shown, classifier))
+    judge = catalog.make(classifier, {}, "classifier")
+    return Recipe(None, catalog.make(synthesizer, settings), judge, 20, names=("features", name, classifier))
 
 
 def _rows(found: Results, plain: dict[str, dict[Any, RecipeResult]]) -> list[dict[str, Any]]:
