@@ -9,12 +9,14 @@ training seed; parts are fitted on the classes to train on alone. The choice is 
 on the classes to report on. `hallucinator` and `posterior` have no trials here: while they are fitted they choose what
 their rows weigh, and all else, on the same classes to choose by. `wang-hallucinator` has its own classifier too, the
 embedding that was trained with it. Rows of results/rivals.jsonl have gains over nearest means and over the plain
-classifier that was best on the classes to choose by, on the same episodes, in points, with intervals over classes.
+classifier that was best on the classes to choose by, on the same episodes, in points, with intervals over classes;
+"still" is the same with the method's noise at zero.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import time
@@ -47,6 +49,7 @@ from augforge.types import Examples, Weighing, capabilities
 
 SETS = {"glyphs": 20, "fresh-letters": 20, "caltech": 10, "signs": 5, "fc100": 5}  # and the classes of an episode
 _LETTERS = ("glyphs", "fresh-letters")
+_NOISES = ("noise_scale", "scale")  # what a method calls the size of its noise
 _AT_ONCE = 20  # episodes
 Correct = NDArray[np.float64]  # the part of right answers for each class of each episode, [n, way]
 
@@ -158,12 +161,14 @@ def _rows(bed: Bed, arm: Arm, plain: Plain, setting: dict[str, Any], chosen: dic
     rows = []
     for shot in bed.given.shots:
         weight, count, val_gain = chosen[shot]
-        outcomes, seconds = [], 0.0
+        outcomes, still, seconds = [], list[Correct](), 0.0
         seeds = bed.given.seeds if arm.learns and not arm.long else bed.given.seeds[:1]
         for seed in seeds:
             part, cost = bed.fitted(arm, setting, seed)
             seconds += cost
             outcomes.append(_outcome(bed, arm, part, "novel", shot, seed, [(weight, count)])[0])
+            if arm.classifier != "own" and any(hasattr(part, name) for name in _NOISES):
+                still += _outcome(bed, arm, _without_noise(part), "novel", shot, seed, [(weight, count)])
         correct = np.mean(outcomes, 0)
         clusters = bed.trials("novel", shot).clusters
         best, of_best, of_means = plain[shot]
@@ -178,8 +183,19 @@ def _rows(bed: Bed, arm: Arm, plain: Plain, setting: dict[str, Any], chosen: dic
             over = statistics.class_interval(correct - other, clusters)
             row |= {name: round(100 * float(other.mean()), 4), f"gain_{name}": round(100 * over.value, 4),
                     f"gain_{name}_ci95": [round(100 * over.low, 4), round(100 * over.high, 4)]}  # fmt: skip
+            if still:  # what the noise is worth: the same rows made without it
+                alone = statistics.class_interval(np.mean(still, 0) - other, clusters)
+                row |= {f"gain_{name}_still": round(100 * alone.value, 4),
+                        f"gain_{name}_still_ci95": [round(100 * alone.low, 4), round(100 * alone.high, 4)]}  # fmt: skip
         rows.append(row)
     return rows
+
+
+def _without_noise(part: Any) -> Any:
+    """A copy of a fitted part whose noise is at zero."""
+    quiet = copy.copy(part)
+    setattr(quiet, next(name for name in _NOISES if hasattr(part, name)), 0.0)
+    return quiet
 
 
 def _chosen(bed: Bed, arm: Arm) -> tuple[dict[str, Any], dict[int, Choice]]:

@@ -4,6 +4,7 @@
 
 The first table is of gains over nearest means, the second over the best plain classifier. Bold: the whole interval is
 above 0; italic: it is below 0. In brackets: no trial gained on the validation classes, so that one would make nothing.
+After the slash: the same method with its noise at zero.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ def cell(row: dict[str, Any] | None, what: str) -> str:
     low, high = row[f"gain_{what}_ci95"]
     shown = f"{row[f'gain_{what}']:+.2f}"
     shown = f"**{shown}**" if low > 0 else f"*{shown}*" if high < 0 else shown
+    if f"gain_{what}_still" in row:
+        shown += f" / {row[f'gain_{what}_still']:+.2f}"
     return f"({shown})" if row["val_gain"] is not None and row["val_gain"] <= 0 and row["tried"] else shown
 
 
