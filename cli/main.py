@@ -17,6 +17,8 @@ import click
 from augforge import __version__
 from augforge.cli.auto import auto
 from augforge.cli.bench import bench
+from augforge.cli.check import check
+from augforge.cli.cite import cite
 from augforge.cli.doctor import doctor
 from augforge.cli.fit import fit
 from augforge.cli.list import list_parts
@@ -35,16 +37,16 @@ INTERRUPTED = 130
 def cli() -> None:
     """Make the missing examples of classes that have few, and keep a record of where each came from.
 
-    Exit codes: 0 done, 1 unexpected error, 2 bad input or usage, 3 a quota was not met, 4 something that this
-    machine lacks, 130 interrupted.
+    Exit codes: 0 done, 1 unexpected error, 2 bad input or usage, 3 a quota was not met or `check` found leaks, 4
+    something that this machine lacks, 130 interrupted.
     """
 
 
 _trust = click.Option(["--trust"], multiple=True, expose_value=False, metavar="MODULE:CLASS",
                       help="Import this class where a saved part or a run names it; may be given again.")  # fmt: skip
-for command in (synth, fit, bench, measure, regen, predict, suggest, auto):
+for command in (synth, fit, bench, measure, check, regen, predict, suggest, auto):
     command.params.append(_trust)
-for command in (synth, fit, bench, measure, regen, predict, suggest, auto, list_parts, doctor):
+for command in (synth, fit, bench, measure, check, regen, predict, suggest, auto, list_parts, cite, doctor):
     cli.add_command(command)
 
 

@@ -47,11 +47,14 @@ from augforge.cli import options
 @click.option("--size", type=click.IntRange(1, 16384), metavar="PX",
               help="Make every picture square first: short side PX, middle cut out.")  # fmt: skip
 # What is kept
+@click.option("--keep", multiple=True, metavar="sound|new|distinct|class[:R]|plausible",
+              help="Make a picture again that is blank, saturated or noise; a copy of a real one; like another made "
+                   "one; off its class in a representation R; or that the discriminator finds implausible. May be "
+                   "given again.")  # fmt: skip
 @click.option("--reject", multiple=True, metavar="discriminator|R|DIR",
-              help="Make a picture again that the method's discriminator finds implausible, or that lies off its "
-                   "class in a representation, as conv4-glyphs; may be given again.")  # fmt: skip
+              help="The same as --keep plausible, and --keep class:R.")  # fmt: skip
 @click.option("--tries", type=click.IntRange(1, 10_000), default=10, show_default=True,
-              help="How often a picture may be made with --reject.")  # fmt: skip
+              help="How often a picture may be made with --keep or --reject.")  # fmt: skip
 @click.option("--plausible", type=click.FloatRange(0, 1), default=0.05, show_default=True, metavar="SHARE",
               help="Least share of real pictures that look less real to the discriminator.")  # fmt: skip
 # Where to
@@ -61,6 +64,8 @@ from augforge.cli import options
               help="How pictures are coded; source: as the picture that each was made from.")  # fmt: skip
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True,
               help="Of JPEG and WebP; WebP 100 is lossless.")  # fmt: skip
+@click.option("--mark/--no-mark", default=True, show_default=True,
+              help="Say in the file of each made picture that it was made, as IPTC's digital source type.")  # fmt: skip
 @click.option("--classifier", default="logistic", show_default=True, metavar="C",
               help="The classifier that will read made features: their weights suit it.")  # fmt: skip
 @click.option("--include-real", is_flag=True, help="Write the real pictures too.")
@@ -96,7 +101,7 @@ def synth(**given: Any) -> None:
     from augforge.synth.run_folder import RunOptions
 
     given["method"] = given["method"] or ("classical" if given["pool"] is None else "pool")
-    options.fetch(given, given["representation"], *given["reject"])
+    options.fetch(given, given["representation"], *given["reject"], *(n.partition(":")[2] for n in given["keep"]))
     torch.set_num_threads(1)  # --workers shares the work; threads on top of processes would fight over the cores
     cv2.setNumThreads(0)
     if is_recipe(given["method"]):
@@ -112,7 +117,7 @@ def synth(**given: Any) -> None:
         encoding=given["encoding"],
         format=given["sink"],
         **{name: given[name] for name in ("per_class", "to", "quality", "size", "include_real", "classifier", "reject",
-                                          "tries", "plausible", "pool")},
+                                          "keep", "tries", "plausible", "mark", "pool")},
     )  # fmt: skip
     with (
         options.Progress("% of the training") as learning,
@@ -156,7 +161,7 @@ def _shard(text: str | None) -> tuple[int, int]:
 
 def _as_text(report: Any) -> str:
     """A report as a person reads it."""
-    from augforge.synth.reject import counts_text
+    from augforge.curate.filters import counts_text
 
     classes = sum(1 for count in report.per_class.values() if count)
     out = click.format_filename(report.out)

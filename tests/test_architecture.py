@@ -25,8 +25,8 @@ FLOORS = (
     {"parts", "metrics", "networks"},
     {"episodes"},
     {"classifiers", "representations"},
-    {"generators", "inputs", "adapters", "protocols"},
-    {"bench", "synth", "measure", "fit", "predict"},
+    {"generators", "inputs", "adapters", "protocols", "curate"},
+    {"bench", "synth", "measure", "check", "fit", "predict"},
     {"auto", "suggest"},
     {"cli"},
 )

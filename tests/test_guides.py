@@ -48,10 +48,11 @@ def _run(page: str, masked: Callable[[str], str], capsys, **names) -> dict:
             exec(compile(block, page, "exec"), names)
             continue
         for arguments, expected in _steps(block):
-            if expected.startswith("augforge: "):
+            code = 2 if expected.startswith("augforge: ") else 3 if re.search(r"^leaks .*: \d", expected, re.M) else 0
+            if code:
                 with pytest.raises(SystemExit) as stopped:
                     main(arguments)
-                assert stopped.value.code == 2
+                assert stopped.value.code == code
             else:
                 main(arguments)
             printed = capsys.readouterr()
@@ -120,6 +121,13 @@ def test_predict(capsys):
     pytest.importorskip("skimage")
     names = _run("docs/predict.md", _without_times, capsys)
     assert len(names["ranking"]) == 3
+
+
+def test_curate(capsys):
+    pytest.importorskip("skimage")
+    names = _run("docs/curate.md", _without_times, capsys)
+    assert names["reasons"] == {0: "copy of a real row"}
+    assert not names["audit"].leaks
 
 
 def test_auto(capsys):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from augforge.data.banks import AnyBank, FeatureBank, FilePictures, source_sha256, take_rows
+from augforge.curate.children import MANIFEST, parents_by_row, rows_by_sha256
+from augforge.data.banks import AnyBank, FeatureBank, FilePictures, take_rows
 from augforge.data.selection import Selection, group_numbers, ranks_within_classes
 from augforge.data.source import open_source
-from augforge.data.strict_json import parse_json
 from augforge.inputs import default_representation, device_of, embed_pictures
 from augforge.measure.quality import Sets
 from augforge.representations.bank import MADE_BY, embed_bank
 from augforge.representations.inception import FidInception, open_inception
 from augforge.representations.options import BankOptions
-from augforge.types import Examples, InputError, UnreadablePicture
+from augforge.types import Examples, InputError
 
 Banks = tuple[AnyBank, AnyBank, AnyBank]
-_MANIFEST = "manifest.jsonl"  # of a run of `synth`, beside what it made
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def _opened(request: MeasureRequest) -> tuple[Banks, list[str]]:
         made, count = _without_children(made, held_out)
         if count:
             notes[-1] = notes[-1].partition("; if")[0] + (
-                f"; {count} pictures of MADE that were made of these, by its {_MANIFEST}, are left out")  # fmt: skip
+                f"; {count} pictures of MADE that were made of these, by its {MANIFEST}, are left out")  # fmt: skip
     known = [name for name in shared if name in set(held_out.classes)]
     if not known:
         raise InputError(f"--holdout {request.holdout!r} has none of the classes that are measured, as {shared[0]!r}")
@@ -137,28 +135,16 @@ def _without_children(made: AnyBank, held_out: AnyBank) -> tuple[AnyBank, int]:
 
     Those of which it names no single parent stay; all do where there is no manifest, or a class would have none left.
     """
-    path = Path(made.origin) / _MANIFEST
-    if not isinstance(made, FilePictures) or isinstance(held_out, FeatureBank) or not path.is_file():
+    if not isinstance(made, FilePictures) or isinstance(held_out, FeatureBank):
         return made, 0
-    parents = _parents(path)
-    found = set()
-    for row in range(len(held_out)):
-        with suppress(UnreadablePicture):
-            found.add(source_sha256(held_out, row))
-    kept = torch.tensor([parents.get(made.name(row)) not in found for row in range(len(made))])
+    parents = parents_by_row(made)
+    if not parents:
+        return made, 0
+    found = rows_by_sha256(held_out)
+    kept = torch.tensor([parents.get(row) not in found for row in range(len(made))])
     if bool((torch.bincount(made.y[kept], minlength=len(made.classes)) == 0).any()):
         return made, 0
     return take_rows(made, kept.nonzero(as_tuple=True)[0]), int((~kept).sum())
-
-
-def _parents(manifest: Path) -> dict[str, str]:
-    """The SHA-256 of the parent of each file of a run; of lines that are none of a run nothing."""
-    found = {}
-    for line in manifest.read_bytes().split(b"\n"):
-        with suppress(ValueError, KeyError, TypeError):
-            row = parse_json(line)
-            found[str(row["file"])] = str(row["parent_sha256"])
-    return found
 
 
 def _whole_groups(bank: AnyBank, groups: Tensor, ranks: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from augforge import chance
+from augforge.curate.copies import Distinct
 from augforge.synth.generate import Making, Notes, Parents, load, needs_no_support, synthesized
 from augforge.synth.plan import ClassPlan
 from augforge.types import InputError
@@ -69,7 +70,9 @@ def _line(making: Making, plan: ClassPlan, place: int) -> tuple[str, list[np.nda
         return plan.name, [load(making, int(plan.rows[place]))[0], *taken]
     parents = Parents(making, plan, Notes())
     keys = chance.row_keys(making.seed, plan.name, torch.from_numpy(indices))
-    made = synthesized(making, plan, parents, np.full(len(indices), place), keys)
+    made = synthesized(
+        making, plan, parents, np.full(len(indices), place), keys, Distinct() if making.distinct else None
+    )
     try:
         parent = parents.picture(place)
     except InputError:

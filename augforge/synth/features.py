@@ -42,8 +42,9 @@ def plan_features(request: Request, bank: FeatureBank, chosen: Chosen | None) ->
     if request.format != "folder" or request.size is not None:
         made = "--representation makes" if request.inputs.representation else f"{request.inputs.source!r} holds"
         raise InputError(f"{made} features, which go to one {FILE}; --format and --size are for images")
-    if request.reject:
-        raise InputError(f"--reject is for pictures, and {request.inputs.source!r} holds features")
+    if request.kept:
+        option = "--reject" if request.reject else "--keep"
+        raise InputError(f"{option} is for pictures, and {request.inputs.source!r} holds features")
     part, plan = _planned(request, bank, chosen)
     say_balance(plan, request.to, request.include_real)
     size = plan.total * bank.x.shape[1] * bank.x.element_size()
@@ -84,7 +85,7 @@ def synth_features(
     if options.engine != PROCESSES and request.inputs.representation is None:
         raise InputError(f"--engine {options.engine} was given; expected none: features are made in one go")
     part, plan, report = plan_features(request, bank, chosen)
-    as_before = replace(request, encoding="png") if request.encoding == AS_SOURCE else request
+    as_before = replace(request, encoding="png" if request.encoding == AS_SOURCE else request.encoding, mark=False)
     method = part.method if isinstance(part, Chosen) else method_record(part)
     source, record = Path(bank.origin), run_record(as_before, bank, method, plan)
     if isinstance(part, Chosen):

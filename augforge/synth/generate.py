@@ -18,17 +18,19 @@ import torch
 from torch import Tensor
 
 from augforge import __version__, chance
+from augforge.curate.copies import Distinct
+from augforge.curate.filters import Filter, Implausible, failure_text, synthesize_plausible
 from augforge.data.banks import AnyBank, FilePictures, PictureBank
 from augforge.networks.pixels import resized
 from augforge.synth.encode import AS_SOURCE, encoding_of
 from augforge.synth.manifest import REAL, ManifestRow
 from augforge.synth.plan import ClassPlan, Plan, Segment, Taken
-from augforge.synth.reject import Filter, Implausible, failure_text, synthesize_plausible
 from augforge.types import Examples, InputError, Named, QuotaError, UnreadablePicture, capabilities
 
 _BYTES_AT_ONCE = 32 << 20  # pixels of the parents in one call of a method, however large the batch may be
 _ONE_AT_A_TIME = threading.Lock()  # of threads that make units together, one is in the method; others read and write
 _STARTS = {"jpeg": b"\xff\xd8\xff", "webp": b"RIFF", "png": b"\x89PNG"}
+BLOCK = 64  # made rows that are compared with each other where they must be distinct
 _LONGEST_STEM = 180  # bytes of a parent's name that its children keep; a file system takes 255 in all
 
 
@@ -36,8 +38,9 @@ _LONGEST_STEM = 180  # bytes of a parent's name that its children keep; a file s
 class Making:
     """All that the rows of a run depend on; `settings` is the digest of the part's settings.
 
-    A made row that one of the `filters` rejects is made again, `tries` times in all. Rows that a plan has taken are
-    those of the `pool`, and no part makes them.
+    A made row that one of the `filters` rejects is made again, `tries` times in all; so is one that is like another
+    of its block, where they must be `distinct`. Rows that a plan has taken are those of the `pool`, and no part makes
+    them.
     """
 
     bank: PictureBank
@@ -51,6 +54,7 @@ class Making:
     device: str = "cpu"
     filters: tuple[Filter, ...] = ()
     tries: int = 10
+    distinct: bool = False
     pool: PictureBank | None = None
 
 
@@ -170,47 +174,88 @@ def original_of(bank: PictureBank, row: int, png: bool = False) -> bytes | None:
 
 
 def _made(making: Making, segment: Segment, notes: Notes) -> Iterator[MadePicture]:
-    """Batches of made rows; the parents of a batch stay under a limit of bytes, at least one each."""
+    """Batches of made rows; the parents of a batch stay under a limit of bytes, at least one each.
+
+    Where rows must be distinct, a batch is of one block, and the rows of the first block that lie before this unit
+    are made again, for comparison.
+    """
     plan = segment.plan
     places, indices = plan.items(segment.start, segment.stop)
+    one_parent, distinct = capabilities(making.part).one_parent, None
+    before = rows_before(int(indices[0]), len(plan.rows), one_parent) if making.distinct else indices[:0]
+    places, indices = np.concatenate([before % max(1, len(plan.rows)), places]), np.concatenate([before, indices])
+    blocks = _blocks(indices, len(plan.rows), one_parent) if making.distinct else np.zeros_like(indices)
     keys = chance.row_keys(making.seed, plan.name, torch.from_numpy(indices))
     parents = Parents(making, plan, notes)
-    start, alone, one_parent = 0, needs_no_support(making.part), capabilities(making.part).one_parent
+    start, alone = 0, needs_no_support(making.part)
     while start < len(places):
         stop, held = start, 0
         while stop < len(places) and stop - start < making.batch_size and held < _BYTES_AT_ONCE:
+            if stop > start and (stop == len(before) or blocks[stop] != blocks[start]):
+                break
             held += 0 if alone else parents.picture(int(places[stop])).nbytes
             stop += 1
+        if making.distinct and (start == 0 or blocks[start] != blocks[start - 1]):
+            distinct = Distinct()
+        counted = notes.rejected.copy()
         try:
-            pictures = synthesized(making, plan, parents, places[start:stop], keys[start:stop])
+            pictures = synthesized(making, plan, parents, places[start:stop], keys[start:stop], distinct)
         except Implausible as error:
             what = f"row {indices[start + error.row]} of class {plan.name!r} was "
             raise Implausible(what + failure_text(error.counts, making.tries), error.row, error.counts) from error
-        for i, picture in enumerate(pictures, start):
+        if start < len(before):
+            notes.rejected = counted  # they count in the unit that they are of
+        for i, picture in enumerate(pictures if start >= len(before) else (), start):
             name, sha256 = parents.facts(int(places[i])) if one_parent else ("", "")
             facts = _facts(making.method, making.settings, (name, sha256), making.seed, int(indices[i]))
-            number = segment.first + i
+            number = segment.first + i - len(before)
             yield MadePicture(picture, plan.name, plan.label, number, f"{stem(name) or _one_part(plan.name)}-m", facts)
         parents.forget_before(int(places[stop - 1]))
         start = stop
 
 
+def _blocks(indices: np.ndarray, parents: int, one_parent: bool) -> np.ndarray:
+    """The block [n] of each made row of a class, by their indices [n]: rows of a block are compared with each other.
+
+    A block is 64 rows of one parent, or of the class where a row has no single parent, in the order of their indices.
+    """
+    if not one_parent:
+        return indices // BLOCK
+    copy, place = np.divmod(indices, max(1, parents))
+    return copy // BLOCK * max(1, parents) + place
+
+
+def rows_before(index: int, parents: int, one_parent: bool) -> np.ndarray:
+    """The indices [m] of the rows of a class that are before row `index` in its block."""
+    step = max(1, parents) if one_parent else 1
+    order = index // step
+    return np.arange(order // BLOCK * BLOCK, order) * step + (index % step)
+
+
 def synthesized(
-    making: Making, plan: ClassPlan, parents: Parents, places: np.ndarray, keys: Tensor
+    making: Making,
+    plan: ClassPlan,
+    parents: Parents,
+    places: np.ndarray,
+    keys: Tensor,
+    distinct: Distinct | None = None,
 ) -> list[np.ndarray]:
     """One call of the method for rows of one class: n pictures [h, w, c] uint8.
 
     A method that needs one parent gets the parents as classes of their own, so that the plan chooses them; one that
     makes classes by name gets the name, and no pictures where it needs none. Raises Implausible for the first row that
-    is rejected in all its tries, by its place among these, and QuotaError where the method makes too few.
+    is rejected in all its tries, by its place among these, and QuotaError where the method makes too few. Rows are
+    unlike those that `distinct` has seen.
     """
     support, want = _support(making, plan, parents, places)
     names = [plan.name] * (len(support) if capabilities(making.part).one_parent else 1)
     part = making.part.named(names) if isinstance(making.part, Named) else making.part
     with _ONE_AT_A_TIME:
-        if making.filters:
+        if making.filters or distinct is not None:
             filters = [one.for_class(plan.name) for one in making.filters]
-            made, rejected = synthesize_plausible(part, support, want, keys, filters, making.tries)
+            made, rejected = synthesize_plausible(
+                part, support, want, keys, filters, making.tries, None if distinct is None else distinct.takes
+            )
             parents.notes.rejected.update(rejected)
         else:
             made = part.synthesize(support, want, keys)

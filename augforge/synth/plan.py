@@ -85,6 +85,7 @@ class ClassPlan:
     make: int
     real: int
     taken: Taken | None = None
+    by_index: bool = False  # made rows go out in the order of their indices, not parent by parent
 
     def items(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """The parents (places in `rows`) and the indices of made rows start..stop-1 of this class, parent by parent.
@@ -95,6 +96,8 @@ class ClassPlan:
         number, parents = np.arange(start, stop), max(1, len(self.rows))
         if self.taken is not None:
             return number, number
+        if self.by_index:
+            return number % parents, number
         each, extra = divmod(self.make, parents)
         edge = extra * (each + 1)  # the first `extra` parents have one row more
         early = number < edge

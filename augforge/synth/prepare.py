@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,15 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from augforge.curate.by_class import by_classes, embedded
+from augforge.curate.copies import Copies
+from augforge.curate.filters import ByDiscriminator, Filter
+from augforge.curate.looks import Looks, looks_of
+from augforge.curate.sound import sound_pictures
 from augforge.data.banks import FeatureBank, FilePictures, PictureBank
-from augforge.inputs import device_of, kind_of_pictures, open_method, open_split
+from augforge.inputs import default_representation, device_of, kind_of_pictures, open_method, open_split
 from augforge.machine import cores
 from augforge.parts import catalog, saving
 from augforge.synth.encode import AS_SOURCE, encoding_of
 from augforge.synth.generate import Chosen, Making, load, needs_no_support
+from augforge.synth.marks import source_type
 from augforge.synth.plan import Plan, Quota, make_plan, say_balance
-from augforge.synth.reject import DISCRIMINATOR, ByClasses, ByDiscriminator, Filter, by_classes, embedded
-from augforge.synth.request import Request, method_record, run_record, with_preset
+from augforge.synth.request import DISCRIMINATOR, Request, method_record, run_record, with_preset
 from augforge.synth.run_folder import RunOptions
 from augforge.synth.sinks import UNITS, Sink, check_folder_names
 from augforge.synth.workers import RunItems, in_order, in_order_by_threads
@@ -30,9 +35,18 @@ from augforge.types import InputError, Named, Plausible, UnreadablePicture, capa
 
 Checked = tuple[dict[int, str], set[tuple[int, int, int]], str]  # as `check_pictures` gives it
 
-_CHECKED_AT_ONCE, _EMBEDDED_AT_ONCE = 128, 256  # pictures
+_CHECKED_AT_ONCE, _LOOKED_AT_ONCE = 128, 256  # pictures
 _BLOCK, _BLOCK_OF_CLASSES = 8, 125  # rows of a class together in a tar; where each batch needs all of its pictures
 _MOST_THREADS = 8  # that read and write around a device, unless --workers says otherwise
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The `filters` of a run, whether made rows must be `distinct`, and the digests of representations among them."""
+
+    filters: tuple[Filter, ...] = ()
+    distinct: bool = False
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,15 +102,18 @@ def prepare(
     say_balance(plan, request.to, request.include_real)
     if isinstance(part, Named):
         part.named([c.name for c in plan.classes if c.make])  # it raises InputError for a class that it does not know
-    filters, digests = open_filters(request, making)
-    making = replace(making, plan=plan, filters=filters, tries=request.tries)
-    sink = Sink(out, request.format, request.encoding, request.quality, _npz_shape(request, shapes), plan.total)
+    kept = open_filters(request, making)
+    if kept.distinct and not capabilities(part).one_parent:
+        plan = replace(plan, classes=tuple(replace(c, by_index=True) for c in plan.classes))
+    making = replace(making, plan=plan, filters=kept.filters, tries=request.tries, distinct=kept.distinct)
+    sink = Sink(out, request.format, request.encoding, request.quality, _npz_shape(request, shapes), plan.total,
+                source_type(part) if request.mark else None)  # fmt: skip
     origin = Path(bank.origin)
     record = run_record(replace(request, inputs=given), bank, method_record(part), plan) | {"pictures": kind}
     if content:
         record["rows"]["content"] = content
-    if digests:
-        record["judges"] = digests  # the key of all versions so far
+    if kept.digests:
+        record["judges"] = kept.digests  # the key of all versions so far
     return Ready(making, sink, record, skipped, origin if origin.exists() else None, workers, said,
                  run_items=run_items if device == "cpu" else in_order_by_threads)  # fmt: skip
 
@@ -144,36 +161,45 @@ def with_defaults(request: Request, bank: PictureBank) -> tuple[Request, str, st
     return replace(request, inputs=inputs, encoding=encoding), kind, f"{kind}: {', '.join(said)}" if said else ""
 
 
-def open_filters(request: Request, making: Making) -> tuple[tuple[Filter, ...], list[str]]:
-    """What rejects rows of a run, as `--reject` names it, and the digests of the representations among it.
+def open_filters(request: Request, making: Making) -> Kept:
+    """What rejects rows of a run, as `--keep` and `--reject` name it.
 
     Rows are compared with all classes of the source, so that a class alone is made as among others. Raises InputError
     for a method without a discriminator, a name that is no representation or one that is not fitted, and a source with
     nothing to compare.
     """
-    if not request.reject:
-        return (), []
+    names = request.kept
+    if not names:
+        return Kept()
     whole = open_split(request.inputs) if request.inputs.classes else making.bank
     bank = making.bank if isinstance(whole, FeatureBank) else whole  # where a part holds pictures, all of it does
+    if "plausible" in names and not isinstance(making.part, Plausible):
+        option = f"--reject {DISCRIMINATOR}" if DISCRIMINATOR in request.reject else "--keep plausible"
+        raise InputError(
+            f"{option} was given, and {making.method} has none; expected a method that was trained against one, or "
+            "--keep class" + (" or --reject with a representation" if DISCRIMINATOR in request.reject else "")
+        )
+    opened = {name: _fitted_representation(name, bank) for name in names if name.partition(":")[0] == "class"}
+    features, looks, good = _seen(replace(making, bank=bank), opened, bool({"new", "sound"} & set(names)))
+    if not good and opened.keys() | ({"new", "sound"} & set(names)):
+        raise InputError(f"{bank.origin!r} has no picture that can be read")
     filters: list[Filter] = []
-    digests: list[str] = []
-    for name in request.reject:
-        if name == DISCRIMINATOR:
-            if not isinstance(making.part, Plausible):
-                raise InputError(
-                    f"--reject {DISCRIMINATOR} was given, and {making.method} has none; expected a method that was "
-                    f"trained against one, or --reject with a representation"
-                )
+    for name in names:
+        if name == "plausible":
             filters.append(ByDiscriminator(request.plausible))
-        else:
-            representation = _fitted_representation(name, bank)
-            filters.append(_filter_by_classes(replace(making, bank=bank), representation))
-            digests.append(saving.part_digest(representation, "representation"))
-    return tuple(filters), digests
+        elif name == "new":
+            filters.append(Copies(looks.hashes()))
+        elif name == "sound":
+            filters.append(sound_pictures(looks))
+        elif name != "distinct":
+            filters.append(by_classes(opened[name], features[name], bank.y[torch.tensor(good)], bank.classes))
+    digests = tuple(saving.part_digest(part, "representation") for part in opened.values())
+    return Kept(tuple(filters), "distinct" in names, digests)
 
 
-def _fitted_representation(name: str, bank: PictureBank) -> Any:
-    """A representation by its name or folder, with its weights; raises InputError where it has none."""
+def _fitted_representation(keep: str, bank: PictureBank) -> Any:
+    """The representation of `class` or `class:R`, with its weights; raises InputError where it has none."""
+    name = keep.partition(":")[2] or default_representation(bank)
     representation = saving.open_part(name, None, "representation")
     if getattr(representation, "net_", representation) is None:
         raise InputError(
@@ -182,32 +208,38 @@ def _fitted_representation(name: str, bank: PictureBank) -> Any:
     return representation
 
 
-def _filter_by_classes(making: Making, representation: Any) -> ByClasses:
-    """The filter by the real pictures of the bank, at the run's size; what cannot be read is left out."""
-    features, good = [torch.zeros(0, 1)], []
+def _seen(making: Making, opened: dict[str, Any], look: bool) -> tuple[dict[str, Tensor], Looks, list[int]]:
+    """The features by each representation, and the looks, of the real pictures at the run's size; and which rows these
+    are, without what cannot be read.
+    """
+    found: dict[str, list[Tensor]] = {name: [] for name in opened}
+    looks, good = [looks_of([])], list[int]()
+    for pictures, rows in _pictures(making) if opened or look else ():
+        each = [torch.from_numpy(picture).permute(2, 0, 1).to(making.device) for picture in pictures]
+        x: Tensor | list[Tensor] = torch.stack(each) if len({picture.shape for picture in pictures}) == 1 else each
+        for name, representation in opened.items():
+            found[name].append(embedded(representation, x))
+        if look:
+            looks.append(looks_of(pictures))
+        good += rows
+    features = {name: torch.cat(parts) for name, parts in found.items() if parts}
+    columns = [np.concatenate([getattr(one, name) for one in looks]) for name in Looks.__dataclass_fields__]
+    return features, Looks(*columns), good
+
+
+def _pictures(making: Making) -> Iterator[tuple[list[np.ndarray], list[int]]]:
+    """The pictures [h, w, c] uint8 of a bank that can be read, some at a time, and which rows these are."""
     count = len(making.bank)
-    for rows in np.array_split(np.arange(count), range(_EMBEDDED_AT_ONCE, count, _EMBEDDED_AT_ONCE)):
-        pictures, some = _readable(making, rows)
-        if pictures:
-            x = torch.stack(pictures) if len({tuple(p.shape) for p in pictures}) == 1 else pictures
-            x = x.to(making.device) if isinstance(x, Tensor) else [p.to(making.device) for p in x]
-            features.append(embedded(representation, x))
-            good += some
-    if not good:
-        raise InputError(f"{making.bank.origin!r} has no picture that can be read")
-    return by_classes(representation, torch.cat(features[1:]), making.bank.y[torch.tensor(good)], making.bank.classes)
-
-
-def _readable(making: Making, rows: np.ndarray) -> tuple[list[Tensor], list[int]]:
-    """The pictures [c, h, w] uint8 of those of the rows [m] that can be read, and which rows these are."""
-    pictures, good = [], []
-    for row in rows.tolist():
-        try:
-            pictures.append(torch.from_numpy(load(making, row)[0]).permute(2, 0, 1))
-        except UnreadablePicture:
-            continue
-        good.append(row)
-    return pictures, good
+    for rows in np.array_split(np.arange(count), range(_LOOKED_AT_ONCE, count, _LOOKED_AT_ONCE)):
+        pictures, good = [], []
+        for row in rows.tolist():
+            try:
+                pictures.append(load(making, row)[0])
+            except UnreadablePicture:
+                continue
+            good.append(row)
+        if good:
+            yield pictures, good
 
 
 def _readable_rows(

@@ -12,19 +12,32 @@ import numpy as np
 import torch
 
 from augforge import __version__, chance
+from augforge.curate.copies import Distinct
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.inputs import open_bank, open_method, open_pool
 from augforge.networks.pixels import resized
 from augforge.parts import catalog, saving
 from augforge.parts.catalog import nearest
 from augforge.synth.encode import AS_SOURCE, PNG_WRITER, encode, encoding_of
-from augforge.synth.generate import Making, Notes, Parents, load, needs_no_support, original_of, synthesized
+from augforge.synth.generate import (
+    Making,
+    Notes,
+    Parents,
+    load,
+    needs_no_support,
+    original_of,
+    rows_before,
+    synthesized,
+)
 from augforge.synth.manifest import REAL, ManifestRow, read_rows
+from augforge.synth.marks import marked, packet, source_type
 from augforge.synth.plan import ClassPlan, Plan
 from augforge.synth.prepare import check_pictures, open_filters
 from augforge.synth.request import Request, from_record
 from augforge.synth.run_folder import read_run
-from augforge.types import InputError, UnreadablePicture
+from augforge.types import InputError, UnreadablePicture, capabilities
+
+_AT_ONCE = 16  # pictures that are made for comparison
 
 
 def regen(
@@ -94,13 +107,17 @@ def _encoded(row: ManifestRow, record: dict[str, Any], data_root: Path | None, t
         rows = rows[~np.isin(rows, list(check_pictures(making, rows, 1)[0]))]
     if not len(rows) and not needs_no_support(part):
         raise InputError(f"the parent {row.parent or row.cls!r} is no longer in {request.inputs.source!r}")
-    picture = _picture(making, ClassPlan(row.cls, label, rows, 1, 0), row)
+    count = next((c["real"] for c in record["classes"] if c["name"] == row.cls), len(rows))
+    picture = _picture(making, ClassPlan(row.cls, label, rows, 1, 0), row, count)
     if request.format == "npz":
         return encode(picture, "png")
     as_it_is = row.method == REAL and request.encoding == AS_SOURCE and request.size is None
     if as_it_is and (original := original_of(bank, int(rows[0]))) is not None:
         return original
-    return _coded(picture, row, request, record)
+    data = _coded(picture, row, request, record)
+    if not request.mark or row.method == REAL:
+        return data
+    return marked(data, encoding_of(row.parent, request.encoding), packet(source_type(part), row.method))
 
 
 def _as_it_lies(row: ManifestRow, bank: AnyBank, request: Request, record: dict[str, Any]) -> bytes:
@@ -135,14 +152,15 @@ def _coded(picture: np.ndarray, row: ManifestRow, request: Request, record: dict
 
 def _with_filters(making: Making, request: Request, record: dict[str, Any]) -> Making:
     """With what the run rejected by; raises InputError where one of the filters is no longer the same."""
-    filters, digests = open_filters(request, making)
-    if digests != record.get("judges", []):
-        raise InputError(f"what the run rejected by, {', '.join(map(repr, request.reject))}, is no longer the same")
-    return replace(making, filters=filters, tries=request.tries)
+    kept = open_filters(request, making)
+    if list(kept.digests) != record.get("judges", []):
+        names = ", ".join(map(repr, (*request.reject, *request.keep)))
+        raise InputError(f"what the run rejected by, {names}, is no longer the same")
+    return replace(making, filters=kept.filters, tries=request.tries, distinct=kept.distinct)
 
 
-def _picture(making: Making, plan: ClassPlan, row: ManifestRow) -> np.ndarray:
-    """The picture [h, w, c] of a row whose parents are all that the plan has."""
+def _picture(making: Making, plan: ClassPlan, row: ManifestRow, count: int) -> np.ndarray:
+    """The picture [h, w, c] of a row whose parents are all that the plan has; its class had `count` in the run."""
     try:
         if row.parent:
             first, sha256 = load(making, int(plan.rows[0]))
@@ -150,7 +168,12 @@ def _picture(making: Making, plan: ClassPlan, row: ManifestRow) -> np.ndarray:
                 raise InputError(f"the parent {row.parent!r} has changed since the run: its SHA-256 is {sha256}")
             if row.method == REAL:
                 return first
-        keys = chance.row_keys(row.seed, row.cls, torch.tensor([row.index]))
-        return synthesized(making, plan, Parents(making, plan, Notes()), np.zeros(1, np.int64), keys)[0]
+        parents, one_parent = Parents(making, plan, Notes()), capabilities(making.part).one_parent
+        before = rows_before(row.index, count, one_parent) if making.distinct else np.zeros(0, np.int64)
+        distinct = Distinct() if making.distinct else None
+        for some in np.array_split([*before, row.index], range(_AT_ONCE, len(before) + 1, _AT_ONCE)):
+            keys = chance.row_keys(row.seed, row.cls, torch.from_numpy(some.astype(np.int64)))
+            picture = synthesized(making, plan, parents, np.zeros(len(some), np.int64), keys, distinct)[-1]
+        return picture
     except UnreadablePicture as error:
         raise InputError(f"the parent {row.parent!r} {error.reason}") from error

@@ -13,13 +13,15 @@ from augforge.data.banks import AnyBank
 from augforge.data.source import SOURCE_NAMES
 from augforge.machine import machine, versions
 from augforge.parts import catalog, saving
+from augforge.parts.catalog import nearest
 from augforge.synth.encode import AS_SOURCE, PNG_WRITER, SUFFIXES, Encoding
 from augforge.synth.manifest import OF_POOL
 from augforge.synth.plan import Plan
-from augforge.synth.reject import DISCRIMINATOR
 from augforge.synth.sinks import UNITS, Format
 from augforge.types import InputError, Inputs
 
+DISCRIMINATOR = "discriminator"  # what `--reject` calls `--keep plausible`
+KEEP = ("sound", "new", "distinct", "class", "plausible")  # what `--keep` takes, and class:R
 _PRESETS = {"letters": "keras", "photographs": "photographs"}
 _OF_INPUTS = ("source", "method", "settings", "classes", "split", "seed", "representation", "max_per_class")
 _RECORDED = (
@@ -47,8 +49,10 @@ class Request:
     include_real: bool = False  # the real pictures are written too
     classifier: str = "logistic"  # by name: which will read made features, whose weights suit it
     reject: tuple[str, ...] = ()  # what rejects pictures: "discriminator", and representations by name or folder
+    keep: tuple[str, ...] = ()  # only pictures that are: of KEEP, or "class:R" with a representation by name or folder
     tries: int = 10  # how often a picture is made before a run gives up, 1 to 10000
     plausible: float = 0.05  # least share of real pictures that look less real to the discriminator, 0 to 1
+    mark: bool = True  # files of made pictures say that they were made: IPTC's digital source type, in XMP
     pool: str | None = None  # unlabelled rows, any source: the examples that the methods pool and retrieved give
 
     def __post_init__(self) -> None:
@@ -68,9 +72,10 @@ class Request:
             raise InputError(f"--with {self.inputs.method} was given without --pool, whose pictures it takes")
         if not takes and self.pool is not None:
             raise InputError(f"--pool was given with --with {self.inputs.method!r}; expected {' or '.join(OF_POOL)}")
-        if self.pool is not None and self.reject:
+        if self.pool is not None and self.kept:
+            option = "--reject" if self.reject else "--keep"
             raise InputError(
-                "--reject is for pictures that are made, and those of --pool are taken; expected no --reject"
+                f"{option} is for pictures that are made, and those of --pool are taken; expected no {option}"
             )
 
     def _check_rejection(self) -> None:
@@ -78,12 +83,25 @@ class Request:
             raise InputError(f"--tries {self.tries} was given; expected 1 to 10000")
         if not 0 <= self.plausible <= 1:
             raise InputError(f"--plausible {self.plausible} was given; expected a share, 0 to 1")
-        if not self.reject and (self.tries, self.plausible) != (Request.tries, Request.plausible):
-            raise InputError("--tries or --plausible was given without --reject, which they belong to")
-        if len(set(self.reject)) < len(self.reject):
-            raise InputError(f"--reject names something twice: {', '.join(map(repr, self.reject))}")
+        if not self.kept and (self.tries, self.plausible) != (Request.tries, Request.plausible):
+            raise InputError("--tries or --plausible was given without --reject or --keep, which they belong to")
+        for name in self.keep:
+            kind, colon, rest = name.partition(":")
+            if kind not in KEEP or (colon and (kind != "class" or not rest)):
+                raise InputError(
+                    f"--keep {name!r} was given; expected {', '.join(KEEP)} or class:R{nearest(name, [*KEEP])}"
+                )
+        if len(set(self.kept)) < len(self.kept):
+            option, given = ("--keep", self.keep) if self.keep else ("--reject", self.reject)
+            raise InputError(f"{option} names something twice: {', '.join(map(repr, given))}")
         if self.reject and self.inputs.representation is not None:
             raise InputError("--reject is for pictures, and --representation makes features; expected one of them")
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The filters that rows must pass, in order, as `--keep` calls them: those of `reject` come first."""
+        older = ("plausible" if name == DISCRIMINATOR else f"class:{name}" for name in self.reject)
+        return (*older, *self.keep)
 
 
 def with_preset(inputs: Inputs, kind: str) -> Inputs:
@@ -114,8 +132,14 @@ def as_record(request: Request) -> dict[str, Any]:
     if request.reject:
         found["reject"] = [name if name == DISCRIMINATOR else _placed(name) for name in request.reject]
     else:
-        for key in ("reject", "tries", "plausible"):
-            del found[key]
+        del found["reject"]
+    if request.keep:
+        parts = (name.partition(":") for name in request.keep)
+        found["keep"] = [f"{kind}:{_placed(name)}" if name else kind for kind, _, name in parts]
+    if not request.kept:
+        del found["tries"], found["plausible"]
+    if request.mark and request.format != "npz" and request.pool is None:
+        found["mark"] = True  # not in records of before, so that their runs are not gone on with
     return found
 
 
@@ -146,7 +170,8 @@ def from_record(record: dict[str, Any], data_root: Path | None = None) -> Reques
     """The request that a `run.json` keeps, with the preset that its pictures had; raises InputError for another one."""
     try:
         asked = dict(record["order"])
-        asked |= {name: tuple(asked.get(name, ())) for name in ("classes", "reject")}
+        asked |= {name: tuple(asked.get(name, ())) for name in ("classes", "reject", "keep")}
+        asked.setdefault("mark", False)
         inputs = Inputs(**{name: asked.pop(name) for name in _OF_INPUTS if name in asked}, data_root=data_root)
         kind = record.get("pictures", "letters")  # before there was a choice, all had the preset of letters
         return Request(with_preset(inputs, kind), **asked)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from augforge.adapters.ray import PROCESSES
+from augforge.curate.filters import Implausible
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.inputs import Skipped, device_of, embed_pictures, open_bank
 from augforge.synth import run_folder
@@ -23,7 +24,6 @@ from augforge.synth.features import plan_features, synth_features
 from augforge.synth.from_pool import choose
 from augforge.synth.generate import Making, Notes, rows_of_unit
 from augforge.synth.prepare import Ready, prepare
-from augforge.synth.reject import Implausible
 from augforge.synth.request import Request
 from augforge.synth.run_folder import RunOptions
 from augforge.synth.sinks import Sink, pack_npz, write_all, write_classes
@@ -110,7 +110,9 @@ def _synth_pictures(ready: Ready, out: Path, options: RunOptions) -> Report:
         try:
             _make(ready, options, report)
         except Implausible:
-            draw_sheet(replace(ready.making, filters=()), sheet)  # what the method makes, to see why it is rejected
+            draw_sheet(
+                replace(ready.making, filters=(), distinct=False), sheet
+            )  # what the method makes, to see why it is rejected
             raise
     else:
         report.already = _rows_of_shard(ready, options.shard)
@@ -133,7 +135,7 @@ def dry_run(request: Request, out: str | Path, options: RunOptions = DEFAULTS) -
     plan = ready.making.plan
     report.made, report.real = sum(c.make for c in plan.classes), sum(c.real for c in plan.classes)
     sampled = replace(plan, block=0, unit=max(1, -(-plan.total // _SAMPLED_PLACES)))
-    making = replace(ready.making, plan=sampled, batch_size=_SAMPLED_ROWS, filters=())  # sizes are the same
+    making = replace(ready.making, plan=sampled, batch_size=_SAMPLED_ROWS, filters=(), distinct=False)  # as large
     sizes = []
     for unit in range(sampled.units):
         for made in itertools.islice(rows_of_unit(making, unit, Notes()), _SAMPLED_ROWS):

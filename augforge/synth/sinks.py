@@ -25,7 +25,8 @@ from augforge import chance
 from augforge.data.class_names import taken_for_one
 from augforge.synth.encode import AS_SOURCE, SUFFIXES, Encoding, encode, encoding_of
 from augforge.synth.generate import MadePicture
-from augforge.synth.manifest import ManifestRow
+from augforge.synth.manifest import OF_POOL, REAL, ManifestRow
+from augforge.synth.marks import marked, packet
 from augforge.synth.written import PARTIAL, is_torn, journal, journal_line
 from augforge.types import InputError
 
@@ -33,13 +34,15 @@ Format = Literal["folder", "webdataset", "npz"]
 RESERVED = ("manifest.jsonl", "run.json")
 CLASSES = "classes.txt"  # beside tars
 UNITS = {"folder": 64, "webdataset": 1000, "npz": 256}  # rows of one unit of work; of one tar file
+_TAKEN = (REAL, *OF_POOL)  # methods whose pictures are real
 _TAR_BLOCK = 512
 _TAR_END = bytes(2 * _TAR_BLOCK)
 
 
 @dataclass(frozen=True)
 class Sink:
-    """Where and how pictures are written; `shape` [h, w, c] of all of them and `total` are known for `.npz` only.
+    """Where and how pictures are written; `shape` [h, w, c] of all of them and `total` are known for `.npz` only;
+    files of made pictures say that they are of the digital source type `mark`, where there is one.
 
     A file among the `foreign` ones, by its name below `out`, is someone else's, and is not replaced by other bytes; but
     one that a power cut left empty or cut short, and its journal with it, is.
@@ -51,6 +54,7 @@ class Sink:
     quality: int = 95
     shape: tuple[int, int, int] | None = None
     total: int = 0
+    mark: str | None = None
     foreign: frozenset[str] = frozenset()
 
     def write(self, unit: int, made: Iterable[MadePicture]) -> tuple[list[ManifestRow], int]:
@@ -69,7 +73,10 @@ class Sink:
         encoding = encoding_of(made.row["parent"], self.encoding)
         if made.original is not None and self.encoding == AS_SOURCE:
             return made.original, SUFFIXES[encoding]
-        return encode(made.picture, encoding, self.quality), SUFFIXES[encoding]
+        data = encode(made.picture, encoding, self.quality)
+        if self.mark and made.row["method"] not in _TAKEN:
+            data = marked(data, encoding, packet(self.mark, made.row["method"]))
+        return data, SUFFIXES[encoding]
 
     def size_of(self, made: MadePicture) -> int:
         """How many bytes a picture takes, headers of a tar included."""

@@ -9,18 +9,17 @@ import pytest
 import torch
 
 from augforge import chance
-from augforge.generators.shared.support import choose_parents
-from augforge.synth.reject import (
+from augforge.curate.by_class import by_classes, distances
+from augforge.curate.filters import (
     FAR,
     IMPLAUSIBLE,
     NEARER,
     ByDiscriminator,
     Implausible,
-    by_classes,
-    distances,
     synthesize_plausible,
     verdicts,
 )
+from augforge.generators.shared.support import choose_parents
 from augforge.types import Examples, InputError, QuotaError
 
 KEYS = chance.row_keys(0, "rejecting", torch.arange(40))
