@@ -22,7 +22,7 @@ LEAST_SAME = 0.985  # cosine of thumbnails
 _LEAST, _MOST, _USUAL = 0.94, 0.985, 0.95  # limits of an aligned pair: between, and where a source says too little
 _ENOUGH = 30  # pictures of which the likest pair tells how like different ones are
 _DEVIATIONS, _OF_NORMAL = 3.0, 1.4826  # from the median, on Fisher's scale; of a median deviation
-_COARSE, _CANDIDATES, _BY_FEATURES = 0.6, 2, 1  # least cosine; how many of each picture are laid upon it
+_COARSE, _CANDIDATES, _BY_FEATURES = 0.5, 4, 1  # least cosine; how many of each picture are laid upon it
 _AT_ONCE = 1024
 
 
