@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from augforge.figures.curves import draw_curves
 from augforge.inputs import Inputs, device_of, embed_pictures, on_device, open_bank, open_method, validation_bank
 from augforge.parts import catalog, saving
 from augforge.parts.learning import learn, sees_validation
@@ -36,9 +37,9 @@ def fit_part(inputs: Inputs, out: Path, options: FitOptions) -> tuple[Any, str]:
 
     What trains - a representation, or a method that says so - learns from the "train" split and is validated on "val",
     where the source has one; what chooses by validation classes is shown "val". Checkpoints lie in OUT/training until
-    it is finished; the log and what else was drawn there stay. Under torchrun all processes train one network, and the
-    first writes. Raises InputError where `out` holds a fitted part or a fit that was stopped and `resume` is not set,
-    and where several processes were started for what trains in one.
+    it is finished; the log, its learning curves and what else was drawn there stay. Under torchrun all processes train
+    one network, and the first writes. Raises InputError where `out` holds a fitted part or a fit that was stopped and
+    `resume` is not set, and where several processes were started for what trains in one.
     """
     inputs, kind = replace(inputs, train=True), catalog.kind_of(inputs.method)
     if process_count() > 1 and not (kind == "synthesizer" and _is_shared(inputs.method)):
@@ -54,6 +55,7 @@ def fit_part(inputs: Inputs, out: Path, options: FitOptions) -> tuple[Any, str]:
             saving.save_part(part, out, kind)
             for path in (out / "training").glob("*.safetensors"):
                 path.unlink()
+            draw_curves(out / "training")
         wait()
     return part, kind
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=options.PATH, metavar="DIR", help="Keep results, table and plots; the same command goes on there."
 )
+@click.option("--full", is_flag=True, help="On a terminal: every column. Elsewhere they are all there anyway.")
 @options.data_root
 @options.as_json
 def bench(**given: Any) -> None:
@@ -92,8 +94,26 @@ def bench(**given: Any) -> None:
     if given["out"] is not None and given["out"].is_dir():
         make_folder(given["out"])  # what is damaged there is found before anything is measured
     run = {"episodes": _episodes, "low-shot": _low_shot, "verification": _verification}[given["protocol"]]
-    result, table = run(given)
-    click.echo(json.dumps(result) if given["as_json"] else table)
+    with options.Progress("rows", steady=given["protocol"] != "episodes"):  # of episodes the rows are counted
+        result, table = run(given)
+    if given["as_json"]:
+        click.echo(json.dumps(result))
+    elif sys.stdout.isatty():
+        _show(result["rows"], given)
+    else:
+        click.echo(table)
+
+
+def _show(rows: list[dict[str, Any]], given: dict[str, Any]) -> None:
+    """The rows for a terminal."""
+    from augforge.bench import on_screen, report
+
+    if given["protocol"] == "low-shot":
+        on_screen.show_sheets(report.low_shot_sheets(rows), report.LOW_SHOT_LEGEND)
+    elif given["protocol"] == "verification":
+        on_screen.show_sheets(report.verification_sheets(rows), report.VERIFICATION_LEGEND)
+    else:
+        on_screen.show(rows, given["full"])
 
 
 # The options that a protocol, or --episodes, has no use for
@@ -207,7 +227,7 @@ class _Said(options.Progress):
     """Progress whose first step says on stderr what was chosen where nothing was asked for."""
 
     def __init__(self, task: Task, plan: BenchPlan, recipes: Sequence[Recipe], chosen: bool) -> None:
-        super().__init__("rows")
+        super().__init__("rows", steady=True)
         self.task, self.plan, self.recipes = task, plan, recipes
         self.said = task.base is not None and not (chosen and task.novel.space == "image")
 

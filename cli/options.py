@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -161,23 +162,38 @@ class Progress:
     """How far a command is, on stderr: a bar on a terminal, and elsewhere a plain line every 30 seconds.
 
     `unit` is what is counted. Used in a `with`; the first line comes after 30 seconds, so short commands say nothing.
+    With `steady` it also comes while one step takes longer than that: a thread says what was heard of last. That is for
+    commands that fork no workers, which would inherit its locks.
     """
 
-    def __init__(self, unit: str, seconds: float = _SECONDS) -> None:
-        self.unit, self.seconds = unit, seconds
+    def __init__(self, unit: str, seconds: float = _SECONDS, steady: bool = False) -> None:
+        self.unit, self.seconds, self.steady = unit, seconds, steady
         self.begun = self.spoken = time.monotonic()
         self.bar: Any = None
+        self.last = (0, 0, "")
+        self.ended, self.speaking = threading.Event(), threading.Lock()
 
     def update(self, done: int, total: int, what: str = "") -> None:
         """Show that `done` of `total` are finished, and `what` is under way; a smaller number begins anew."""
         if sys.stderr.isatty():
             self._draw(done, total, what)
             return
-        now = time.monotonic()
-        if now - self.spoken >= self.seconds:
-            self.spoken = now
-            after = f", {what}" if what else ""
-            click.echo(f"{done}/{total} {self.unit}{after}, {now - self.begun:.0f} s", err=True)
+        self.last = (done, total, what)
+        self._say()
+
+    def _say(self) -> None:
+        """The line of what was heard of last, if the last line was long enough ago."""
+        with self.speaking:
+            now = time.monotonic()
+            if now - self.spoken < self.seconds:
+                return
+            self.spoken, (done, total, what) = now, self.last
+            count = f"{done}/{total} {self.unit}" if total else "at work"
+            click.echo(f"{count}{f', {what}' if what else ''}, {now - self.begun:.0f} s", err=True)
+
+    def _keep_saying(self) -> None:
+        while not self.ended.wait(max(0.01, self.spoken + self.seconds - time.monotonic())):
+            self._say()
 
     def _draw(self, done: int, total: int, what: str) -> None:
         """Move the bar. Elsewhere than on a terminal tqdm is not made, even to show nothing: its lock is one for all
@@ -198,8 +214,11 @@ class Progress:
 
     def __enter__(self) -> Progress:
         """Itself."""
+        if self.steady and not sys.stderr.isatty():
+            threading.Thread(target=self._keep_saying, name="progress", daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
         """Close it."""
+        self.ended.set()
         self.close()

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     {"types", "chance", "machine"},
     {"data"},
-    {"statistics", "imagine", "training"},
+    {"statistics", "imagine", "training", "figures"},
     {"parts", "metrics", "networks"},
     {"episodes"},
     {"classifiers", "representations"},
@@ -36,7 +36,7 @@ PACKAGE_DIRS = {"augforge": "augforge", "generators": "augforge.generators", "cl
 METHODS = {place.partition(":")[0] for table in catalog.TABLES.values() for place in table.values()}
 MOST_AT_ROOT, MOST_METHODS, LONGEST_CHAIN = 10, 20, 10
 SMALL_MODULE = 60  # lines; a module of fewer that one other imports says "a module of its own because" in its docstring
-SLOW = {"matplotlib", "torchvision"}  # half a second and more each: imported where they are used
+SLOW = {"matplotlib", "torchvision", "rich", "pandas"}  # half a second and more each: imported where they are used
 
 
 def _sources() -> dict[str, Path]:

@@ -17,6 +17,8 @@ from augforge.data.notes import note
 from augforge.data.strict_json import parse_json
 from augforge.types import InputError
 
+TableRow = dict[str, Any]  # a line of bench.jsonl: text, numbers, intervals
+
 RESULTS, PER_CLASS, CONFUSION = "bench.jsonl", "per_class.jsonl", "confusion"
 LOW_SHOT, VERIFICATION = "low_shot.jsonl", "verification.jsonl"
 ROWS = (RESULTS, PER_CLASS, LOW_SHOT, VERIFICATION)  # files of a row a line

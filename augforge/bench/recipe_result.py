@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from augforge import chance, statistics
 from augforge.bench.accuracy import Outcome, by_class, confusion
+from augforge.bench.files import TableRow
 from augforge.bench.plan import Shots, shots_name
 from augforge.bench.recipes import Recipe
 from augforge.episodes.batch import Trials
 from augforge.metrics.calibration import expected_calibration_error
 from augforge.statistics import Interval
-
-TableRow = dict[str, Any]  # a line of bench.jsonl: text, numbers, intervals
 
 
 @dataclass(frozen=True, eq=False)

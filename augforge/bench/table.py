@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from augforge import __version__, statistics
 from augforge.bench.accuracy import Worth, shot_worth
+from augforge.bench.exports import frame
+from augforge.bench.on_screen import as_text
 from augforge.bench.plan import BenchPlan, Shots, mean_shots
 from augforge.bench.recipe_result import RecipeResult, TableRow, bootstrap_key, confused, ends, percent, table_row
 from augforge.machine import machine, versions
@@ -21,9 +23,9 @@ from augforge.representations.options import BankOptions
 from augforge.types import InputError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Results:
-    """A table, and what it was made of."""
+    """A table, and what it was made of; printed, it fits a screen of 80 x 24 characters."""
 
     task: str
     plan: BenchPlan
@@ -35,6 +37,14 @@ class Results:
     def confusions(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """For each row the counts [k, k], true class by predicted, and the k class ids that they are of."""
         return [confused(result) for result in self.by_recipe]
+
+    def to_frame(self) -> Any:
+        """The rows as a pandas.DataFrame, intervals as two columns; raises LackError where pandas is not installed."""
+        return frame(self.rows)
+
+    def __repr__(self) -> str:
+        """What the table comes to, and its first rows."""
+        return as_text(self.rows)
 
     def as_json(self) -> dict[str, Any]:
         """What `augforge bench --json` prints."""

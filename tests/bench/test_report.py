@@ -29,12 +29,23 @@ ROWS = [row("nothing", 0, s, 50.0 + s, 0.0) for s in (1, 5)] + [
 ]
 
 
+TABLES = ["table.md", "table.csv", "table.tex"]
+
+
+def _figures(stem):
+    return [f"{stem}.{kind}" for kind in ("png", "svg", "pdf")]
+
+
 def test_a_table_for_each_number_of_shots_with_all_its_arms():
     text = markdown(ROWS)
     assert re.findall(r"## (.*)", text) == [f"toy: 5-way {s}-shot, 600 episodes, 15 queries" for s in (1, 5)]
     lines = [line for line in text.splitlines() if line.startswith("| conv4")]
     assert len(lines) == 6
-    assert "53.00 ± 0.50 | +2.00 (+1.60 to +2.40) | +1.00 (+0.50 to +1.50) | 61 % | 60.0 | 1.2" in lines[1]
+    assert "53.00 ± 0.50 | +2.00 (+1.60 to +2.40) | +1.00 (+0.50 to +1.50) | 61 % | 60.0 | 1.2" in lines[0]
+    assert ["nothing" in line for line in lines] == [False, False, True] * 2
+    assert text.startswith(
+        "- 1 shot: mixing x 5 with prototype (best of 2): 53.00 %, +1.00 (+0.50 to +1.50) over plain prototype;"
+    )
     assert all(line.count("|") == lines[0].count("|") for line in lines)
 
 
@@ -58,7 +69,7 @@ def test_a_share_is_part_of_a_line_and_explained(tmp_path):
     assert markdown(shared).count('"Share 0.5"') == 1
     assert "hare" not in markdown(ROWS)
     both = [*ROWS, *(found for found in shared if found["made"])]
-    assert [path.name for path in write_report(both, tmp_path)][-1] == "made.png"
+    assert [path.name for path in write_report(both, tmp_path)][-3:] == _figures("made")
 
 
 def test_columns_that_are_not_filled_are_left_out():
@@ -72,25 +83,30 @@ def test_columns_that_are_not_filled_are_left_out():
 
 
 def test_ranges_of_shots_lie_at_their_middle(tmp_path):
-    rows = [row("nothing", 0, shot, 50.0, 0.0) for shot in (5, "1-5", 1)]
-    assert [path.name for path in write_report(rows, tmp_path)] == ["table.md", "accuracy.png"]
+    rows = [row("nothing", 0, shot, 50.0, 0.0) for shot in (1, "1-5", 5)]
+    assert [path.name for path in write_report(rows, tmp_path)] == [
+        *TABLES, *_figures("gain-1-shot"), *_figures("gain-1-5-shot"), *_figures("gain-5-shot"), *_figures("accuracy")
+    ]  # fmt: skip
     assert "5-way 1-5-shot" in (tmp_path / "table.md").read_text()
 
 
 def test_files_are_written_and_no_global_setting_of_the_plots_moves(tmp_path):
     before = matplotlib.get_backend(), dict(matplotlib.rcParams)
     files = write_report(ROWS, tmp_path / "new" / "folder")
-    assert [path.name for path in files] == ["table.md", "accuracy.png", "gain.png", "made.png"]
-    for path in files[1:]:
-        assert path.read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in files] == [
+        *TABLES, *_figures("gain-1-shot"), *_figures("gain-5-shot"), *_figures("accuracy"), *_figures("made")
+    ]  # fmt: skip
+    starts = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+    for path in files[len(TABLES) :]:
+        assert path.read_bytes().startswith(starts[path.suffix])
     assert (matplotlib.get_backend(), dict(matplotlib.rcParams)) == before
     again = write_report(ROWS, tmp_path / "again")
     assert [a.read_bytes() for a in again] == [b.read_bytes() for b in files]
 
 
-def test_plain_rows_alone_have_no_plot_of_gains(tmp_path):
+def test_plain_rows_alone_are_compared(tmp_path):
     odd = row("$x$_nothing", 0, 1, 50.0, 0.0)
-    assert [path.name for path in write_report([odd], tmp_path)] == ["table.md", "accuracy.png"]
+    assert [path.name for path in write_report([odd], tmp_path)] == [*TABLES, *_figures("gain-1-shot")]
 
 
 def test_nothing_to_report_and_nowhere_to_write_are_refused(tmp_path):

@@ -1,4 +1,10 @@
+import contextlib
 import json
+import os
+import re
+import struct
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -45,7 +51,8 @@ def test_out_holds_results_table_and_plots_and_the_same_command_goes_on(augforge
     command = ("bench", task, *SMALL, "--with", "noise", "--classifier", "logistic", "--classifier", "prototype",
                "--out", tmp_path)  # fmt: skip
     first = augforge(*command, "--json").json()
-    for name in ("bench.jsonl", "table.md", "accuracy.png", "gain.png"):
+    plots = [f"{stem}.{kind}" for stem in ("gain-1-shot", "gain-3-shot", "accuracy") for kind in ("png", "svg", "pdf")]
+    for name in ("bench.jsonl", "table.md", "table.csv", "table.tex", *plots):
         assert (tmp_path / name).stat().st_size
     lines = [json.loads(line) for line in (tmp_path / "bench.jsonl").read_text().splitlines()]
     assert lines == first["rows"]
@@ -63,6 +70,30 @@ def test_a_person_reads_a_table(augforge, task):
     assert "5-way 1-shot on validation classes, 30 episodes" in found.out
     assert "nothing (control)" in found.out
     assert found.err == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_on_a_terminal_the_verdict_comes_first_and_the_table_fits(task):
+    import fcntl
+    import pty
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
+    command = [sys.executable, "-m", "augforge.cli.main", "bench", str(task), *map(str, SMALL)]
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")} | {"TERM": "xterm"}
+    run = subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, env=environment, cwd=task.parent)
+    os.close(theirs)
+    text = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while piece := os.read(ours, 4096):
+            text += piece
+    os.close(ours)
+    assert run.wait() == 0
+    lines = re.sub(r"\x1b\[[\d;]*m", "", text.decode()).splitlines()
+    assert lines[0].startswith("1 shot: ")
+    assert max(map(len, lines)) <= 90
+    assert any("copies x 4 (control)" in line and "●" in line for line in lines)
 
 
 def test_a_fitted_folder_is_used_as_it_is(augforge, task, tmp_path):

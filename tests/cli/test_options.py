@@ -1,6 +1,7 @@
 """The one display of progress: a bar on a terminal, a line now and then elsewhere."""
 
 import io
+import time
 
 import pytest
 
@@ -50,6 +51,25 @@ def test_a_file_gets_plain_lines_of_what_is_long(said):
     lines = stream.getvalue().splitlines()
     assert lines == ["10/50 images, 0 s", "20/50 images, dog, 0 s", "5/8 images, 0 s"]
     assert "\r" not in stream.getvalue()
+
+
+def test_a_step_that_takes_long_is_not_silent(said):
+    stream = said(io.StringIO())
+    with Progress("rows", seconds=0.02, steady=True) as progress:
+        _wait_for(lambda: "at work" in stream.getvalue())
+        progress.update(3, 8, "hallucinator, 1 shots")
+        _wait_for(lambda: stream.getvalue().count("3/8 rows, hallucinator, 1 shots") > 2)
+    said_so_far = stream.getvalue()
+    time.sleep(0.1)
+    assert stream.getvalue() == said_so_far
+
+
+def _wait_for(what):
+    for _ in range(500):
+        if what():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in 10 s")
 
 
 def test_a_line_comes_every_so_many_seconds(said, monkeypatch):
