@@ -24,6 +24,7 @@ from augforge.cli.fit import fit
 from augforge.cli.list import list_parts
 from augforge.cli.measure import measure
 from augforge.cli.predict import predict
+from augforge.cli.preview import preview
 from augforge.cli.regen import regen
 from augforge.cli.suggest import suggest
 from augforge.cli.synth import synth
@@ -44,9 +45,9 @@ def cli() -> None:
 
 _trust = click.Option(["--trust"], multiple=True, expose_value=False, metavar="MODULE:CLASS",
                       help="Import this class where a saved part or a run names it; may be given again.")  # fmt: skip
-for command in (synth, fit, bench, measure, check, regen, predict, suggest, auto):
+for command in (synth, fit, bench, measure, check, regen, predict, suggest, auto, preview):
     command.params.append(_trust)
-for command in (synth, fit, bench, measure, check, regen, predict, suggest, auto, list_parts, cite, doctor):
+for command in (synth, fit, bench, measure, check, regen, predict, suggest, auto, preview, list_parts, cite, doctor):
     cli.add_command(command)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -162,6 +163,7 @@ def _shard(text: str | None) -> tuple[int, int]:
 def _as_text(report: Any) -> str:
     """A report as a person reads it."""
     from augforge.curate.filters import counts_text
+    from augforge.synth.contact_sheet import classes_shown
 
     classes = sum(1 for count in report.per_class.values() if count)
     out = click.format_filename(report.out)
@@ -179,7 +181,8 @@ def _as_text(report: Any) -> str:
     if report.repaired:
         lines.append(f"{report.repaired} of them were missing or damaged, or lie with such, and were made again")
     if report.contact_sheet:
-        lines.append(f"look at {click.format_filename(report.contact_sheet)}")
+        shown = classes_shown(Path(report.contact_sheet))
+        lines.append(f"look at {click.format_filename(report.contact_sheet)}{f': {shown}' if ' of ' in shown else ''}")
     if not report.finished:
         lines.append("other shards are not finished; the last one joins them")
     return "\n".join(lines)

@@ -34,6 +34,7 @@ from augforge.types import InputError, LackError
 DEFAULTS = RunOptions()
 _SAMPLED_PLACES = 64  # places of a plan where a dry run makes some pictures, to tell the size
 _SAMPLED_ROWS = 2  # at each
+_FEW_TRIES = 3  # on the sheet of a run whose rows were rejected in all their tries
 _SYNC_SECONDS = 5.0  # between two waits for what was written to be on the disk: what a power cut costs at most
 
 
@@ -111,8 +112,8 @@ def _synth_pictures(ready: Ready, out: Path, options: RunOptions) -> Report:
             _make(ready, options, report)
         except Implausible:
             draw_sheet(
-                replace(ready.making, filters=(), distinct=False), sheet
-            )  # what the method makes, to see why it is rejected
+                replace(ready.making, tries=min(_FEW_TRIES, ready.making.tries)), sheet
+            )  # and why it is rejected
             raise
     else:
         report.already = _rows_of_shard(ready, options.shard)
