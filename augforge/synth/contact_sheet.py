@@ -116,7 +116,7 @@ def _of_pool(making: Making, plan: ClassPlan, place: int, named: bool = False) -
     assert plan.taken is not None
     facts = plan.taken.facts(place)
     words = [f"weight {facts['weight']:.2g}"] if "weight" in facts else []
-    words += [f"sure {100 * facts['confidence']:.0f} %"] if "confidence" in facts else []
+    words += [f"{100 * facts['confidence']:.0f}% sure"] if "confidence" in facts else []
     picture = load(making, int(plan.taken.rows[place]), making.pool)[0]
     return Tile(picture, caption=" ".join([plan.name, *words] if named else words))
 

@@ -25,7 +25,8 @@ def test_a_representation_is_fitted_and_kept(augforge, arrays, tmp_path):
         "height": 16,
         "width": 16,
     }
-    assert [path.name for path in (tmp_path / "net" / "training").iterdir()] == ["log.jsonl"]
+    kept = {"log.jsonl", "curves.png", "curves.svg", "curves.pdf"}
+    assert {path.name for path in (tmp_path / "net" / "training").iterdir()} == kept
     again = augforge("fit", "conv4", arrays, "--out", tmp_path / "other", *QUICK, "--device", "cpu", "--json").json()
     assert again["digest"] == found["digest"]
     assert "holds a fitted method" in augforge("fit", "conv4", arrays, "--out", tmp_path / "net").error()

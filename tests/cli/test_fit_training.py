@@ -73,7 +73,8 @@ def test_a_method_that_trains_keeps_its_log_and_drops_its_checkpoints(augforge, 
     assert found["kind"] == "synthesizer"
     ((classes, val, run),) = SEEN
     assert (classes, tuple(val), run.device, run.folder, run.minutes) == (2, ("c", "d"), "cpu", out / "training", None)
-    assert sorted(path.name for path in (out / "training").iterdir()) == ["log.jsonl", "step-30.png"]
+    kept = ["curves.pdf", "curves.png", "curves.svg", "log.jsonl", "step-30.png"]
+    assert sorted(path.name for path in (out / "training").iterdir()) == kept
     assert "holds a fitted method" in augforge("fit", "learner", arrays, "--out", out).error()
     made = augforge("synth", arrays, "--split", "test", "--with", out, "--per-class", 2, "--out", tmp_path / "more")
     assert made.code == 0, made.err

@@ -271,6 +271,9 @@ def test_the_command(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("fitted photos (")
     assert json.loads((out / "part.json").read_text())["settings"]["finetune"] == "head"
     assert sorted(path.name for path in (out / "training").iterdir()) == [
+        "curves.pdf",
+        "curves.png",
+        "curves.svg",
         "learning-rate.json",
         "learning-rate.png",
         "log.jsonl",
