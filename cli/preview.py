@@ -23,7 +23,7 @@ from augforge.cli import options
 @options.split("Which part of a source that has train, val and test")
 @options.max_per_class
 @click.option("--size", type=click.IntRange(1, 16384), metavar="PX", help="Make every picture square first.")
-@click.option("--reject", multiple=True, metavar="discriminator|R|DIR",
+@click.option("--keep", multiple=True, metavar="sound|new|distinct|class[:R]|plausible",
               help="Show what this would reject, and why; as in `synth`.")  # fmt: skip
 @options.seed()
 @options.device("the method runs")
@@ -47,7 +47,7 @@ def preview(**given: Any) -> None:
         **{name: given[name] for name in ("source", "method", "classes", "split", "seed", "device", "data_root",
                                           "max_per_class")},
     )  # fmt: skip
-    found = draw(inputs, given["out"], given["size"], given["reject"])
+    found = draw(inputs, given["out"], given["size"], given["keep"])
     if found.chosen:
         click.echo(found.chosen, err=True)
     if given["as_json"]:

@@ -1,4 +1,7 @@
-"""`augforge preview`: the contact sheet that a run of `synth` would have, drawn without the run."""
+"""`augforge preview`: the contact sheet that a run of `synth` would have, drawn without the run.
+
+A module of its own because it is called from Python too.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,11 @@ class Preview:
     seconds: float
 
 
-def preview(inputs: Inputs, sheet: Path, size: int | None = None, reject: tuple[str, ...] = ()) -> Preview:
+def preview(inputs: Inputs, sheet: Path, size: int | None = None, keep: tuple[str, ...] = ()) -> Preview:
     """Draw what `synth` makes of a source with these inputs into a PNG file `sheet`, which is replaced.
 
     A made picture is the one that a run with the same inputs makes of the same real one with the same number. `size`
-    and `reject` are those of `synth.Request`. Raises InputError for features, for a source of which nothing is made,
+    and `keep` are those of `synth.Request`. Raises InputError for features, for a source of which nothing is made,
     for a file that cannot be written, and what `synth` raises before it begins.
     """
     start = time.perf_counter()
@@ -41,7 +44,7 @@ def preview(inputs: Inputs, sheet: Path, size: int | None = None, reject: tuple[
     if isinstance(bank, FeatureBank):
         raise InputError(f"{inputs.source!r} holds features, which cannot be looked at; expected pictures")
     each = max(bank.counts().tolist(), default=1) * PICTURES  # each parent has as many as a sheet has room for
-    request = Request(inputs, per_class=each, reject=reject, size=size, encoding="png")
+    request = Request(inputs, per_class=each, keep=keep, size=size, encoding="png")
     ready = prepare(request, bank, Path(), RunOptions(workers=1))
     try:
         classes = draw_sheet(replace(ready.making, batch_size=PICTURES), sheet)
