@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _BAR, _GAP = 24, 2  # characters: of a bar, and between columns
 _WORDS = {"made rows": 18, "representation": 8, "classifier": 9, "similarity": 9}  # columns that may be cut to so many
 _CONTROL, _COLOURS = "bright_black", {"helps": "green", "hurts": "red"}
-_ALL_MARKS, _PLAIN_MARKS = "─●┊◂▸", "-*|<>"  # an interval, its middle, zero, and that it goes on beyond the bar
+# An interval, its middle, zero, and that it goes on beyond the bar
+_ALL_MARKS, _PLAIN_MARKS = tuple("─●┊◂▸"), tuple("-*|<>")
 _Cell = Callable[[TableRow], str]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from augforge.bench.columns import (
     accuracy_ends,
@@ -108,7 +108,8 @@ def _broken_axes(figure: Figure, intervals: Sequence[tuple[float, float]]) -> li
             ranges.insert(place, (start, end))
             widths.insert(place, 1.4)
     panels: list[Axes] = list(figure.subplots(1, len(ranges), sharey=True, squeeze=False, width_ratios=widths)[0])
-    marks = {"marker": [(-1, -2), (1, 2)], "markersize": 8, "linestyle": "none", "color": INK, "clip_on": False}
+    marks: dict[str, Any] = {"marker": [(-1, -2), (1, 2)], "markersize": 8, "color": INK, "linestyle": "none",
+                             "clip_on": False}  # fmt: skip
     for i, (axes, (start, end)) in enumerate(zip(panels, ranges, strict=True)):
         axes.set_xlim(start, end)
         axes.locator_params(axis="x", nbins=3 if widths[i] < 2 else 8)
@@ -304,8 +305,8 @@ def _line(
     axes.plot(places, values, color=colour, marker=marker, markersize=4, linewidth=width, zorder=3 if marker else 2)
     if band:
         ends = [accuracy_ends(row) for row in line]
-        lows, highs = ([value if end[i] is None else end[i] for value, end in zip(values, ends, strict=True)]
-                       for i in (0, 1))  # fmt: skip
+        lows = [value if low is None else low for value, (low, _) in zip(values, ends, strict=True)]
+        highs = [value if high is None else high for value, (_, high) in zip(values, ends, strict=True)]
         axes.fill_between(places, lows, highs, color=colour, alpha=0.12, linewidth=0)
 
 
@@ -317,7 +318,8 @@ def _gain_line(
     places, values = [row["made"] for row in line], [deciding_gain(row)[0] for row in line]
     axes.plot(places, values, color=colour, marker=marker, markersize=4, linewidth=width, zorder=3 if marker else 2)
     if band:
-        axes.fill_between(places, *zip(*map(gain_ends, line), strict=True), color=colour, alpha=0.12, linewidth=0)
+        lows, highs = zip(*map(gain_ends, line), strict=True)
+        axes.fill_between(places, lows, highs, color=colour, alpha=0.12, linewidth=0)
 
 
 def _shot_axis(axes: Axes, rows: Sequence[TableRow]) -> None:
@@ -338,7 +340,10 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[tuple[float, float], str, str]])
     """Names at the right ends of lines, moved apart where they would lie on each other, each with a thin pointer."""
     low, high = axes.get_ylim()
     texts = [(place, folded(name, 30), colour) for place, name, colour in sorted(ends, key=lambda end: end[0][1])]
-    height = (high - low) * 8.5 / (72 * (axes.figure.get_figheight() - 1.2))  # of a line of text, in data
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    inches = axes.get_window_extent().height / figure.dpi - 0.5  # what the layout leaves, about
+    height = (high - low) * 8.5 / (72 * inches)  # of a line of text, in data
     size = [(text.count("\n") + 1.25) * height for _, text, _ in texts]
     middle = [place[1] for place, _, _ in texts]
     for _ in range(200):
