@@ -106,7 +106,8 @@ def synth(**given: Any) -> None:
     torch.set_num_threads(1)  # --workers shares the work; threads on top of processes would fight over the cores
     cv2.setNumThreads(0)
     if is_recipe(given["method"]):
-        given["method"] = method_of(given["method"])
+        given["method"], why = method_of(given["method"], given["pool"] is not None)
+        click.echo(why, err=True)
     inputs = Inputs(
         settings=options.read_settings(given["config"], given["assignments"]),
         **{name: given[name] for name in ("source", "method", "classes", "split", "seed", "representation", "device",

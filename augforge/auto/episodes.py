@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from augforge import __version__
-from augforge.auto.candidates import Candidate, candidates
-from augforge.auto.choice import Shown, beside, choose, open_classifier
+from augforge.auto.candidates import Candidate, candidates, with_means
+from augforge.auto.choice import choose, open_classifier
 from augforge.auto.recipe_file import RecipeFile, read_recipe
-from augforge.auto.run import VIEWS, Asked, views_of, ways
+from augforge.auto.run import VIEWS, Asked, embedded_networks, made_rows, pool_views, ready, views_of, ways
+from augforge.auto.shown import Shown, beside
 from augforge.bench.accuracy import Outcome, in_top, softmax_top
 from augforge.bench.features import Features
 from augforge.bench.files import RESULTS, replace_rows
@@ -27,7 +27,7 @@ from augforge.bench.recipe_result import RecipeResult, bootstrap_key, table_row
 from augforge.bench.recipes import Recipe
 from augforge.bench.table import Results, completed
 from augforge.classifiers.prototype import Prototype
-from augforge.data.banks import AnyBank
+from augforge.data.banks import AnyBank, FeatureBank
 from augforge.data.selection import group_numbers
 from augforge.episodes.batch import Trials
 from augforge.episodes.tasks import Task
@@ -64,11 +64,9 @@ def arms_of(
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
-    """The features of all rows by each network, what may be chosen, and a digest of it all."""
+    """The features of all rows of the task, what may be chosen, and a digest of it all."""
 
-    x: Mapping[str, Tensor]
-    pool: Mapping[str, Tensor]
-    group: Tensor | None
+    shown: Shown
     options: tuple[Candidate, ...]
     fixed: bool  # whether there is nothing to choose
     views: str
@@ -87,7 +85,7 @@ def with_auto(
     plan = results.plan
     bank = task.novel if plan.part == "novel" else task.val
     assert bank is not None
-    ready = _ready(Workbench(task, bank, plan, cache, device), arm)
+    given = _ready(Workbench(task, bank, plan, cache, device), arm)
     rows, found = list(results.rows), list(results.by_recipe)
     for i, shots in enumerate(plan.shots):
         place = next((j for j, one in enumerate(results.by_recipe) if one.plain is None and one.shot == shots), None)
@@ -97,12 +95,12 @@ def with_auto(
         trials = plain.trials
         if progress is not None:
             progress(len(rows), len(rows) + len(plan.shots) - i, f"{arm.name}, {shots_name(shots)} shots")
-        outcome, chosen, gains = _outcome(ready, trials, plan.seed)
+        outcome, chosen, gains = _outcome(given, trials, plan.seed)
         common = chosen.most_common(1)[0][0]
-        names = (common.partition(", ")[0] if ready.options[0].networks else "features", arm.name, common)
+        names = (common.partition(", ")[0] if given.options[0].networks else "features", arm.name, common)
         recipe = Recipe(plain.recipe.representation, Nothing(), Prototype(), options=plain.recipe.options, names=names)
-        result = RecipeResult(recipe, False, shots, trials, (outcome,), digest([ready.digest, trials.digest()]), plain)
-        row = {**results.rows[place], **table_row(result, bootstrap_key(plan.seed)), "views": ready.views}
+        result = RecipeResult(recipe, False, shots, trials, (outcome,), digest([given.digest, trials.digest()]), plain)
+        row = {**results.rows[place], **table_row(result, bootstrap_key(plan.seed)), "views": given.views}
         row |= {
             "chosen": dict(chosen),
             "expected_gain": gains,
@@ -122,19 +120,23 @@ def _ready(bench: Workbench, arm: Arm) -> _Ready:
     views = arm.asked.views or views_of(networks)
     options = candidates(kind, networks)
     if arm.recipe is not None:
-        options, networks, views = (arm.recipe.candidate,), arm.recipe.candidate.networks, arm.recipe.views
+        options, views = (arm.recipe.candidate,), arm.recipe.views
     if views not in VIEWS:
         raise InputError(f"--views {views!r} was given with --with auto; expected one of {', '.join(VIEWS)}")
-    x, unlabelled, seen = {}, {}, [__version__, bench.plan.seed, *(one.words() for one in options)]
-    for name in networks or ("",):
+    x, unlabelled, made, seen = {}, {}, {}, [__version__, bench.plan.seed, *(one.words() for one in options)]
+    for name in embedded_networks(options):
         features = _features(bench, name, views)
-        x[name] = features.support.x.cpu()
+        x[name] = ready(features.support.x.cpu(), name, views)
         seen.append(features.digest)
         if arm.pool is not None:
-            other = _features(replace(bench, bank=arm.pool), name, views)
-            unlabelled[name] = other.support.x.cpu()
+            other = _features(replace(bench, bank=arm.pool), name, pool_views(views))
+            unlabelled[name] = ready(other.support.x.cpu(), name, pool_views(views))
             seen.append(other.digest)
-    return _Ready(x, unlabelled, group_numbers(bench.bank), options, arm.recipe is not None, views, digest(seen))
+    for one in options:
+        if one.made and not isinstance(bench.bank, FeatureBank):
+            made[one.made, one.networks[0]] = made_rows(bench.bank, one, views)
+    known = Shown(with_means(x), bench.bank.y, with_means(unlabelled), group_numbers(bench.bank), made)
+    return _Ready(known, options, arm.recipe is not None, views, digest(seen))
 
 
 def _features(bench: Workbench, name: str, views: str) -> Features:
@@ -143,7 +145,7 @@ def _features(bench: Workbench, name: str, views: str) -> Features:
     return recipe_features(bench, [Recipe(part, Nothing(), Prototype(), options=how)])
 
 
-def _outcome(ready: _Ready, trials: Trials, seed: int) -> tuple[Outcome, Counter[str], float]:
+def _outcome(task: _Ready, trials: Trials, seed: int) -> tuple[Outcome, Counter[str], float]:
     """What was predicted, how often each candidate was chosen, and the mean gain that was expected."""
     chosen: Counter[str] = Counter()
     predicted, top, sure, gains = [], [], [], []
@@ -151,18 +153,17 @@ def _outcome(ready: _Ready, trials: Trials, seed: int) -> tuple[Outcome, Counter
         support, query = trials.rows.support[i], trials.rows.query[i].flatten()
         rows = support[support >= 0]
         labels = torch.arange(len(support))[:, None].expand_as(support)[support >= 0]
-        shown = Shown({name: x[rows] for name, x in ready.x.items()}, labels, ready.pool,
-                      None if ready.group is None else ready.group[rows])  # fmt: skip
-        if ready.fixed:
-            one = ready.options[0]
-            known = shown.support(one)
+        shown = task.shown.take(rows, labels)
+        if task.fixed:
+            one = task.options[0]
+            known = shown.with_pool(one)[0] if one.pool and shown.pool else shown.support(one)
         else:
-            choice = choose(shown, ready.options, seed)
+            choice = choose(shown, task.options, seed)
             one, known = choice.candidate, choice.support
             gains.append(choice.best.mean)
         chosen[one.words()] += 1
         with torch.no_grad():
-            x = beside(ready.x, one.networks)[query]
+            x = beside({name: task.shown.x[name][query] for name in one.networks or ("",)}, one.networks)
             scores = open_classifier(one).scores(known, x).float().numpy()[None]  # [1, m, way]
         target = trials.target[i : i + 1].numpy()
         predicted.append(torch.from_numpy(scores.argmax(2)))

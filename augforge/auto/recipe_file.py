@@ -14,7 +14,7 @@ from augforge.parts.saving import write_json
 from augforge.types import InputError
 
 SUFFIX, NAME = ".json", "recipe.json"
-METHOD = "classical"  # what `synth` makes pictures with: nothing that was measured is a surer help
+METHOD = "classical"  # what `synth` makes pictures with, where there is no pool
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,17 @@ def _candidate(record: dict[str, Any]) -> Candidate:
     found = Candidate(**{**record, "networks": tuple(record["networks"])})
     known = catalog.SHIPPED.get(found.classifier) == "synthesizer" or found.classifier in catalog.CLASSIFIERS
     networks = all(isinstance(name, str) for name in found.networks)
-    if found.name not in PRIOR or not known or not networks or not isinstance(found.pool, bool):
+    made = found.made in ("", *catalog.SYNTHESIZERS)
+    if found.name not in PRIOR or not known or not networks or not made or not isinstance(found.pool, bool):
         raise ValueError("its candidate is not known")
     if not isinstance(found.settings, dict):
         raise ValueError("its settings are no JSON object")
     return found
 
 
-def method_of(name: str) -> str:
-    """The method that `synth --with` makes pictures by: of `auto`, or of a recipe file."""
-    return METHOD if name == "auto" else read_recipe(Path(name)).method
+def method_of(name: str, pooled: bool) -> tuple[str, str]:
+    """The method that `synth --with` takes for `auto` or a recipe file, and why in one sentence."""
+    if pooled:
+        return "pool", "auto: pool, since real pictures that nobody has labelled gain more than any that are made."
+    method = METHOD if name == "auto" else read_recipe(Path(name)).method
+    return method, f"auto: {method}, since no method that was measured makes pictures that gain more."

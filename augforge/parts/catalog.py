@@ -58,6 +58,8 @@ REPRESENTATIONS = {
     "resnet18": "augforge.representations.convnet:ConvNet",
     "photos": "augforge.representations.photos:Photos",
     "photos-lite2": "augforge.representations.photos:Photos",
+    "photos-parts": "augforge.representations.photo_parts:PhotoParts",
+    "photos-lite2-parts": "augforge.representations.photo_parts:PhotoParts",
 }
 # What a row sets before the settings that are given: names may share a class.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -67,6 +69,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "resnet18": {"arch": "resnet18"},
     "photos": {"network": "lite0"},
     "photos-lite2": {"network": "lite2"},
+    "photos-parts": {"network": "lite0"},
+    "photos-lite2-parts": {"network": "lite2"},
 }
 # Names that begin so are one class each, and the rest of the name is the setting "name".
 PREFIXES = {

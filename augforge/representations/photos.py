@@ -14,12 +14,14 @@ import hashlib
 import importlib
 import io
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from augforge.networks.layers import built
@@ -150,16 +152,34 @@ class Photos:
         On the device of `x`, in bfloat16 under autocast. No bit of a picture's features depends on the other pictures.
         Grey pictures become colour. Raises InputError before `fit`.
         """
+        return self._embedded(x, lambda net, tile: net(tile))
+
+    def embed_parts(self, x: Tensor | list[Tensor]) -> Tensor:
+        """The same pictures to [n, 6 * 1280]: from the last map of the network, in the order of the columns, its mean,
+        the means of its four quarters, and its standard deviation, each of the three at length 1.
+
+        Raises InputError before `fit`.
+        """
+        return self._embedded(x, lambda net, tile: _parts(net.forward_features(tile).float()))
+
+    def _embedded(self, x: Tensor | list[Tensor], read: Callable[[Any, Tensor], Tensor]) -> Tensor:
+        """What `read` makes of the network and each picture [1, 3, side, side] in -1..1."""
         device = x[0].device if len(x) else torch.device("cpu")
         net = _folded(self._ready().to(device))
         weights = _NETWORKS[self.network]
         prepare = partial(resized_middle, short_side=weights.short_side, side=weights.side)
-        return embedded_each(lambda tile: net(tile * 2 - 1), x, prepare)
+        return embedded_each(lambda tile: read(net, tile * 2 - 1), x, prepare)
 
     def _ready(self) -> nn.Module:
         if self.net_ is None:
             raise InputError("photos is not fitted yet; expected fit(base, rng) or a folder from `fit`")
         return self.net_
+
+
+def _parts(maps: Tensor) -> Tensor:
+    """Maps [n, c, h, w] to [n, 6 c]: mean, quarters, standard deviation."""
+    quarters = F.adaptive_avg_pool2d(maps, 2).flatten(1)
+    return torch.cat([F.normalize(part, dim=1) for part in (maps.mean((2, 3)), quarters, maps.std((2, 3)))], 1)
 
 
 def _folded(net: nn.Module) -> nn.Module:

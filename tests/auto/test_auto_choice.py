@@ -6,9 +6,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from augforge.auto.candidates import ERRORS, PRIOR, Candidate, candidates, networks_of, prior
-from augforge.auto.choice import FOLDS, Shown, beside, choose, folds, held_out
+from augforge.auto.candidates import (
+    ERRORS,
+    LETTERS,
+    MADE,
+    PRIOR,
+    Candidate,
+    candidates,
+    networks_of,
+    prior,
+    with_means,
+)
+from augforge.auto.choice import FOLDS, choose, folds, held_out
 from augforge.auto.recipe_file import RecipeFile, is_recipe, read_recipe
+from augforge.auto.run import embedded_networks
+from augforge.auto.shown import Shown, beside, shorter
 from augforge.types import InputError
 
 NETWORKS = ("photos", "photos-lite2")
@@ -27,8 +39,10 @@ def test_at_one_shot_the_prior_alone_decides():
     options = candidates("photographs", NETWORKS)
     choice = choose(shown(1.0, 0.0, (1,) * 5), options)
     assert choice.rows == 0
-    assert choice.error == ERRORS[0]
-    assert [one.mean for one in choice.rated] == [prior(one.name, 1)[0] * ERRORS[0] / 100 for one in options]
+    assert choice.error == ERRORS["photographs"][0]
+    assert [one.mean for one in choice.rated] == [
+        prior(one.name, 1)[0] * ERRORS["photographs"][0] / 100 for one in options
+    ]
     assert choice.candidate.name == "two networks"
     assert "No class has a second picture" in choice.says()
 
@@ -108,6 +122,67 @@ def test_fewer_coordinates_change_no_answer():
     assert 0.3 < narrow.double().mean() < 1
 
 
+def test_shorter_rows_have_the_same_angles_and_lengths():
+    x = torch.randn(7, 300, generator=torch.Generator().manual_seed(0))
+    assert shorter(x).shape == (7, 7)
+    assert torch.allclose(shorter(x) @ shorter(x).T, x @ x.T, atol=1e-3)
+    assert shorter(x.T) is x.T or torch.equal(shorter(x.T), x.T)
+
+
+def test_parts_hold_the_features_of_their_network():
+    options = candidates("photographs", ("photos-parts", "photos-lite2-parts"))
+    assert [one.representation for one in options] == [
+        "photos", "photos-parts", "photos+photos-lite2", "photos-parts+photos-lite2-parts",
+    ]  # fmt: skip
+    assert embedded_networks(options) == ("photos-parts", "photos-lite2-parts")
+    parts = torch.nn.functional.normalize(torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0)), dim=2)
+    rows = torch.cat([parts[:, 0], parts[:, 1].repeat(1, 4) / 2, parts[:, 2]], 1) / math.sqrt(3)
+    found = with_means({"photos-parts": rows})
+    assert torch.allclose(found["photos"], parts[:, 0])
+    assert found["photos-parts"] is rows
+
+
+def letters(each: tuple[int, ...], useful: bool) -> Shown:
+    """Letters whose made rows lie about the class means, or about those of the next class."""
+    rng = torch.Generator().manual_seed(0)
+    y = torch.arange(len(each)).repeat_interleave(torch.tensor(each))
+    means = torch.randn(len(each), 20, generator=rng)
+    x = means[y] + 1.5 * torch.randn(len(y), 20, generator=rng)
+    of = y if useful else (y + 1) % len(each)
+    made = means[of][:, None] + 0.3 * torch.randn(len(y), MADE, 20, generator=rng)
+    return Shown({LETTERS: x}, y, made={("classical", LETTERS): made})
+
+
+def test_made_rows_of_a_class_weigh_one_real_picture_and_follow_their_parents():
+    rows, one = letters((1, 2, 5), True), candidates("letters", (LETTERS,))[-1]
+    support = rows.support(one)
+    assert len(support) == 8 + 8 * (MADE // 5)
+    together = torch.zeros(3).index_add(0, support.y[8:], support.weight[8:])
+    assert together == pytest.approx(torch.ones(3))
+    assert torch.equal(support.weight[:8], torch.ones(8))
+    assert torch.equal(support.x[8 : 8 + MADE // 5], rows.made["classical", LETTERS][0, : MADE // 5])
+    part = rows.take(torch.tensor([7, 0]), torch.tensor([0, 1]))
+    assert torch.equal(part.made["classical", LETTERS][1], rows.made["classical", LETTERS][0])
+
+
+def test_rows_made_of_a_held_out_picture_are_held_out_with_it():
+    # What is made lies on its own parent, in a class of noise: seen, it would name the parent.
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 60, generator=rng), torch.arange(4).repeat(10)
+    rows = Shown({LETTERS: x}, y, made={("classical", LETTERS): x[:, None].expand(-1, MADE, -1)})
+    right = held_out(rows, candidates("letters", (LETTERS,))[-1], folds(y))
+    assert right.double().mean() < 0.5
+
+
+def test_folds_say_what_made_rows_are_worth():
+    options = candidates("letters", (LETTERS,))[::3]
+    good, bad = (choose(letters((2,) * 40, useful), options) for useful in (True, False))
+    assert good.candidate.made == "classical"
+    means = [prior("classical", 2)[0] * one.error / 100 for one in (good, bad)]
+    assert good.rated[1].mean > means[0] > 0
+    assert bad.rated[1].mean < means[1]
+
+
 def test_features_beside_each_other_have_length_one():
     rows = shown(1.0, 1.0)
     assert beside(rows.x, NETWORKS).norm(dim=1) == pytest.approx(torch.ones(len(rows.y)))
@@ -117,7 +192,7 @@ def test_features_beside_each_other_have_length_one():
 def test_a_second_network_is_used_where_it_is_installed(monkeypatch):
     assert networks_of("conv4-glyphs") == ("conv4-glyphs",)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert networks_of("photos") == ("photos",)
+    assert networks_of("photos") == ("photos-parts",)
 
 
 def test_a_recipe_file_is_read_back(tmp_path):

@@ -41,6 +41,21 @@ def test_auto_writes_a_recipe_that_predict_bench_and_synth_take(augforge, pictur
     assert [row["synthesizer"] for row in rows.json()["rows"]] == ["nothing", "nothing", "recipe"]
     made = augforge("synth", shown, "--with", recipe, "--per-class", "2", "--out", pictures / "made", "--json")
     assert made.json()["made"] == 6
+    assert made.err.startswith("auto: classical, since ")
+    pooled = augforge(
+        "synth",
+        shown,
+        *PART,
+        "--with",
+        "auto",
+        "--per-class",
+        "1",
+        "--pool",
+        pictures / "pool",
+        "--out",
+        pictures / "pooled",
+    )
+    assert pooled.err.startswith("auto: pool, since ")
 
 
 def test_a_pool_is_chosen_by_what_it_gains_and_saved(augforge, pictures):

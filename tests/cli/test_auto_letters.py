@@ -2,6 +2,9 @@
 
 import pytest
 
+from augforge.auto.candidates import Candidate
+from augforge.auto.recipe_file import RecipeFile
+
 
 @pytest.fixture
 def letters(augforge, tmp_path):
@@ -15,17 +18,34 @@ def letters(augforge, tmp_path):
     return tmp_path
 
 
-def test_a_predictor_of_the_hallucinator_is_saved_and_read_back(augforge, letters):
+MADE = "conv4-glyphs, logistic (C=5, normalise=spread), beside rows of classical"
+
+
+def named(answer) -> list[str]:
+    return [row["classes"][0]["class"] for row in answer["rows"]]
+
+
+def test_letters_are_named_beside_rows_that_are_made_of_them(augforge, letters):
     shown, asked = letters / "train", sorted((letters / "test").glob("*/*.png"))
     auto = augforge("auto", shown, "--max-per-class", "1", "--out", letters / "recipe.json", "--json").json()
-    assert auto["chosen"] == "conv4-glyphs, hallucinator-glyphs"
+    assert auto["chosen"] == MADE
     saved = letters / "saved"
     command = ("predict", shown, *asked, "--max-per-class", "1", "--json")
     found = augforge(*command, "--with", "auto", "--save", saved).json()
-    right = [row["classes"][0]["class"] in row["picture"] for row in found["rows"]]
-    assert sum(right) > 0.7 * len(right)
+    assert sum(name in path.parent.name for name, path in zip(named(found), asked, strict=True)) > 0.7 * len(asked)
     assert augforge("predict", saved, *asked, "--json").json()["rows"] == found["rows"]
     assert augforge(*command, "--with", letters / "recipe.json").json()["rows"] == found["rows"]
+    pooled = augforge(*command, "--with", "auto", "--pool", letters / "test").json()
+    assert pooled["pool"] == len(asked)
+
+
+def test_a_predictor_of_the_hallucinator_is_saved_and_read_back(augforge, letters):
+    shown, asked = letters / "train", sorted((letters / "test").glob("*/*.png"))
+    recipe, saved = letters / "recipe.json", letters / "saved"
+    RecipeFile(Candidate("hallucinator", ("conv4-glyphs",), "hallucinator-glyphs"), "none").write(recipe)
+    found = augforge("predict", shown, *asked, "--with", recipe, "--save", saved, "--json").json()
+    assert sum(name in path.parent.name for name, path in zip(named(found), asked, strict=True)) > 0.7 * len(asked)
+    assert augforge("predict", saved, *asked, "--json").json()["rows"] == found["rows"]
 
 
 def test_bench_on_letters(augforge, letters):
@@ -34,4 +54,4 @@ def test_bench_on_letters(augforge, letters):
     )
     found = [row for row in rows.json()["rows"] if row["synthesizer"] == "auto"]
     assert [row["shot"] for row in found] == [1, 3]
-    assert set(found[0]["chosen"]) == {"conv4-glyphs, hallucinator-glyphs"}
+    assert set(found[0]["chosen"]) == {MADE}

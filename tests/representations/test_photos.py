@@ -1,5 +1,6 @@
 import hashlib
 import importlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,29 @@ def test_pictures_are_resized_as_pillow_does_it(shape):
     apart = (found * 255 - torch.from_numpy(expected.copy()).permute(2, 0, 1)).abs()
     assert float(apart.max()) <= 2.01
     assert float(apart.mean()) < 0.1
+
+
+def test_parts_begin_with_the_mean_and_tell_where_things_are(photos, tmp_path):
+    parts = open_part("photos-parts", None, "representation")
+    pictures = _pictures()
+    found, means = parts.embed(pictures), photos.embed(pictures)
+    assert found.shape == (len(pictures), 6 * 1280)
+    assert parts.short_side == photos.short_side
+    ends = [0, 1280, 5 * 1280, 6 * 1280]
+    for start, end in pairwise(ends):
+        assert torch.allclose(found[:, start:end].norm(dim=1), torch.ones(len(pictures)), atol=1e-5)
+    assert torch.allclose(found[:, :1280], torch.nn.functional.normalize(means, dim=1), atol=1e-6)
+    half = torch.zeros(3, 224, 224, dtype=torch.uint8)
+    half[:, :, 112:] = 255
+    beside = parts.embed([half, half.flip(2)])
+    left = beside[:, 1280 : 5 * 1280].view(2, 1280, 2, 2)  # of each column, down and across
+    assert torch.cosine_similarity(left[0, :, :, 0].flatten(), left[1, :, :, 0].flatten(), dim=0) < 0.95
+    save_part(parts, tmp_path, "representation")
+    again = load_part(tmp_path, "representation")
+    assert torch.equal(again.embed(pictures), found)
+    assert made_by(again) == made_by(parts) != made_by(photos)
+    with pytest.raises(InputError, match="photos-parts is not fitted yet"):
+        catalog.make("photos-parts", None, "representation").embed(pictures)
 
 
 def test_views_are_averaged_at_unit_length(photos):
