@@ -30,9 +30,8 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.auto.candidates import LETTERS, Candidate, Kind, candidates, with_means
-from augforge.auto.choice import choose, open_classifier
+from augforge.auto.choice import Shown, beside, choose, open_classifier
 from augforge.auto.run import embedded_networks, look, pool_views
-from augforge.auto.shown import Shown, beside
 from augforge.data.banks import AnyBank, take_rows
 from augforge.data.selection import Selection
 from augforge.data.source import open_source
@@ -57,15 +56,14 @@ class Set(NamedTuple):
 
 
 SETS = {
-    "caltech": Set("caltech101_small.tar", "all", slice(0, 20), 25, True, most=30),
+    "caltech": Set("caltech101_small.tar", "all", slice(0, 20), 10, True, most=30),
     "faces": Set("orl_faces.npz", "all", slice(0, 20), 10, True),
     "cifar": Set("cifar-fs.zip", "val", slice(0, 16), 25, True),
-    "cifar-other": Set("cifar-fs.zip", "test", slice(0, 20), 15, False),
     "signs": Set("gtsrb_small.tar", "all", slice(0, 43, 3), 20, False, r"/(\d{5})_", 60),
-    "dogs": Set("dogs_vs_cats_small_s160.tar", "train", slice(0, 2), 40, False, most=100),
+    "dogs": Set("dogs_vs_cats_small_s160.tar", "train", slice(0, 2), 25, False, most=100),
     "letters": Set("glyphs", "val", slice(0, 40), 15, True, kind="letters"),
-    "letters-other": Set("glyphs", "test", slice(0, 60), 25, False, kind="letters"),
-    "characters": Set("omniglot", "test", slice(0, 60), 20, False, kind="letters"),
+    "letters-other": Set("glyphs", "test", slice(0, 40), 15, False, kind="letters"),
+    "characters": Set("omniglot", "test", slice(0, 40), 15, False, kind="letters"),
 }
 NETWORKS = {"photographs": ("photos-parts", "photos-lite2-parts"), "letters": (LETTERS,)}
 VIEWS = {"photographs": "crops-4", "letters": "none"}

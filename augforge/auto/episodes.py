@@ -12,10 +12,9 @@ import torch
 
 from augforge import __version__
 from augforge.auto.candidates import Candidate, candidates, with_means
-from augforge.auto.choice import choose, open_classifier
+from augforge.auto.choice import Shown, beside, choose, open_classifier
 from augforge.auto.recipe_file import RecipeFile, read_recipe
 from augforge.auto.run import VIEWS, Asked, embedded_networks, made_rows, pool_views, ready, views_of, ways
-from augforge.auto.shown import Shown, beside
 from augforge.bench.accuracy import Outcome, in_top, softmax_top
 from augforge.bench.features import Features
 from augforge.bench.files import RESULTS, replace_rows

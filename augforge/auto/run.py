@@ -12,9 +12,8 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.auto.candidates import LETTERS, MADE, PARTS, Candidate, Kind, candidates, networks_of, with_means
-from augforge.auto.choice import Choice, choose, open_classifier
+from augforge.auto.choice import Choice, Shown, beside, choose, open_classifier
 from augforge.auto.recipe_file import RecipeFile, read_recipe
-from augforge.auto.shown import Shown, beside
 from augforge.data.banks import AnyBank, FeatureBank, PictureBank
 from augforge.data.selection import group_numbers
 from augforge.inputs import default_representation, default_views

@@ -6,14 +6,13 @@ One pass through the network gives all three, so that they cost nothing beside `
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from augforge.parts import catalog
 from augforge.parts.saving import open_part
-from augforge.representations.photos import Photos
 from augforge.types import Bank, InputError, Space
 
 OF_NETWORK = {"lite0": "photos", "lite2": "photos-lite2"}
@@ -34,7 +33,7 @@ class PhotoParts:
     network: Literal["lite0", "lite2"] = "lite0"  # lite2 takes twice as long, and an extra package
     net_: nn.Module | None = field(default=None, init=False, repr=False)
     facts_: dict[str, int] = field(default_factory=dict, init=False, repr=False)
-    _photos: Photos | None = field(default=None, init=False, repr=False)
+    _photos: Any = field(default=None, init=False, repr=False)
 
     def fit(self, base: Bank | None, rng: torch.Generator | None) -> Self:
         """Read the weights. Raises LackError where their package is not installed, InputError for another file."""
@@ -46,7 +45,7 @@ class PhotoParts:
         part.build(facts)
         self._of(part)
 
-    def _of(self, part: Photos) -> Self:
+    def _of(self, part: Any) -> Self:
         self._photos, self.net_, self.facts_ = part, part.net_, part.facts_
         return self
 

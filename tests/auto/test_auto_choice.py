@@ -17,10 +17,9 @@ from augforge.auto.candidates import (
     prior,
     with_means,
 )
-from augforge.auto.choice import FOLDS, choose, folds, held_out
+from augforge.auto.choice import FOLDS, Shown, beside, choose, folds, held_out, shorter
 from augforge.auto.recipe_file import RecipeFile, is_recipe, read_recipe
 from augforge.auto.run import embedded_networks
-from augforge.auto.shown import Shown, beside, shorter
 from augforge.types import InputError
 
 NETWORKS = ("photos", "photos-lite2")
