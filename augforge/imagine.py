@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from augforge.types import Classifier, Examples, Family, InputError, Synthesizer, Weighing, capabilities
+from augforge.types import Classifier, Doubting, Examples, Family, InputError, Synthesizer, Weighing, capabilities
 
 # What the made rows of a class weigh together, in real rows, where their method has not chosen it. Made features:
 # picked in part on novel letters, where noise and mixing gain most at 1 and 2 shots, and lose nothing at 5 and 10.
@@ -74,12 +74,15 @@ def enlarge(
     return support + weighed(made, support, synthesizer, family)
 
 
-def weighed(made: Examples, support: Examples, synthesizer: Synthesizer, family: Family) -> Examples:
+def weighed(
+    made: Examples, support: Examples, synthesizer: Synthesizer, family: Family, trust: float | None = None
+) -> Examples:
     """Made rows [n] with weights that suit the classifiers of a family, so that they never drown the real rows.
 
-    A method that chose its shares on held-out classes (`Weighing`) has these; rows that come with weights of another
-    method keep them, and rows without have the `usual_share`. No row weighs more than a real one. Rows of a class with
-    no real row stay as they are.
+    A method that chose its shares on held-out classes (`Weighing`) has these, times the `trust` of the support in what
+    it learnt there (None: `trust_of` finds it); rows that come with weights of another method keep them, and rows
+    without have the `usual_share`. No row weighs more than a real one. Rows of a class with no real row stay as they
+    are.
     """
     if not isinstance(synthesizer, Weighing) and made.weight is not None:
         return made
@@ -87,8 +90,14 @@ def weighed(made: Examples, support: Examples, synthesizer: Synthesizer, family:
     device = made.y.device
     real, count = (torch.zeros(classes, device=device).index_add(0, side.y.to(device), weight.to(device).float())
                    for side, weight in ((support, _weight(support)), (made, torch.ones(len(made)))))  # fmt: skip
-    each = weight_of_each(share_of(synthesizer, family, real), real, count)
+    trust = trust_of(synthesizer, support) if trust is None else trust
+    each = weight_of_each(trust * share_of(synthesizer, family, real), real, count)
     return replace(made, weight=torch.where(real > 0, each, 1.0)[made.y])
+
+
+def trust_of(synthesizer: Synthesizer, support: Examples) -> float:
+    """How far what a synthesizer learnt from other classes suits a support [n, d], 0..1: 1 where it asks nothing."""
+    return float(synthesizer.believed(support)) if isinstance(synthesizer, Doubting) and len(support) else 1.0
 
 
 def share_of(synthesizer: Synthesizer, family: Family, counts: Tensor) -> Tensor:

@@ -303,6 +303,15 @@ class Weighing(Protocol):
 
 
 @runtime_checkable
+class Doubting(Protocol):
+    """A synthesizer that asks a support whether what it learnt from other classes suits it."""
+
+    def believed(self, support: Examples) -> Tensor:
+        """How far it suits a support [n, d], or those of b episodes [b, n, d]: [1] or [b], in 0..1."""
+        ...
+
+
+@runtime_checkable
 class Plausible(Protocol):
     """A synthesizer that was trained against a discriminator, and can say how real rows look to it."""
 

@@ -36,7 +36,7 @@ from augforge.classifiers.two_covariance import (
     learn,
     subspace,
 )
-from augforge.generators.shared.posterior.domain import domain_of, in_domain
+from augforge.generators.shared.posterior.domain import domain_of, trusted, with_whole_labels
 from augforge.generators.shared.posterior.gate import Candidate, fit_gate, gated
 from augforge.generators.shared.posterior.held_out import (
     EpisodeBatch,
@@ -245,13 +245,13 @@ class Hallucinator:
     def scores(self, support: Examples, query: Tensor) -> Tensor:
         """Scores [q, way], or [b, q, way], of queries: as of infinitely many rows of each class.
 
-        Those of plain classifiers are added as the gate weighs them; they decide alone where the support is of another
-        domain than the held-out classes were. Raises InputError before `fit`.
+        Those of plain classifiers are added as the gate weighs them; logistic regression decides alone where the
+        support does not bear out what was learnt (`domain.trusted`). Raises InputError before `fit`.
         """
         models, gate, centre = self._ready()
         own, doubt = predictive_scores(models, support, query, self.within_rows), None
         if self.plain_gate_ is not None and self.domain_ is not None:
-            doubt = (self.plain_gate_, in_domain(self.domain_, models, support, query))
+            doubt = (self.plain_gate_, trusted(self.domain_, models, support, query))
         return gated(gate, centre, own, support, query, doubt)
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
@@ -264,6 +264,13 @@ class Hallucinator:
     def share(self, family: Family, counts: Tensor) -> Tensor:
         """What made rows of classes of `counts` [...] real rows weigh together, in parts of these: [...]."""
         return usual_share(family, counts) if self.shares_ is None else share_at(self.shares_, family, counts)
+
+    def believed(self, support: Examples) -> Tensor:
+        """How far statistics of other classes suit a support [n, d] or [b, n, d]: [1] or [b], 0..1 (`trusted`)."""
+        models = self._ready()[0]
+        if self.domain_ is None:
+            return torch.ones(len(support.y) if support.y.ndim > 1 else 1)
+        return trusted(self.domain_, models, with_whole_labels(support))
 
     def _ready(self) -> tuple[list[TwoCovariance], Tensor, Tensor]:
         """The fitted models, the gate and the mean of base features."""

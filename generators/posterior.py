@@ -31,7 +31,7 @@ from augforge.classifiers.two_covariance import (
     learn,
     subspace,
 )
-from augforge.generators.shared.posterior.domain import domain_of, in_domain
+from augforge.generators.shared.posterior.domain import domain_of, trusted, with_whole_labels
 from augforge.generators.shared.posterior.gate import fit_gate, gated
 from augforge.generators.shared.posterior.held_out import (
     EpisodeBatch,
@@ -206,13 +206,13 @@ class Posterior:
         batches = draw_episode_batches(labels, self.way, _EPISODES, seed)
         read = [(batch.shot, readings([model], x, batch, self.made, self.noise_scale)) for batch in batches]
         self.shares_ = chosen_shares(read)
+        self.domain_ = domain_of([([model], x, labels)])
         if self.gated:
             batches = [batch.first(_CLASSES_TRIED) for batch in batches]
             mapped = model.mapped(x)
             candidates = [(x, batch, partial(_scores, model, mapped, batch, self.within_rows)) for batch in batches]
             self.centre_ = base_centre(split)
             self.gate_, self.plain_gate_, seen = fit_gate(candidates, self.centre_)
-            self.domain_ = domain_of([([model], x, labels)])
             self.history += seen
 
     def build(self, facts: dict[str, int]) -> None:
@@ -224,15 +224,15 @@ class Posterior:
     def scores(self, support: Examples, query: Tensor) -> Tensor:
         """Log predictive densities [q, way], or [b, q, way], of queries: as of infinitely many rows.
 
-        With `gated`, those of plain classifiers are added as the gate weighs them; they decide alone where the support
-        is of another domain than the held-out classes were. Raises InputError before `fit`.
+        With `gated`, those of plain classifiers are added as the gate weighs them; logistic regression decides alone
+        where the support does not bear out what was learnt (`domain.trusted`). Raises InputError before `fit`.
         """
         own = predictive_scores([self._ready()], support, query, self.within_rows)
         if self.gate_ is None or self.centre_ is None:
             return own
         doubt = None
         if self.plain_gate_ is not None and self.domain_ is not None:
-            doubt = (self.plain_gate_, in_domain(self.domain_, [self._ready()], support, query))
+            doubt = (self.plain_gate_, trusted(self.domain_, [self._ready()], support, query))
         return gated(self.gate_, self.centre_, own, support, query, doubt)
 
     def synthesize(self, support: Examples, want: Tensor, keys: Tensor) -> Examples:
@@ -244,6 +244,13 @@ class Posterior:
     def share(self, family: Family, counts: Tensor) -> Tensor:
         """What made rows of classes of `counts` [...] real rows weigh together, in parts of these: [...]."""
         return usual_share(family, counts) if self.shares_ is None else share_at(self.shares_, family, counts)
+
+    def believed(self, support: Examples) -> Tensor:
+        """How far statistics of other classes suit a support [n, d] or [b, n, d]: [1] or [b], 0..1 (`trusted`)."""
+        models = [self._ready()]
+        if self.domain_ is None:
+            return torch.ones(len(support.y) if support.y.ndim > 1 else 1)
+        return trusted(self.domain_, models, with_whole_labels(support))
 
     def _ready(self) -> TwoCovariance:
         """The fitted model."""

@@ -21,7 +21,7 @@ from augforge.adapters.sklearn_arrays import Labels, Strategy, flat_labels, in_c
 from augforge.classifiers.pool import label_pool
 from augforge.data.banks import FeatureBank
 from augforge.data.source import open_source
-from augforge.imagine import check_space, concatenate, weighed
+from augforge.imagine import check_space, concatenate, trust_of, weighed
 from augforge.parts import saving
 from augforge.parts.catalog import family_of
 from augforge.parts.learning import learn
@@ -128,9 +128,7 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
             raise InputError(f"{type(self.synthesizer_).__name__} makes rows of another size than those of X")
         if made.weight is not None and bool((made.weight == 0).any()):
             name, none = type(self.synthesizer_).__name__, int((made.weight == 0).sum())
-            why = f"it gained nothing before {self.classifier} on held-out classes" if isinstance(
-                self.synthesizer_, Weighing) else "held-out rows of X do not gain by them" if capabilities(
-                self.synthesizer_).tested_on_support else "it does not trust them"  # fmt: skip
+            why = _why_none(self.synthesizer_, support, self.classifier)
             said = f"{name} gave {none} of {len(made)} made rows the weight 0, as {why}; they are left out"
             warnings.warn(said, stacklevel=2)
             made = made.take(made.weight != 0)
@@ -203,6 +201,16 @@ class Resampler(OneToOneFeatureMixin, BaseEstimator):
             input_tags=_InputTags(sparse=True),
             sampler_tags=_SamplerTags(),
         )
+
+
+def _why_none(part: Any, support: Examples, classifier: str) -> str:
+    """Why rows that a method made of a support have the weight 0."""
+    if trust_of(part, support) == 0:
+        return "the rows of X do not bear out what it learnt from other classes"
+    if isinstance(part, Weighing):
+        return f"it gained nothing before {classifier} on held-out classes"
+    tested = capabilities(part).tested_on_support
+    return "held-out rows of X do not gain by them" if tested else "it does not trust them"
 
 
 def _from_pool(support: Examples, pool: Any) -> tuple[Examples | None, np.ndarray]:

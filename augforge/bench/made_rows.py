@@ -17,7 +17,7 @@ from augforge import chance
 from augforge.data.banks import AnyBank
 from augforge.episodes.batch import MadeRows, RowMaker, Trials
 from augforge.imagine import more_of_each, share_factor, share_of, weight_of_each
-from augforge.types import Examples, Family, InputError, Synthesizer, Weighing, capabilities
+from augforge.types import Doubting, Examples, Family, InputError, Synthesizer, Weighing, capabilities
 
 Embed = Callable[[Tensor | list[Tensor]], Tensor]
 Weigher = Callable[[MadeRows, Trials], MadeRows]  # gives the made rows of b episodes other weights
@@ -96,18 +96,32 @@ def sharing(rows: RowMaker, share: float | None) -> RowMaker:
     return shared
 
 
-def weighing(synthesizer: Synthesizer, family: Family) -> Weigher:
-    """What gives made rows the weights that suit classifiers of a family, as `imagine.weighed` does."""
+def weighing(synthesizer: Synthesizer, family: Family, x: Tensor | None = None) -> Weigher:
+    """What gives made rows the weights that suit classifiers of a family, as `imagine.weighed` does.
+
+    `x` [n, d] are the features of all real rows, which a method that learnt from other classes is tested on.
+    """
+
+    features = x
 
     def weighed(rows: MadeRows, trials: Trials) -> MadeRows:
         x, weight = rows
         if weight is not None and not isinstance(synthesizer, Weighing):
             return rows
         real = trials.counts().float()  # [b, way]
-        each = weight_of_each(share_of(synthesizer, family, real), real, torch.tensor(float(x.shape[2])))
+        share = share_of(synthesizer, family, real)
+        if features is not None and isinstance(synthesizer, Doubting):
+            share = share * synthesizer.believed(_supports(features, trials.rows.support)).to(share)[:, None]
+        each = weight_of_each(share, real, torch.tensor(float(x.shape[2])))
         return x, each[:, :, None].expand(x.shape[:3])
 
     return weighed
+
+
+def _supports(x: Tensor, rows: Tensor) -> Examples:
+    """The supports [b, way * shot, d] of episodes, from their rows [b, way, shot], where -1 is padding."""
+    labels = torch.arange(rows.shape[1], device=x.device)[:, None].expand_as(rows)
+    return Examples(x[rows.clamp(min=0)].flatten(1, 2), labels.flatten(1), weight=(rows >= 0).to(x).flatten(1))
 
 
 def _concatenate(parts: list[Examples]) -> Tensor:

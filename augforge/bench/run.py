@@ -256,7 +256,8 @@ def _outcomes(bench: Workbench, recipes: list[Recipe], features: Features, trial
     if slow:
         made = None if first.plain else sharing(_row_maker(bench, first, features, trials), first.share)
         weighers = None if first.share is not None else [
-            weighing(_fitted_synthesizer(bench, first, features), capabilities(recipes[i].classifier).family)
+            weighing(_fitted_synthesizer(bench, first, features), capabilities(recipes[i].classifier).family,
+                     features.support.x)
             for i in slow
         ]  # fmt: skip
         constant = first.weights == "constant"

@@ -16,7 +16,7 @@ from augforge import __version__, chance
 from augforge.adapters.ray import PROCESSES
 from augforge.data.banks import FeatureBank
 from augforge.data.features import open_features, write_features
-from augforge.imagine import concatenate, usual_share, weighed, weight_of_each
+from augforge.imagine import concatenate, trust_of, usual_share, weighed, weight_of_each
 from augforge.inputs import open_method
 from augforge.parts import catalog
 from augforge.representations.bank import MADE_BY
@@ -95,7 +95,8 @@ def synth_features(
     run_folder.claim(out, record, source if source.exists() else None, options)
     if (out / run_folder.MANIFEST).exists() and _is_there(out, _rows(request, bank, part, plan), options.verify):
         return report | {"already": plan.total, "made": 0, "real": 0}
-    whole = concatenate([made_of_class(request, bank, part, c) for c in plan.classes])
+    trust = _trust(bank, part)
+    whole = concatenate([made_of_class(request, bank, part, c, trust) for c in plan.classes])
     parent = torch.full((len(whole),), -1) if whole.parent is None else whole.parent
     if bank.index is not None:  # rows of the source's file, not of the part of it that was opened
         parent = torch.where(parent < 0, parent, bank.index[parent])
@@ -111,11 +112,17 @@ def synth_features(
         with contextlib.suppress(OSError):
             (out / FILE).unlink(missing_ok=True)
         raise InputError(f"--out {str(out)!r} cannot be written ({error.strerror or error})") from error
-    return report | {"chosen": part.said if isinstance(part, Chosen) else _said_of_weights(request, part, plan, result)}
+    return report | {
+        "chosen": part.said if isinstance(part, Chosen) else _said_of_weights(request, part, plan, (result, trust))
+    }
 
 
-def _said_of_weights(request: Request, part: Any, plan: Plan, result: FeatureBank) -> str:
-    """A line where the made rows of some classes weigh nothing, and why; "" where all weigh something."""
+def _said_of_weights(request: Request, part: Any, plan: Plan, found: tuple[FeatureBank, float]) -> str:
+    """A line where the made rows of some classes weigh nothing, and why; "" where all weigh something.
+
+    `found` is the result, and how far the method's statistics were trusted.
+    """
+    result, trust = found
     made = torch.cat([torch.arange(c.make + c.real) >= c.real for c in plan.classes])
     weight = torch.ones(len(result.y)) if result.weight is None else result.weight
     together = torch.zeros(len(plan.classes)).index_add(0, result.y[made], weight[made].float())
@@ -127,15 +134,22 @@ def _said_of_weights(request: Request, part: Any, plan: Plan, result: FeatureBan
         alone = max(len(c.rows) for c in plan.classes) < 2
         return said + ("with one row of each class none can be held out to test them" if alone else
                        "rows of the source that were held out did not gain by them")  # fmt: skip
+    if trust == 0:
+        return f"{said}rows of the source do not bear out what {request.inputs.method} learnt from other classes"
     return (
         f"{said}on held-out classes {request.inputs.method} gained nothing before {request.classifier} from "
         f"{len(none[0].rows)} real rows"
     )
 
 
-def made_of_class(request: Request, bank: FeatureBank, part: Any, plan: ClassPlan) -> Examples:
+def _trust(bank: FeatureBank, part: Any) -> float:
+    """How far the whole source bears out what a method learnt from other classes; 1 for rows of a pool."""
+    return 1.0 if isinstance(part, Chosen) else trust_of(part, Examples(bank.x, bank.y, weight=bank.weight))
+
+
+def made_of_class(request: Request, bank: FeatureBank, part: Any, plan: ClassPlan, trust: float) -> Examples:
     """The rows of one class that go out: real ones where they are included, then made ones, weighed beside all real
-    rows of the class; parents are bank rows.
+    rows of the class as far as the source bears out what was learnt (`trust`); parents are bank rows.
     """
     rows = torch.from_numpy(plan.rows)
     real = rows[: plan.real]
@@ -151,7 +165,7 @@ def made_of_class(request: Request, bank: FeatureBank, part: Any, plan: ClassPla
         parts.append(features_of(request, bank, part, plan, (places, indices)))
     if not parts:
         return out
-    made = weighed(concatenate(parts), known, part, catalog.family_of(request.classifier))
+    made = weighed(concatenate(parts), known, part, catalog.family_of(request.classifier), trust)
     return concatenate([out, made])
 
 

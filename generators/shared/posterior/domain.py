@@ -1,9 +1,11 @@
-"""Whether the support of an episode can be of the domain that the statistics were learnt on: tested before they count.
+"""Whether statistics of other classes suit the support of an episode: tested before they count.
 
-In the coordinates of a two-covariance model a row of a new class is N(0, 1 + psi), so the mean of z^2 / (1 + psi) over
-coordinates is about 1 for base classes, a little else for classes that the backbone never saw, and something else
-altogether for rows of another domain, or of another backbone. What held-out classes show of it is the yardstick. A
-module of its own because `posterior` and `hallucinator` share it.
+Two tests. One needs no labels: in the coordinates of a two-covariance model a row of a new class is N(0, 1 + psi), so
+the mean of z^2 / (1 + psi) over coordinates is about 1 for base classes, a little else for classes that the backbone
+never saw, and something else altogether for rows of another backbone or scale. What held-out classes show of it is the
+yardstick. The other asks the support itself, wherever a class has two rows: rows are held out in folds and named by the
+predictive densities of the others, and by ridge regression on these, which knows no other classes. Both are closed
+forms. A module of its own because `posterior` and `hallucinator` share it.
 """
 
 from __future__ import annotations
@@ -12,13 +14,23 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from augforge.classifiers.two_covariance import TwoCovariance
-from augforge.classifiers.weighted import as_rows, class_means
+from augforge.classifiers.weighted import Rows, as_rows, class_means
+from augforge.generators.shared.posterior.predictive import mapped_scores
 from augforge.types import Examples
 
 _FREE = 3.0  # standard deviations of classes that the mean of a support may be off
 _SMALLEST = 0.05  # deviation of classes, in natural logarithms
+_FOLDS = 5
+_MOST_ROWS, _MOST_CLASSES = 5, 40  # of a class, and of a support, that are held out: more take long
+_RIDGE = 0.1  # beside the mean square of a row
+_SPREAD = 0.02  # nats of spread that are added, so that few alike differences prove little
+_FREE_ERRORS = 1.0  # standard errors that held-out rows may lose
+_NONE = 0.01  # trust below which there is none
+_TEMPERATURES = 2.0 ** torch.arange(-6.0, 6.5, 0.75)  # of scores, in parts of their deviation
+_AT_ONCE = 1 << 22  # numbers in the coordinates of a model
 
 
 def strangeness(models: Sequence[TwoCovariance], x: Tensor) -> Tensor:
@@ -42,6 +54,29 @@ def domain_of(held_out: Sequence[tuple[Sequence[TwoCovariance], Tensor, Tensor]]
     return torch.stack([known.mean(), known.std(correction=min(1, len(known) - 1)).clamp(min=_SMALLEST)]).cpu()
 
 
+def trusted(domain: Tensor, models: Sequence[TwoCovariance], support: Examples, query: Tensor | None = None) -> Tensor:
+    """How much to trust the statistics for each episode, [b] in 0..1: `in_domain` times what held-out rows say.
+
+    Where held-out support rows lose z standard errors of log-likelihood against ridge regression, that is
+    exp(-(z - 1)^2 / 2), and 1 up to one standard error, or where no class has two rows. Less than 0.01 is 0.
+    """
+    query = torch.as_tensor(support.x)[..., :1, :] if query is None else query
+    z = held_out_gain(models, as_rows(support, query))
+    trust = in_domain(domain, models, support, query) * _fallen(-z - _FREE_ERRORS)
+    return torch.where(trust < _NONE, 0.0, trust)
+
+
+def with_whole_labels(support: Examples) -> Examples:
+    """A support [n, d] whose labels have no gaps; one of several episodes [b, n, d] as it is."""
+    if support.y.ndim > 1:
+        return support
+    return Examples(support.x, torch.unique(support.y, return_inverse=True)[1], weight=support.weight)
+
+
+def _fallen(beyond: Tensor) -> Tensor:
+    return torch.exp(-beyond.clamp(min=0).square() / 2)
+
+
 def in_domain(domain: Tensor, models: Sequence[TwoCovariance], support: Examples, query: Tensor) -> Tensor:
     """How much to trust the statistics for each episode, [b] in 0..1: 1 for a support as held-out classes are, and
     smoothly 0 for one that lies out of all that was seen.
@@ -52,4 +87,86 @@ def in_domain(domain: Tensor, models: Sequence[TwoCovariance], support: Examples
     with torch.no_grad():
         far = class_means(strangeness(models, rows.x)[..., None], rows.member).mean((1, 2))  # [b]
     mean, deviation = domain.to(far)
-    return torch.exp(-(((far - mean).abs() / deviation - _FREE).clamp(min=0).square()) / 2)
+    return _fallen((far - mean).abs() / deviation - _FREE)
+
+
+@torch.no_grad()
+def held_out_gain(models: Sequence[TwoCovariance], rows: Rows) -> Tensor:
+    """What held-out support rows gain in log-likelihood by predictive densities over ridge regression, each at the
+    temperature that suits it: the mean over rows in its standard errors, [b]; 0 where no class has two rows.
+
+    Up to 5 rows of up to 40 classes are held out in as many folds, those of all classes at once, so that classes keep
+    equal numbers; which rows go together is decided by what they hold, not by their order.
+    """
+    x, member, place = _few(rows)
+    folds = min(_FOLDS, int(place.max()) + 1)
+    if folds < 1:
+        return rows.x.new_zeros(len(rows.x))
+    step = max(1, _AT_ONCE // (folds * x.shape[1] * len(models[0].psi)))
+    found = [_gains(models, *some, folds) for some in zip(x.split(step), member.split(step), place.split(step),
+                                                          strict=True)]  # fmt: skip
+    gains, there = torch.cat(found), place >= 0
+    number = there.sum(1).clamp(min=1)
+    mean = (gains * there).sum(1) / number
+    variance = ((gains - mean[:, None]).square() * there).sum(1) / number
+    return (mean / ((variance + _SPREAD**2) / number).sqrt()).to(rows.x)
+
+
+def _few(rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows [b, m, d] of each episode, their weights [b, m, way] by class, and the place [b, m] of each in its class: -1
+    for those that are not held out, as they are the only one or are padding.
+    """
+    member = rows.member[..., :_MOST_CLASSES]
+    there, unit = (member > 0).long(), F.normalize(rows.x.double(), dim=-1)
+    order = (unit @ (rows.weight[:, None].double() @ unit).mT)[..., 0].argsort(dim=1, stable=True)
+    sorted_ = there.gather(1, order[..., None].expand_as(there))
+    number = ((sorted_.cumsum(1) - 1) * sorted_).sum(2)
+    place = torch.zeros_like(number).scatter(1, order, number)  # in its class
+    kept = (there.sum(2) > 0) & (place < _MOST_ROWS)
+    index = (~kept).long().argsort(dim=1, stable=True)[:, : int(kept.sum(1).max())]
+    kept, place = kept.gather(1, index), place.gather(1, index)
+    x = rows.x.gather(1, index[..., None].expand(-1, -1, rows.x.shape[-1]))
+    member = member.gather(1, index[..., None].expand(-1, -1, member.shape[-1])) * kept[..., None]
+    several = ((member > 0).sum(1, keepdim=True) > 1) & (member > 0)
+    return x, member, torch.where(several.any(2), place, -1)
+
+
+def _gains(models: Sequence[TwoCovariance], x: Tensor, member: Tensor, place: Tensor, folds: int) -> Tensor:
+    """What each row [b, m] gains by predictive densities, where it is held out; anything elsewhere."""
+    b, m, way = member.shape
+    known = place[:, None] % folds != torch.arange(folds, device=x.device)[:, None]  # [b, fold, m]
+    known |= place[:, None] < 0
+    left = member[:, None] * known[..., None]  # [b, fold, m, way]
+    mapped = [model.mapped(x).repeat_interleave(folds, 0) for model in models]
+    own = mapped_scores(models, [(z, z) for z in mapped], left.flatten(0, 1)).view(b, folds, m, way)
+    target, fold = (member > 0).long().argmax(2), (place.clamp(min=0) % folds)[:, None, :, None].expand(-1, 1, -1, way)
+    held_out = (scores.double().gather(1, fold)[:, 0] for scores in (own, _ridge(x, left)))
+    better, plain = (_log_likelihood(scores, target, place >= 0) for scores in held_out)
+    return better - plain
+
+
+def _ridge(x: Tensor, member: Tensor) -> Tensor:
+    """Scores [b, fold, m, way] of all rows [b, m, d] by ridge regression on those that weigh in a fold."""
+    rows = F.normalize(x.double(), dim=-1)
+    there = (member.sum((1, 3)) > 0)[..., None]
+    rows = (rows - (rows * there).sum(1, keepdim=True) / there.sum(1, keepdim=True)) * there
+    kernel = rows @ rows.mT
+    size = kernel.diagonal(dim1=1, dim2=2).sum(1) / there.sum((1, 2))
+    kernel = (kernel / size.clamp(min=1e-30)[:, None, None])[:, None]
+    weight = member.sum(-1, keepdim=True).double()
+    wanted = (member > 0).double() - member.sum(2, keepdim=True) / weight.sum(2, keepdim=True)
+    root = weight.sqrt()
+    ridge = _RIDGE * torch.eye(x.shape[1], dtype=kernel.dtype, device=x.device)
+    return kernel @ (root * torch.linalg.solve(root * kernel * root.mT + ridge, root * wanted))
+
+
+def _log_likelihood(scores: Tensor, target: Tensor, there: Tensor) -> Tensor:
+    """Log-likelihoods [b, m] of labels [b, m] at the temperature that suits the scores [b, m, way] that are there."""
+    size = (scores.var(2, correction=0) * there).sum(1) / there.sum(1).clamp(min=1)
+    scores = scores / size.sqrt().clamp(min=1e-12)[:, None, None]
+    found = torch.stack([
+        torch.log_softmax(scores / temperature, 2).gather(2, target[..., None])[..., 0]
+        for temperature in _TEMPERATURES.tolist()
+    ])  # [t, b, m]  # fmt: skip
+    best = (found * there).sum(2).argmax(0)
+    return found[best, torch.arange(len(target), device=target.device)]

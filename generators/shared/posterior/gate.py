@@ -3,10 +3,13 @@
 Imagination says where a class lies; logistic regression, on the same support, where classes part. Generative and
 discriminative models err differently, so their scores are added (Raina et al., "Classification with hybrid
 generative/discriminative models", NIPS 2003), with weights as in stacking (Wolpert, "Stacked generalization", 1992).
-For each number of shots there are two such sums: one of plain classifiers alone, and one with imagination. Both are
-fitted by cross-entropy on episodes of held-out classes, and what is used lies between the two: as far along as the
-gains on classes that neither was fitted on make it likely, averaged over several splits of the classes. So nothing is
-open or closed, and other episodes, or another split, move the weights a little only.
+For each number of shots there are four such sums: logistic regression on rows of length 1, which suits features of any
+kind, alone and with imagination, and every plain classifier, without imagination and with it. All are fitted by
+cross-entropy on episodes of held-out classes. What is used lies between them: as far along as the gains on classes that
+they were not fitted on make it likely, averaged over several splits of the classes. So nothing is open or closed, and
+other episodes, or another split, move the weights a little only. Sums of all plain classifiers have to gain two
+standard errors more: how nearest means and logistic regression compare is a matter of the features, and on classes of
+another kind such a sum lost what it had gained.
 """
 
 from __future__ import annotations
@@ -26,12 +29,13 @@ from augforge.classifiers.weighted import as_rows, class_means, like_query, squa
 from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, between_shots, error_over, nearest_shot
 from augforge.types import Classifier, Examples
 
-# Every plain classifier that learns nothing from base classes and is not trained by descent, by what it is built on.
-# Their places are in files.
+# Every plain classifier that learns nothing from base classes, is not trained by descent and has derivatives, by what
+# it is built on: `knn` is a step function, and `pmn` without its context the nearest mean by cosines. Their places are
+# in files.
 PLAIN = (
     "nearest mean", "nearest mean, centred-l2", "logistic", "nearest mean, cosine", "matching", "logistic, l2",
 )  # fmt: skip
-_LOGISTIC_AT = PLAIN.index("logistic")
+_LOGISTIC_AT, _SAFE = PLAIN.index("logistic"), PLAIN.index("logistic, l2")
 _OF_BEFORE = 3  # columns of a gate that was open or closed
 _EPISODES_AT_ONCE = 25
 _PARTS: dict[str, Classifier] = {
@@ -42,9 +46,10 @@ _PARTS: dict[str, Classifier] = {
 }
 _SPLITS = 3  # of the held-out classes into halves
 _QUERIES = 1500  # that weights are fitted on, at most
-_ROUNDS = 10  # of L-BFGS
-_DECAY = 1e-3  # of the logarithms of the weights, towards those at the start
+_ROUNDS = 20  # of L-BFGS
+_DECAY = 1e-4  # of the logarithms of the weights, towards those at the start
 _STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # from plain classifiers alone to the sum with imagination
+_WIDE = 2.0  # standard errors that sums of all plain classifiers have to gain more
 _SMALLEST_ERROR = 0.001  # of a mean gain (0..1), however alike the episodes are
 _LEAST = 0.02  # of all weights together, each times the spread of its scores: less is none
 Candidate = tuple[
@@ -70,8 +75,8 @@ class Scored:
 
 
 def fit_gate(candidates: Sequence[Candidate], centre: Tensor) -> tuple[Tensor, Tensor, list[dict[str, float]]]:
-    """The gate [5, 1 + p] - the weights of imagination and of each of PLAIN -, the one [5, 1 + p] of plain classifiers
-    alone, and its history.
+    """The gate [5, 1 + p] - the weights of imagination and of each of PLAIN -, one [5, 1 + p] of logistic regression
+    alone, for a support that does not bear out what was learnt, and its history.
 
     Each candidate gives the scores [e, q, way] of imagination for the episodes [e] of its batch. At numbers of shots
     that have no candidate the gate is that of the nearest one that has.
@@ -104,46 +109,63 @@ def _scored(x: Tensor, batch: EpisodeBatch, scores: Callable[[Tensor], Tensor], 
 
 
 def _fit_shot(scored: Sequence[Scored]) -> tuple[tuple[Tensor, Tensor], dict[str, float]]:
-    """The weights [1 + p] at one number of shots, those of plain classifiers alone, and what they were found by."""
+    """The weights [1 + p] at one number of shots, those of logistic regression alone, and what they were found by."""
     ids = torch.cat([part.classes for part in scored]).unique()
-    gains, plains = torch.zeros(len(_STEPS), 0), torch.zeros(len(PLAIN), 0)
+    gains, plains = torch.zeros(2 * len(_STEPS), 0), torch.zeros(len(PLAIN), 0)
     labels: list[Tensor] = []
     generator = torch.Generator().manual_seed(0)
     for _ in range(_SPLITS):
         order = ids[torch.randperm(len(ids), generator=generator).to(ids.device)]
         halves = order[: len(ids) // 2], order[len(ids) // 2 :]
         for fitted_on, tested_on in (halves, halves[::-1]):
-            weights = _both([part.take(torch.isin(part.classes, fitted_on)) for part in scored])
+            tried = _sums([part.take(torch.isin(part.classes, fitted_on)) for part in scored])
             tested = [part.take(torch.isin(part.classes, tested_on)) for part in scored]
-            right = torch.stack([_right(tested, torch.lerp(*weights, step)) for step in _STEPS])
+            right = torch.stack([_right(tested, weights) for weights in tried])
             alone = torch.stack([_right(tested, row) for row in torch.eye(1 + len(PLAIN)).to(order.device)[1:]])
             gains, plains = torch.cat([gains, right.cpu()], 1), torch.cat([plains, alone.cpu()], 1)
             labels += [part.classes.cpu() for part in tested]
     classes, best = torch.cat(labels), int(plains.mean(1).argmax())
-    over = gains - gains[:1]
-    errors = torch.tensor([max(_SMALLEST_ERROR, error_over(classes, gain)) for gain in over])
-    likely = torch.softmax(over.mean(1) / errors, 0)
-    step = float(likely @ torch.tensor(_STEPS))
+    likely = _likely(classes, gains - gains[:1])
     gain = likely @ gains - plains[best]
-    alone, imagined = _both(scored)
-    weights = (_pruned(torch.lerp(alone, imagined, step), scored).cpu(), _pruned(alone, scored).cpu())
+    tried = _sums(scored)
+    weights = _pruned(likely.to(tried) @ tried, scored).cpu(), tried[0].cpu()
     return weights, {"gain": 100 * float(gain.mean()), "error": 100 * error_over(classes, gain), "plain": best,
-                           "weight": step}  # fmt: skip
+                   "weight": float(likely @ torch.tensor(_STEPS * 2))}  # fmt: skip
+
+
+def _likely(classes: Tensor, over: Tensor) -> Tensor:
+    """How likely sums are the right one, [k], by their gains [k, n]; the second half are of all plain classifiers."""
+    errors = torch.tensor([max(_SMALLEST_ERROR, error_over(classes, gain)) for gain in over])
+    less = torch.tensor([0.0, _WIDE]).repeat_interleave(len(over) // 2)
+    return torch.softmax(over.mean(1) / errors - less, 0)
 
 
 def _right(scored: Sequence[Scored], weights: Tensor) -> Tensor:
     return torch.cat([part.right(weights) for part in scored])
 
 
-def _both(scored: Sequence[Scored]) -> tuple[Tensor, Tensor]:
-    """The weights [1 + p] of plain classifiers alone, and with imagination."""
+def _sums(scored: Sequence[Scored]) -> Tensor:
+    """Weights [2 s, 1 + p] at s steps from plain classifiers alone to these with imagination.
+
+    First beside logistic regression, then beside all of PLAIN.
+    """
     kept = []
     scored = [part for part in scored if len(part.target)]  # a fold may have no class of a half
     for part in scored:
         rows = torch.randperm(len(part.target), generator=torch.Generator().manual_seed(1))[: _QUERIES // len(scored)]
         kept.append(part.take(rows.to(part.target.device)))
-    alone = _fitted([Scored(part.scores[1:], part.target, part.classes) for part in kept])
-    return torch.cat([alone.new_zeros(1), alone]), _fitted(kept)
+    tried = []
+    for plain in ([1 + _SAFE], list(range(1, 1 + len(PLAIN)))):
+        alone, imagined = _of_columns(kept, plain), _of_columns(kept, [0, *plain])
+        tried += [torch.lerp(alone, imagined, step) for step in _STEPS]
+    return torch.stack(tried)
+
+
+def _of_columns(scored: Sequence[Scored], columns: list[int]) -> Tensor:
+    """The weights [1 + p] of the best sum of some scores, 0 for all others."""
+    weights = scored[0].scores.new_zeros(1 + len(PLAIN))
+    weights[columns] = _fitted([Scored(part.scores[columns], part.target, part.classes) for part in scored])
+    return weights
 
 
 def _fitted(scored: Sequence[Scored]) -> Tensor:
@@ -198,7 +220,7 @@ def gated(
 ) -> Tensor:
     """Scores [b, q, way] or [q, way] as the gate [5, 1 + p] has them: a weighted sum of `own` and plain ones.
 
-    With a `doubt`, the gate [5, 1 + p] of plain classifiers alone and how much each episode [b] is to be trusted, the
+    With a `doubt`, the gate [5, 1 + p] of logistic regression alone and how much each episode [b] is to be trusted, the
     weights lie between the two gates.
     """
     counts = as_rows(support, query).counts.mean(1)  # [b]
