@@ -4,12 +4,12 @@ are of another domain than the novel ones.
     python benchmarks/row_table.py letters --data-root DIR [--with noise] [--classifier logistic] [--trials 200]
     python benchmarks/row_table.py caltech-letters --data-root DIR --kept build/row_table
 
-SETS names the data sets: letters and alphabets in features of the shipped `conv4-glyphs`, photographs in those of
-`photos`, and with a folder of train_representation.py (`--folder`) CIFAR-FS, and signs beside base classes of CIFAR-FS,
-in those of its network. Tracks of signs are kept apart. The gain of rows is over the same classifier with nothing made,
-on the same episodes, and that of exact scores (classifier "gaussian") over the plain classifier that is best on these
-very episodes; both with intervals over classes. Fitted methods stay in `--kept`, one for each base. Appends to
-benchmarks/results/row_table.jsonl and prints a table.
+SETS names the data sets: letters, also beside base classes of Caltech-101, and alphabets in features of the shipped
+`conv4-glyphs`; photographs in those of `photos`; and with a folder of train_representation.py (`--folder`) CIFAR-FS,
+and signs beside base classes of CIFAR-FS, in those of its network. Tracks of signs are kept apart. The gain of rows is
+over the same classifier with nothing made, on the same episodes, and that of exact scores (classifier "gaussian") over
+the plain classifier that is best on these very episodes; both with intervals over classes. Fitted methods stay in
+`--kept`, one for each base. Appends to benchmarks/results/row_table.jsonl and prints a table.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from data_sets import RESULTS, append, open_data_set
+from torch.nn import functional as F
 
 from augforge import statistics
 from augforge.bench.plan import BenchPlan
@@ -143,7 +144,19 @@ def _cifar_signs(given: argparse.Namespace) -> tuple[str, Task]:
     """Base classes of CIFAR-FS, and signs, in features of a network that was trained on CIFAR-FS."""
     base, task = _cifar(given)
     part = open_part(str(given.folder / "part"), None, "representation")
-    return base, Task("cifar-fs, signs", task.base, task.val, embed_bank(part, _sign_pictures(given), BankOptions()))
+    return base, Task("cifar-fs, signs", task.base, task.val, _resized(part, _sign_pictures(given), (3, 32)))
+
+
+def _resized(representation: Any, bank: AnyBank, form: tuple[int, int]) -> FeatureBank:
+    """Features of pictures of all sizes by a network of one: squares of `form`, which is channels and side in px."""
+    channels, side = form
+    parts = []
+    for rows in torch.arange(len(bank)).split(256):
+        pictures = [picture.float() for picture in bank.examples(rows).x]
+        grey = [picture.mean(0, keepdim=True) if channels == 1 else picture for picture in pictures]
+        small = [F.interpolate(one[None], (side, side), mode="bilinear", antialias=True)[0] for one in grey]
+        parts.append(representation.embed(torch.stack(small).round().clamp(0, 255).to(torch.uint8)).float())
+    return FeatureBank(torch.cat(parts), bank.y, bank.classes, groups=bank.groups)
 
 
 def _photos(bank: AnyBank, given: argparse.Namespace) -> FeatureBank:
@@ -168,10 +181,12 @@ def _caltech(given: argparse.Namespace) -> tuple[str, Task]:
 
 
 def _caltech_letters(given: argparse.Namespace) -> tuple[str, Task]:
-    """Base photographs, and every other novel letter."""
-    base, task = _caltech(given)
-    letters = open_task("glyphs").novel
-    return base, replace(task, name="caltech, letters", novel=_photos(letters.only(letters.classes[::2]), given))
+    """Base photographs, in grey at 28 px, and novel letters, in features of `conv4-glyphs`."""
+    part = open_part("conv4-glyphs", None, "representation")
+    source = open_source(str(given.data_root / "caltech101_small.tar"), None, Selection(30))["all"]
+    bank = _resized(part, source, (1, 28))
+    novel = embed_bank(part, open_task("glyphs").novel, BankOptions())
+    return "caltech-grey", Task("caltech, letters", bank.only(bank.classes[:80]), bank.only(bank.classes[80:]), novel)
 
 
 def _photo_signs(given: argparse.Namespace) -> tuple[str, Task]:
