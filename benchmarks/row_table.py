@@ -144,7 +144,10 @@ def _cifar_signs(given: argparse.Namespace) -> tuple[str, Task]:
     """Base classes of CIFAR-FS, and signs, in features of a network that was trained on CIFAR-FS."""
     base, task = _cifar(given)
     part = open_part(str(given.folder / "part"), None, "representation")
-    return base, Task("cifar-fs, signs", task.base, task.val, _resized(part, _sign_pictures(given), (3, 32)))
+    assert isinstance(task.base, FeatureBank)
+    assert isinstance(task.val, FeatureBank)
+    base_bank, val = (replace(bank, groups={}) for bank in (task.base, task.val))  # signs have no digest of the network
+    return base, Task("cifar-fs, signs", base_bank, val, _resized(part, _sign_pictures(given), (3, 32)))
 
 
 def _resized(representation: Any, bank: AnyBank, form: tuple[int, int]) -> FeatureBank:
@@ -185,7 +188,7 @@ def _caltech_letters(given: argparse.Namespace) -> tuple[str, Task]:
     part = open_part("conv4-glyphs", None, "representation")
     source = open_source(str(given.data_root / "caltech101_small.tar"), None, Selection(30))["all"]
     bank = _resized(part, source, (1, 28))
-    novel = embed_bank(part, open_task("glyphs").novel, BankOptions())
+    novel = replace(embed_bank(part, open_task("glyphs").novel, BankOptions()), groups={})
     return "caltech-grey", Task("caltech, letters", bank.only(bank.classes[:80]), bank.only(bank.classes[80:]), novel)
 
 
