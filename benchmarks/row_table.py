@@ -93,7 +93,7 @@ def _rows(found: Results) -> list[dict[str, Any]]:
     for row, arm in arms:
         if arm.recipe.plain:
             continue
-        if row["classifier"] == "gaussian":
+        if row["synthesizer"] in _EXACT and row["classifier"] == "gaussian":
             plain = [other for _, other in arms if other.recipe.plain and other.shot == arm.shot
                      and other.recipe.shown()["classifier"] in _BEST_OF]  # fmt: skip
             best = max(plain, key=lambda other: float(other.correct.mean()))
