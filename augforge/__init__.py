@@ -8,12 +8,13 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Classical", "Hallucinator", "Logistic", "Prototype", "bench", "contracts", "enlarge", "open_part",
+__all__ = ["Classical", "Hallucinator", "Logistic", "Online", "Prototype", "bench", "contracts", "enlarge", "open_part",
            "open_source", "synth"]  # fmt: skip
 _PLACES = {
     "Classical": "augforge.generators.classical:Classical",
     "Hallucinator": "augforge.generators.hallucinator:Hallucinator",
     "Logistic": "augforge.classifiers.logistic:Logistic",
+    "Online": "augforge.adapters.online:Online",
     "Prototype": "augforge.classifiers.prototype:Prototype",
     "bench": "augforge.bench",
     "contracts": "augforge.parts.contracts",

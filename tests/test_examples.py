@@ -26,6 +26,16 @@ def test_the_training_loop_learns_letters(cache, capsys):
     assert "real pictures each" in capsys.readouterr().out
 
 
+@pytest.mark.data
+def test_signs_are_learnt_with_made_ones_among_them(data_root, capsys):
+    example = runpy.run_path(str(EXAMPLES / "signs_online.py"))
+    example["main"].__globals__.update(EPOCHS=3, CLASSES=4)
+    plain, made = example["main"](str(data_root / "gtsrb_small.tar"))
+    assert 0.25 < plain <= 1  # four classes
+    assert 0.25 < made <= 1
+    assert "4 signs, 10 pictures each, made ones among them" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("synthesizer", "settings"), [("wang-hallucinator", {"steps": 1}), ("noise", {"scale": 0.5}), ("mixing", {})]
 )

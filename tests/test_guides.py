@@ -109,6 +109,11 @@ def test_classical(capsys, dataset):
     assert (names["made"].float() / 255 - names["again"]).abs().mean() < 2 / 255
 
 
+def test_online(capsys, dataset):
+    names = _run("docs/online.md", _without_times, capsys, dataset=dataset)
+    assert names["batches"].step == 2 * len(names["loader"])
+
+
 def test_synth(capsys, tmp_path):
     main(["synth", "glyphs", "--split", "test", "--class", "georgian-an", "--per-class", "3", "--out", "pets"])
     capsys.readouterr()
