@@ -11,7 +11,7 @@ DATA := $(or $(AUGFORGE_DATA),$(abspath $(wildcard ../shared/data)))
 DEMO = $(SERIAL) $(BIN)/augforge
 AS_THEY_ARE := --with nothing --include-real --per-class 0 --encoding jpeg
 
-.PHONY: setup demo test fuzz lint wheel-test gpu clean
+.PHONY: setup demo test fuzz docs lint wheel-test gpu clean
 
 setup: $(READY)
 
@@ -47,6 +47,13 @@ lint: $(READY)
 	rm -rf build/types && mkdir -p build/types/augforge
 	ln -s $(CURDIR)/augforge/* $(CURDIR)/generators $(CURDIR)/cli build/types/augforge
 	cd build/types && MYPYPATH=. $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p augforge
+
+# The guides as a site in build/site; a warning or a broken link is an error.
+docs: $(READY)
+	rm -rf build/types && mkdir -p build/types/augforge
+	ln -s $(CURDIR)/augforge/* $(CURDIR)/generators $(CURDIR)/cli build/types/augforge
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "the site is in build/site/index.html"
 
 # The wheel, built and installed in a clean environment, passes the same tests.
 wheel-test: $(READY)

@@ -114,6 +114,18 @@ def test_online(capsys, dataset):
     assert names["batches"].step == 2 * len(names["loader"])
 
 
+def test_rare(capsys, tmp_path):
+    _run("docs/rare.md", _without_times, capsys)
+    for name in ("coffee", "rocket", "retina"):
+        assert len(list((tmp_path / "even" / name).glob("*.jpg"))) == 20
+
+
+def test_reproduce(capsys):
+    _run("docs/reproduce.md", _without_times, capsys, RESULTS=ROOT / "benchmarks" / "results")
+    printed = capsys.readouterr().out
+    assert printed.strip() in (DOCS / "reproduce.md").read_text(encoding="utf-8")
+
+
 def test_synth(capsys, tmp_path):
     main(["synth", "glyphs", "--split", "test", "--class", "georgian-an", "--per-class", "3", "--out", "pets"])
     capsys.readouterr()
