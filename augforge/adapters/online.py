@@ -22,7 +22,9 @@ from augforge.imagine import check_space, share_of
 from augforge.networks.pixels import check_levels
 from augforge.types import Examples, InputError, Synthesizer, capabilities, whole_seed
 
-_BLOCK = 2048  # rows that are made of a support at once: what a call costs is shared by so many
+# Rows are made of a support in blocks, since a call has costs of its own: of so many rows at first, twice as many each
+# time, and at most so many bytes.
+_FIRST, _MOST_BYTES = 64, 1 << 26
 
 
 class Batch(NamedTuple):
@@ -178,12 +180,14 @@ class Online:
     def _made_block(self) -> tuple[int, Examples]:
         """The block of made rows that holds row number `made`; row number r is number r // way of class r % way."""
         assert self.support is not None
-        start = self.made - self.made % _BLOCK
-        if self._block is None or self._block[0] != start:
-            number = torch.arange(start, start + _BLOCK)
+        start, block = self._block or (self.made, self.support.take(torch.arange(0)))
+        if not start <= self.made < start + len(block):
+            most = max(_FIRST, _MOST_BYTES // max(1, self.support.x[0].nbytes))
+            number = torch.arange(self.made, self.made + min(most, max(_FIRST, 2 * len(block))))
             want = self._classes[number % len(self._classes)]
             keys = chance.pair_keys(self.seed, "online", number, len(self._classes))
-            self._block = start, self.synthesizer.synthesize(self.support, want, keys)
+            self._block = self.made, self.synthesizer.synthesize(self.support, want, keys)
+        assert self._block is not None
         return self._block
 
     def _places(self, n: int, count: int, device: torch.device) -> Tensor:
