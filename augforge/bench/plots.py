@@ -112,7 +112,7 @@ def _broken_axes(figure: Figure, intervals: Sequence[tuple[float, float]]) -> li
                              "clip_on": False}  # fmt: skip
     for i, (axes, (start, end)) in enumerate(zip(panels, ranges, strict=True)):
         axes.set_xlim(start, end)
-        axes.locator_params(axis="x", nbins=3 if widths[i] < 2 else 8)
+        axes.locator_params(axis="x", nbins=2 if widths[i] < 2 else 8)
         if i:
             axes.spines["left"].set_visible(False)
             axes.plot([0], [0], transform=axes.transAxes, **marks)

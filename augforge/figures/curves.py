@@ -63,6 +63,8 @@ def learning_curves(records: Sequence[dict[str, Any]], title: str = "") -> Figur
             _panel(axes[0], _series(steps), f"{stage}: loss", True)
             _panel(axes[1], _series(looks), f"{stage}: validation", False)
             _panel(axes[2], {"learning rate": _points(steps, "lr")}, f"{stage}: learning rate", False)
+            for panel in axes:
+                panel.set_xlim(0, max(1, *(line["step"] for line in lines)) * 1.03)
             for place in sorted({line["step"] for line in lines if "alarm" in line}):
                 axes[0].axvline(place, color=COLOURS[1], linewidth=0.8, linestyle=":")
     return figure
