@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from augforge.adapters.ray import PROCESSES, RayRunner
+from augforge.data.notes import note
 from augforge.types import LackError
 
 Item = TypeVar("Item")
@@ -37,19 +39,31 @@ def in_order(
 ) -> Generator[Result, None, None]:
     """`function(job, item)` for every item, in order, at most a few items ahead of the one that is taken.
 
-    With one worker everything runs in this process. An exception of the function is raised here, at its item; a
-    worker that was killed raises LackError.
+    With one worker everything runs in this process, as it does, with a note, where the system has no semaphores for
+    several. An exception of the function is raised here, at its item; a worker that was killed raises LackError.
     """
-    if workers <= 1:
+    pool = None if workers <= 1 else _processes(workers, (function, job, os.getpid()))
+    if pool is None:
         for item in items:
             yield function(job, item)
         return
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    pool = ProcessPoolExecutor(workers, context, _start, (function, job, os.getpid()))
     try:
         yield from _taken(pool, _one, items, _AHEAD * workers)
     except BrokenProcessPool as error:
         raise LackError("a worker process was killed; is there enough memory for fewer --workers?") from error
+
+
+def _processes(workers: int, work: tuple[Callable[..., Any], Any, int]) -> Executor | None:
+    """Worker processes; None where this machine does not let processes share semaphores, as a full /dev/shm."""
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    try:
+        return ProcessPoolExecutor(workers, context, _start, work)
+    except (OSError, ImportError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        note(f"--workers {workers}: this machine has no semaphores for several processes ({error}), which lie in "
+             "/dev/shm on Linux; the work is done by one")  # fmt: skip
+        return None
 
 
 @contextlib.contextmanager

@@ -1,9 +1,12 @@
+import errno
 import os
 import signal
 import time
 
 import pytest
 
+from augforge.data.notes import Note
+from augforge.synth import workers as workers_of_synth
 from augforge.synth.workers import in_order, in_order_by_threads
 from augforge.types import InputError, LackError, UnreadablePicture
 
@@ -38,6 +41,19 @@ def test_one_worker_is_this_process(workers):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_items_have_no_results(workers):
     assert list(in_order(_later_is_faster, 3, [], workers)) == []
+
+
+def test_without_semaphores_one_process_does_the_work(monkeypatch):
+    def refuse(*given):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(workers_of_synth, "ProcessPoolExecutor", refuse)
+    for number in (errno.EROFS, errno.EACCES, errno.ENOSPC, errno.ENOSYS):
+        with pytest.warns(Note, match="--workers 2: this machine has no semaphores for several processes"):
+            assert list(in_order(_later_is_faster, 3, range(3), 2)) == [(i * i, os.getpid()) for i in range(3)]
+    number = errno.EMFILE
+    with pytest.raises(OSError, match="Too many open files"):
+        list(in_order(_later_is_faster, 3, range(3), 2))
 
 
 def _fail_at(job, item):
