@@ -15,7 +15,7 @@ PACKAGES = (
 OPTIONAL = {
     "isal": "PNG files are deflated by zlib, about two to four times as slow (install augforge[fast])",
     "scikit-image": "the source `scenes` cannot be opened (install augforge[scenes])",
-    "ray": "`synth --engine ray` has no workers (install augforge[ray])",
+    "ray": "`--engine ray` has no workers (install augforge[ray])",
     "webdataset": "WebDataset shards are written all the same; reading them needs the package",
     "datasets": "Hugging Face's imagefolder is not at hand; torchvision's ImageFolder reads the output as well",
 }

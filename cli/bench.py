@@ -73,6 +73,8 @@ if TYPE_CHECKING:
 @options.group_by
 # The run
 @options.device("parts are fitted and used", "cpu")
+@options.engine
+@options.engine_workers
 @click.option(
     "--out", type=options.PATH, metavar="DIR", help="Keep results, table and plots; the same command goes on there."
 )
@@ -118,9 +120,9 @@ def _show(rows: list[dict[str, Any]], given: dict[str, Any]) -> None:
 
 # The options that a protocol, or --episodes, has no use for
 _UNUSED = {
-    "--protocol low-shot": ("episode_file", "way", "against", "seeds", "pool", "transductive"),
+    "--protocol low-shot": ("episode_file", "way", "against", "seeds", "pool", "transductive", "engine"),
     "--protocol verification": ("episode_file", "way", "against", "seeds", "methods", "classifiers", "made", "shares",
-                                "shot", "query", "trials", "part", "pool", "transductive"),
+                                "shot", "query", "trials", "part", "pool", "transductive", "engine"),
     "--episodes": ("way", "shot", "query", "trials", "part"),
     "--test": ("episode_file", "way", "shot", "query", "trials", "part", "against", "protocol"),
 }  # fmt: skip
@@ -150,6 +152,7 @@ def _episodes(given: dict[str, Any]) -> Answer:
     from augforge.auto.episodes import arms_of, with_auto
     from augforge.auto.run import Asked
     from augforge.bench.files import write_per_class
+    from augforge.bench.place import place_of
     from augforge.bench.report import markdown, weightless, write_report
     from augforge.bench.run import run, run_seeds
     from augforge.episodes.files import read_episodes
@@ -168,11 +171,12 @@ def _episodes(given: dict[str, Any]) -> Answer:
     asked = Asked(given["representation"], given["views"], given["seed"])
     recipes, plan, out = recipes_of(given, made, task), _plan(given, task), given["out"]
     recipes = with_pool(given, task, recipes, max(made))
-    with _Said(task, plan, recipes, given["representation"] is None) as shown:
+    with (_Said(task, plan, recipes, given["representation"] is None) as shown,
+          place_of(given["device"], given["engine"], given["workers"]) as place):  # fmt: skip
         if seeds is None:
-            results = run(task, recipes, plan, out, shown.update, given["device"])
+            results = run(task, recipes, plan, out, shown.update, place)
         else:
-            results = run_seeds(task, recipes, plan, seeds, out, shown.update, given["device"])
+            results = run_seeds(task, recipes, plan, seeds, out, shown.update, place)
         for arm in arms_of(named, asked, task, given["pool"], given["data_root"], given["group_by"]):
             results = with_auto(results, task, arm, out, given["device"], shown.update)
     for line in weightless(results.rows, recipes):

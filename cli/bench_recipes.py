@@ -114,15 +114,14 @@ def _part(text: str, kind: str, settings: dict[str, dict[str, str]]) -> tuple[st
 
 
 def read_numbers(text: str, option: str, fewest: int = 1) -> tuple[int, ...]:
-    """The numbers of "1,5", ascending; raises InputError for equal ones and those below `fewest`."""
+    """The numbers of "1,5", ascending; InputError for equal ones, those below `fewest` and more than 18 digits."""
     from augforge.types import InputError
 
     parts = text.split(",")
-    numbers = [int(part) for part in parts if part.strip().isdigit() and int(part) >= fewest]
+    numbers = [int(part) for part in parts if part.strip().isdecimal() and len(part) < 19 and int(part) >= fewest]
     if len(set(numbers)) < len(parts):
-        raise InputError(
-            f"{option} {text!r} was given; expected different whole numbers from {fewest} with commas, as 1,5"
-        )
+        raise InputError(f"{option} {text!r:.200} was given; expected different whole numbers from {fewest}, of 18 "
+                         "digits at most, with commas, as 1,5")  # fmt: skip
     return tuple(sorted(numbers))
 
 

@@ -89,6 +89,12 @@ engine = click.option(
 )  # fmt: skip
 
 
+engine_workers = click.option(
+    "--workers", type=Count(min=0), default=0, metavar="N",
+    help="With --engine ray: cores that it uses [default: all]; with a cluster that runs, items under way at most.",
+)  # fmt: skip
+
+
 def seed(what: str = "all chance") -> Option:
     """`--seed` of something."""
     return click.option("--seed", type=int, default=0, show_default=True, help=f"The seed of {what}.")

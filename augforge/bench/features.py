@@ -12,6 +12,7 @@ import torch
 from einops import reduce
 from torch import Tensor
 
+from augforge.bench.place import HERE, Place
 from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank
 from augforge.parts.saving import made_by
 from augforge.representations.bank import (
@@ -47,10 +48,10 @@ def features_of(
     part: AnyBank,
     options: BankOptions,
     cache: Path | None,
-    device: str = "cpu",
+    place: Place = HERE,
     val: AnyBank | None = None,
 ) -> Features:
-    """Embed the base bank, `part` and `val` once, or take the features that they are, and put them on `device`.
+    """Embed the base bank, `part` and `val` once at a place, or take the features that they are, and put them there.
 
     `representation` is fitted. With a folder `cache` the features are kept there. Raises InputError where pictures
     have no representation, and where features were made with other weights than those of the representation, or do not
@@ -60,10 +61,10 @@ def features_of(
     if len({bank.space for bank in banks if bank is not None}) > 1:
         raise InputError("one part of the task holds pictures and another features; expected both alike")
     if isinstance(part, FeatureBank):
-        return _on(_given(representation, banks, options), device)
+        return _on(_given(representation, banks, options), place.device)
     if representation is None:
         raise InputError("this task holds pictures; expected a representation that makes features of them")
-    return _on(_embedded(representation, banks, options, cache, device), device)
+    return _on(_embedded(representation, banks, options, cache, place), place.device)
 
 
 def _on(features: Features, device: str) -> Features:
@@ -83,11 +84,14 @@ _Banks = tuple[AnyBank | None, AnyBank, AnyBank | None]  # base, the part that e
 
 
 def _embedded(
-    representation: Representation, banks: _Banks, options: BankOptions, cache: Path | None, device: str
+    representation: Representation, banks: _Banks, options: BankOptions, cache: Path | None, place: Place
 ) -> Features:
-    """Base, where it is given, part and, where it is given, val: embedded on the device, and brought back."""
-    views = preset_views(options)
-    sides = [None if b is None else embed_sides(representation, b, options, cache, device, views) for b in banks]
+    """Base, where it is given, part and, where it is given, val: embedded at the place, and brought back."""
+    views, device = preset_views(options), place.device
+    sides = [
+        None if b is None else embed_sides(representation, b, options, cache, device, views, place.shared)
+        for b in banks
+    ]
     assert sides[1] is not None
     support, query = sides[1]
     base, val = (None if side is None else side[0] for side in (sides[0], sides[2]))

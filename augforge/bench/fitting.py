@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from augforge.bench.features import Features, features_of
+from augforge.bench.place import Place
 from augforge.bench.plan import BenchPlan
 from augforge.bench.recipes import Recipe, part_name
 from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank
 from augforge.episodes.tasks import Task
 from augforge.parts.learning import fitted, sees_validation
 from augforge.parts.saving import digest, fitted_tensors, made_by
-from augforge.representations.bank import data_digest
+from augforge.representations.bank import RunItems, data_digest
 from augforge.training.loop import Run
 from augforge.types import InputError, NothingToLearn, capabilities
 
@@ -33,11 +34,17 @@ class Workbench:
     plan: BenchPlan
     cache: Path | None  # the folder in which features, fitted parts and outcomes are kept
     device: str
+    shared: RunItems | None = None  # what runs items of work on other machines (bench.place)
     fitted: dict[str, Any] = field(default_factory=dict)  # parts by digest
 
     def folder(self, name: str) -> Path | None:
         """Where something is kept, if anything is."""
         return None if self.cache is None else self.cache / name
+
+    @property
+    def place(self) -> Place:
+        """Where things are computed."""
+        return Place(self.device, self.shared)
 
     @property
     def val(self) -> AnyBank | None:
@@ -60,7 +67,7 @@ def recipe_features(bench: Workbench, recipes: list[Recipe], with_val: bool = Fa
             kept = bench.folder(f"fitted/{digest([made_by(representation), seed, data_digest(task.base)])}")
         representation = fitted(representation, "representation", task.base, seed, kept)
     choosing = with_val or any(sees_validation(part) for r in recipes for part in (r.synthesizer, r.classifier))
-    return features_of(representation, task.base, bench.bank, recipe.options, bench.folder("features"), bench.device,
+    return features_of(representation, task.base, bench.bank, recipe.options, bench.folder("features"), bench.place,
                        bench.val if choosing else None)  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from augforge import chance
+from augforge.bench.place import HERE, Place
 from augforge.data.banks import AnyBank
 from augforge.episodes.batch import MadeRows, RowMaker, Trials
 from augforge.imagine import more_of_each, share_factor, share_of, weight_of_each
@@ -193,17 +194,21 @@ def _on(x: Tensor | list[Tensor], device: torch.device | str) -> Tensor | list[T
 
 
 def from_parents(
-    synthesizer: Synthesizer, bank: AnyBank, embed: Embed, trials: Trials, made: int, seed: int, device: str = "cpu"
+    synthesizer: Synthesizer,
+    bank: AnyBank,
+    embed: Embed,
+    trials: Trials,
+    made: int,
+    seed: int,
+    place: Place = HERE,
 ) -> RowMaker:
-    """Rows made from one picture each, on `device`: every one that any of `trials` needs is made and embedded once."""
+    """Rows made from one picture each, at a place: every one that any of `trials` needs is made and embedded once."""
     slots, index = parent_slots(trials, made)
     parents = trials.rows.support.gather(2, slots)  # [n, way, made]
     each = int(index.max()) + 1
     known = torch.unique(parents)
-    parts = []
-    for some in known.split(max(1, PICTURES_AT_ONCE // each)):
-        children = _children(synthesizer, bank, some, each, (seed, device))
-        parts.append(replace(children, x=embed(children.x)))
+    job = synthesizer, bank, embed, each, (seed, place.device)
+    parts = list(place.each(_embedded_children, job, known.split(max(1, PICTURES_AT_ONCE // each))))
     x, weight = _concatenate(parts), _weights(parts, (len(known) * each,))  # [parents * each, d]
     place = torch.zeros(len(bank.y), dtype=torch.int64)
     place[known] = torch.arange(len(known))
@@ -215,6 +220,13 @@ def from_parents(
         return x[at], None if weight is None else weight[at]
 
     return rows
+
+
+def _embedded_children(job: tuple[Synthesizer, AnyBank, Embed, int, tuple[int, str]], parents: Tensor) -> Examples:
+    """As `_children`, embedded."""
+    synthesizer, bank, embed, each, how = job
+    children = _children(synthesizer, bank, parents, each, how)
+    return replace(children, x=embed(children.x))
 
 
 def _children(synthesizer: Synthesizer, bank: AnyBank, parents: Tensor, each: int, how: tuple[int, str]) -> Examples:

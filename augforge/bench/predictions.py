@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from augforge.bench.accuracy import Outcome, in_top, softmax_top
 from augforge.bench.fast_prototypes import CHUNK, Prepared, prepare, prototype_scores
 from augforge.bench.features import Features
 from augforge.bench.made_rows import Weigher
+from augforge.bench.place import HERE, Place
 from augforge.classifiers.prototype import Prototype
 from augforge.episodes.batch import MadeRows, RowMaker, Trials
 from augforge.types import Classifier, Examples, InputError
@@ -61,31 +63,46 @@ def predict(
     made: RowMaker | None,
     constant: bool,
     weighers: Sequence[Weigher] | None = None,
+    place: Place = HERE,
 ) -> list[Outcome]:
-    """The outcome of each classifier on the same episodes with the same made rows, made once.
+    """The outcome of each classifier on the same episodes with the same made rows, made once, batch by batch.
 
     With `weighers`, one for each classifier, it is these that say what made rows weigh.
     `constant` keeps the total weight of a class at its number of real rows, in which made rows count as they weigh.
     An episode all of whose made rows weigh nothing counts as if nothing were made. Raises InputError where a score
     is not a number.
     """
-    found: list[list[Outcome]] = [[] for _ in classifiers]
-    n, start = len(trials), 0
     per_episode = trials.rows.support[0].numel() + trials.rows.query[0].numel()
     with torch.no_grad():
         first = made(0, trials.part(0, 1))[0].shape[1:3].numel() if made is not None else 0
-        step = max(1, _NUMBERS_AT_ONCE // ((per_episode + first) * features.support.x.shape[1]))
-        for start in range(0, n, step):
-            part = trials.part(start, start + step)
-            rows = None if made is None else made(start, part)
-            if rows is None or weighers is None:
-                new = _of_part(classifiers, features, part, rows, constant)
-            else:
-                pairs = zip(classifiers, weighers, strict=True)
-                new = [_of_part([one], features, part, weigh(rows, part), constant)[0] for one, weigh in pairs]
-            for outcomes, outcome in zip(found, new, strict=True):
-                outcomes.append(outcome)
-    return [_concatenate(outcomes) for outcomes in found]
+    step = max(1, _NUMBERS_AT_ONCE // ((per_episode + first) * features.support.x.shape[1]))
+    batches = [(start, start + step) for start in range(0, len(trials), step)]
+    job = _Batches(tuple(classifiers), features, trials, made, constant, None if weighers is None else tuple(weighers))
+    parts = list(place.each(_of_batch, job, batches))
+    return [_concatenate(list(outcomes)) for outcomes in zip(*parts, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Batches:
+    """What all batches of a prediction share, as `predict` is given it."""
+
+    classifiers: tuple[Scorer, ...]
+    features: Features
+    trials: Trials
+    made: RowMaker | None
+    constant: bool
+    weighers: tuple[Weigher, ...] | None
+
+
+@torch.no_grad()
+def _of_batch(job: _Batches, batch: tuple[int, int]) -> list[Outcome]:
+    """The outcome of each classifier on the episodes of a batch, from its first to, not including, its last."""
+    part = job.trials.part(*batch)
+    rows = None if job.made is None else job.made(batch[0], part)
+    if rows is None or job.weighers is None:
+        return _of_part(job.classifiers, job.features, part, rows, job.constant)
+    pairs = zip(job.classifiers, job.weighers, strict=True)
+    return [_of_part([one], job.features, part, weigh(rows, part), job.constant)[0] for one, weigh in pairs]
 
 
 def _of_part(

@@ -24,6 +24,7 @@ from augforge.bench.files import RESULTS, append_row, make_folder, replace_rows
 from augforge.bench.fitting import Workbench, check_without_base, fit_once, recipe_features, seen_digest
 from augforge.bench.from_pool import from_pool
 from augforge.bench.made_rows import check_support, from_features, from_parents, from_pictures, sharing, weighing
+from augforge.bench.place import Place
 from augforge.bench.plan import BenchPlan, Shots, mean_shots, shots_name
 from augforge.bench.predictions import is_fast, predict, predict_fast, prepared
 from augforge.bench.recipe_result import RecipeResult, TableRow, bootstrap_key, table_row
@@ -60,16 +61,17 @@ def run(
     plan: BenchPlan | None = None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
-    device: str = "cpu",
+    place: str | Place = "cpu",
 ) -> Results:
     """Compare recipes and controls on the same episodes.
 
     With a folder `cache_dir`, features, fitted parts and predictions are kept there, and bench.jsonl gets a line as
     each row is known; when all are, it is written anew with what needs the whole table. `progress` is called with
-    (rows done, rows in all, what is next). Parts are fitted and evaluated on `device`. A part that chooses by
-    validation classes is shown them, unless the episodes are of these. Against the best plain classifier, all plain
-    ones are run on the validation classes first. Raises InputError for a task without the part, parts that do not go
-    together, and for leakage: a query in its support, or features made with other weights than a recipe names.
+    (rows done, rows in all, what is next). Parts are fitted and evaluated at `place`, or on the device that it names; a
+    part that chooses by validation classes is shown them, unless the episodes are of these. Against the best plain
+    classifier, all plain ones are run on the validation classes first. Raises InputError for a task without the part,
+    parts that do not go together, and for leakage: a query in its support, or features made with other weights than a
+    recipe names.
     """
     plan = BenchPlan() if plan is None else plan
     bank = task.novel if plan.part == "novel" else task.val
@@ -84,8 +86,10 @@ def run(
     if plan.against == "best":
         chosen = replace(plan, part="val", against="nothing")
         plain = [recipe for recipe, _ in compared if recipe.plain]
-        validation = run(task, plain, chosen, cache_dir, progress, device)
-    state = _Run(Workbench(task, bank, plan, cache_dir, device), progress, len(compared) * len(plan.shots))
+        validation = run(task, plain, chosen, cache_dir, progress, place)
+    place = Place(place) if isinstance(place, str) else place
+    bench = Workbench(task, bank, plan, cache_dir, place.device, place.shared)
+    state = _Run(bench, progress, len(compared) * len(plan.shots))
     episodes = {shots: plan_trials(task, bank, plan, shots) for shots in plan.shots}
     _report(state, "features")
     for group in _groups(compared, lambda r: (id(r.representation), r.options)):
@@ -106,13 +110,13 @@ def run_seeds(
     seeds: Sequence[int],
     cache_dir: Path | None = None,
     progress: Progress | None = None,
-    device: str = "cpu",
+    place: str | Place = "cpu",
 ) -> Results:
     """`run` with each of several seeds of fitting and making on the same episodes, pooled by `table.pool`.
 
     With a folder `cache_dir` bench.jsonl has the rows of each seed and the pooled ones. Raises as both do.
     """
-    each = [run(task, recipes, replace(plan, fit_seed=seed), cache_dir, progress, device) for seed in seeds]
+    each = [run(task, recipes, replace(plan, fit_seed=seed), cache_dir, progress, place) for seed in seeds]
     results = pool(each)
     if cache_dir is not None:
         replace_rows(cache_dir / RESULTS, results.rows)
@@ -245,7 +249,9 @@ def _outcomes(bench: Workbench, recipes: list[Recipe], features: Features, trial
     if exact:
         check_support(first.synthesizer, trials)
         scorer = fit_once(bench, first.synthesizer, "synthesizer", features)
-        (found,) = predict([scorer], features, trials, None, True)  # the classifier makes no difference to it
+        (found,) = predict(
+            [scorer], features, trials, None, True, place=bench.place
+        )  # the classifier makes no difference to it
         outcomes |= dict.fromkeys(exact, found)
     others = [i for i in range(len(recipes)) if i not in outcomes]
     fitted = {i: fit_once(bench, recipes[i].classifier, "classifier", features) for i in others}
@@ -261,7 +267,7 @@ def _outcomes(bench: Workbench, recipes: list[Recipe], features: Features, trial
             for i in slow
         ]  # fmt: skip
         constant = first.weights == "constant"
-        found_slow = predict([fitted[i] for i in slow], features, trials, made, constant, weighers)
+        found_slow = predict([fitted[i] for i in slow], features, trials, made, constant, weighers, bench.place)
         outcomes |= dict(zip(slow, found_slow, strict=True))
     return [outcomes[i] for i in range(len(recipes))]
 
@@ -289,5 +295,6 @@ def _row_maker(bench: Workbench, recipe: Recipe, features: Features, trials: Tri
     can = capabilities(part)
     device = bench.device if can.trains else "cpu"  # a network is worth the way there; what is none stays here
     if can.one_parent:
-        return from_parents(part, bench.bank, features.embed, trials, recipe.made, seed, device)
+        where = Place(device, bench.shared)
+        return from_parents(part, bench.bank, features.embed, trials, recipe.made, seed, where)
     return from_pictures(part, bench.bank, features.embed, recipe.made, seed, device)

@@ -101,12 +101,13 @@ def embed_sides(
     cache: Path | None = None,
     device: str = "cpu",
     views: Views | None = None,
+    run_items: RunItems | None = None,
 ) -> tuple[FeatureBank, FeatureBank]:
     """The banks for support and for query rows, as `options.sides` wants them: the same object twice for "both"."""
-    averaged = embed_bank(representation, bank, options, cache, device, views)
+    averaged = embed_bank(representation, bank, options, cache, device, views, run_items)
     if options.sides == "both" or options.views == "none":
         return averaged, averaged
-    plain = embed_bank(representation, bank, replace(options, views="none"), cache, device)
+    plain = embed_bank(representation, bank, replace(options, views="none"), cache, device, run_items=run_items)
     return (averaged, plain) if options.sides == "support" else (plain, averaged)
 
 

@@ -106,6 +106,16 @@ def source(tmp_path: Path) -> Path:
     return make_folder(tmp_path / "source")
 
 
+@pytest.fixture
+def letters(tmp_path: Path) -> Path:
+    """Grey pictures of 28 px: 4 classes of 6 rows."""
+    for i in range(24):
+        folder = tmp_path / "letters" / "abcd"[i % 4]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw(i, (28, 28), 1)[..., 0]).save(folder / f"{i}.png")
+    return tmp_path / "letters"
+
+
 @pytest.fixture(scope="session")
 def folder_of() -> Callable[..., Path]:
     return make_folder

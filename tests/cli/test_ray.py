@@ -12,20 +12,26 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from augforge.adapters.ray import RayRunner, check_engine
+from augforge.adapters.ray import RayRunner
+from augforge.bench.place import Place
+from augforge.bench.plan import BenchPlan
+from augforge.bench.recipes import Recipe
+from augforge.bench.run import run
+from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import take_rows
 from augforge.data.source import open_source
+from augforge.generators.copies import Copies
 from augforge.inputs import Inputs
 from augforge.parts.saving import open_part
 from augforge.representations.bank import embed_bank
 from augforge.representations.options import BankOptions
-from augforge.synth import run as synth_run
 from augforge.synth.request import Request
 from augforge.synth.run import synth
 from augforge.synth.run_folder import RunOptions
@@ -92,31 +98,6 @@ def _wait_for(condition, seconds=120.0):
 
 def _address() -> str:
     return "ray:" + ray.get_runtime_context().gcs_address
-
-
-# Before there is a cluster
-
-
-@pytest.mark.parametrize("engine", ["Ray", "ray:", "ray://", "ray:host", "ray:http://a:1", "spark", "processes:2", ""])
-def test_another_engine_is_refused(augforge, source, tmp_path, engine):
-    said = augforge("synth", source, "--out", tmp_path / "out", "--per-class", 1, "--engine", engine).error()
-    assert "expected processes, ray, ray:auto, ray:HOST:PORT or ray://HOST:PORT" in said
-    assert not (tmp_path / "out").exists()
-
-
-def test_ray_that_is_missing_is_told_of_with_what_installs_it(augforge, source, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    arguments = ("synth", source, "--out", tmp_path / "out", "--per-class", 1, "--engine", "ray")
-    assert augforge(*arguments).error(4) == "--engine ray needs the package ray: pip install 'augforge[ray]'"
-    assert not (tmp_path / "out").exists()
-    check_engine("processes")
-
-
-@pytest.mark.parametrize("engine", ["ray:127.0.0.1:1", "ray://127.0.0.1:1", "ray:127.0.0.1:99999"])
-def test_an_address_where_nothing_answers_is_told_of_at_once(augforge, source, tmp_path, engine):
-    arguments = ("synth", source, "--out", tmp_path / "out", "--per-class", 1, "--engine", engine)
-    assert augforge(*arguments).error(4).startswith(f"--engine {engine}: nothing answers there (")
-    assert augforge(*arguments[:-2], "--resume").code == 0
 
 
 # Items
@@ -284,25 +265,6 @@ def test_a_run_whose_driver_is_killed_goes_on_with_either_engine(augforge, runne
         assert snapshot(tmp_path / out) == whole[1]
 
 
-def test_files_that_a_worker_wrote_elsewhere_are_told_of(augforge, source, tmp_path, monkeypatch):
-    (tmp_path / "elsewhere" / ".partial").mkdir(parents=True)
-
-    @contextlib.contextmanager
-    def another_machine(engine, workers):
-        def run_items(function, job, items, workers):
-            making, sink = job
-            sink.prepare([])
-            for item in items:
-                moved = synth_run.replace(sink, out=tmp_path / "elsewhere", format="npz", shape=(20, 24, 3))
-                yield function((making, moved), item)
-
-        yield run_items
-
-    monkeypatch.setattr(synth_run, "run_items_by", another_machine)
-    said = augforge("synth", source, "--out", tmp_path / "out", "--per-class", 3).error(4)
-    assert said.endswith("expected all machines to see --out at the same path")
-
-
 def test_features_are_embedded_by_workers_and_made_in_one_go(augforge, runner, picture_of, snapshot, tmp_path):
     source = tmp_path / "source"
     for i in range(70):
@@ -331,11 +293,49 @@ def test_a_bank_embedded_by_workers_is_that_of_one_process(runner):
         assert alone.names == shared.names
 
 
-def test_workers_have_no_device(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(synth_run, "device_of", lambda name, best: "cuda:0")
-    request = Request(Inputs(str(source), device="cuda"), per_class=1)
-    with pytest.raises(InputError, match="--engine ray and --device cuda:0 were given; expected --device cpu"):
-        synth(request, tmp_path / "out", RunOptions(engine="ray"))
+# Benchmarks
+
+
+def _rows_of(out: Path) -> list[dict]:
+    """The lines of a bench.jsonl, without how long each took."""
+    rows = [json.loads(line) for line in (out / "bench.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_a_benchmark_of_pictures_is_that_of_one_process(augforge, runner, letters, snapshot, tmp_path, monkeypatch):
+    monkeypatch.setattr("augforge.bench.predictions._NUMBERS_AT_ONCE", 4_000)  # several batches of episodes
+    monkeypatch.setattr("augforge.bench.made_rows.PICTURES_AT_ONCE", 8)
+    order = ("bench", letters, "--with", "classical", "--shot", "2", "--trials", 5, "--made", 2)
+    for name, how in (("one", ()), ("ray", ("--engine", "ray", "--workers", 2))):
+        assert augforge(*order, "--out", tmp_path / name, *how).code == 0
+    assert _rows_of(tmp_path / "ray") == _rows_of(tmp_path / "one")
+    assert snapshot(tmp_path / "ray" / "outcomes") == snapshot(tmp_path / "one" / "outcomes")
+
+
+@dataclass
+class DiesOnce(Prototype):
+    """Class means, whose process is killed at the first batch that it sees."""
+
+    mark: str = ""
+
+    def scores(self, support, query):
+        with contextlib.suppress(FileExistsError):
+            Path(self.mark).touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().scores(support, query)
+
+
+def test_a_benchmark_whose_worker_is_killed_is_that_of_one_process(runner, toys, snapshot, tmp_path, monkeypatch):
+    monkeypatch.setattr("augforge.bench.predictions._NUMBERS_AT_ONCE", 2_000)
+    mark, plan = tmp_path / "killed", BenchPlan(way=3, shots=(1,), query=5, trials=30)
+    recipes = [Recipe(None, Copies(), DiesOnce(mark=str(mark)), made=2)]
+    mark.touch()
+    run(toys.feature_task(), recipes, plan, tmp_path / "one")
+    mark.unlink()
+    run(toys.feature_task(), recipes, plan, tmp_path / "ray", place=Place("cpu", runner.in_order))
+    assert mark.exists()
+    assert _rows_of(tmp_path / "ray") == _rows_of(tmp_path / "one")
+    assert snapshot(tmp_path / "ray" / "outcomes") == snapshot(tmp_path / "one" / "outcomes")
 
 
 def _of(folder: str) -> list[int]:

@@ -45,13 +45,15 @@ def test_no_items_have_no_results(workers):
 
 def test_without_semaphores_one_process_does_the_work(monkeypatch):
     def refuse(*given):
-        raise OSError(number, os.strerror(number))
+        raise OSError(found[-1], os.strerror(found[-1]))
 
+    found = []
     monkeypatch.setattr(workers_of_synth, "ProcessPoolExecutor", refuse)
     for number in (errno.EROFS, errno.EACCES, errno.ENOSPC, errno.ENOSYS):
+        found.append(number)
         with pytest.warns(Note, match="--workers 2: this machine has no semaphores for several processes"):
             assert list(in_order(_later_is_faster, 3, range(3), 2)) == [(i * i, os.getpid()) for i in range(3)]
-    number = errno.EMFILE
+    found.append(errno.EMFILE)
     with pytest.raises(OSError, match="Too many open files"):
         list(in_order(_later_is_faster, 3, range(3), 2))
 
