@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from augforge.bench.features import Features, features_of
-from augforge.bench.place import Place
+from augforge.bench.place import Place, RunItems
 from augforge.bench.plan import BenchPlan
 from augforge.bench.recipes import Recipe, part_name
 from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank
 from augforge.episodes.tasks import Task
 from augforge.parts.learning import fitted, sees_validation
 from augforge.parts.saving import digest, fitted_tensors, made_by
-from augforge.representations.bank import RunItems, data_digest
+from augforge.representations.bank import data_digest
 from augforge.training.loop import Run
 from augforge.types import InputError, NothingToLearn, capabilities
 

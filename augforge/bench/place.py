@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from augforge.adapters.ray import PROCESSES, RayRunner
-from augforge.representations.bank import RunItems
 from augforge.types import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Job = TypeVar("Job")
+RunItems = Callable[..., Iterator[Any]]  # (function, job, items, workers): the results of function(job, item), in order
 
 
 @dataclass(frozen=True, eq=False)
