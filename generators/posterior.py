@@ -10,7 +10,7 @@ place in turn.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Literal, Self
@@ -152,7 +152,7 @@ class Posterior:
         return _SCALES if self.between_scale is None else (self.between_scale,)
 
     def _transformed_split(
-        self, transform: Transform, centre: Tensor, parts: list[Tensor], split: Split
+        self, transform: Transform, centre: Tensor, parts: Iterable[Tensor], split: Split
     ) -> TransformedSplit:
         found = [gather(x, y) for x, (_, y) in zip(parts, split.parts, strict=True)]
         check_enough(all_classes(found[: split.of_base]), "posterior")

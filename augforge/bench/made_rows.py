@@ -210,13 +210,13 @@ def from_parents(
     job = synthesizer, bank, embed, each, (seed, place.device)
     parts = list(place.each(_embedded_children, job, known.split(max(1, PICTURES_AT_ONCE // each))))
     x, weight = _concatenate(parts), _weights(parts, (len(known) * each,))  # [parents * each, d]
-    place = torch.zeros(len(bank.y), dtype=torch.int64)
-    place[known] = torch.arange(len(known))
+    among = torch.zeros(len(bank.y), dtype=torch.int64)
+    among[known] = torch.arange(len(known))
 
     def rows(start: int, part: Trials) -> MadeRows:
         del start
         slots, index = parent_slots(part, made)
-        at = place[part.rows.support.gather(2, slots)] * each + index
+        at = among[part.rows.support.gather(2, slots)] * each + index
         return x[at], None if weight is None else weight[at]
 
     return rows

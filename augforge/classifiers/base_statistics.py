@@ -22,13 +22,18 @@ class BaseStatistics:
     within: Tensor  # [d, d], the covariance of rows round their class's mean, pooled over classes
 
 
-def base_rows(base: Bank, who: str) -> Tensor:
-    """All features [n, d] of a base bank, in its dtype; raises InputError, naming `who`, for pictures or no rows."""
+def check_features(base: Bank, who: str) -> None:
+    """Raise InputError, naming `who`, for base classes that are pictures, and NothingToLearn for none."""
     if base.space != "feature":
         raise InputError(f"{who} learns from features; the base classes are pictures, so embed them first")
     if not len(base.y):
         raise NothingToLearn(f"{who} learns from base features; there are none")
-    x = base.examples(torch.arange(len(base.y))).x
+
+
+def base_rows(base: Bank, who: str, rows: Tensor | None = None) -> Tensor:
+    """All features [n, d] of a base bank, or those of `rows` [n], in its dtype; raises as `check_features`."""
+    check_features(base, who)
+    x = base.examples(torch.arange(len(base.y)) if rows is None else rows).x
     assert isinstance(x, Tensor)
     return x
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from augforge.classifiers.base_statistics import base_rows
-from augforge.classifiers.feature_transforms import Transform, centre_of, signed_root, transformed
+from augforge.classifiers.base_statistics import base_rows, check_features
+from augforge.classifiers.feature_transforms import Transform, centre_of, transformed
 from augforge.classifiers.two_covariance import WEIGHT, WEIGHT_SLOPE, log_density, predictive
 from augforge.episodes import draw_episodes
 from augforge.types import Bank, InputError
@@ -52,9 +52,8 @@ def split_classes(base: Bank, val: Bank | None, rng: torch.Generator, who: str, 
     come from the base classes and the other half. Raises InputError, naming `who`, for pictures and for fewer than
     four base classes and no others.
     """
-    x, y = _labelled(base, who)
     if val is not None:
-        more = _labelled(val, who)
+        (x, y), more = _labelled(base, who), _labelled(val, who)
         classes = torch.unique(more[1])
         if not halves or len(classes) < _FEWEST:
             return Split([(x, y), more], 1, [Fold([0], _some_rows(more, rng))])
@@ -63,7 +62,8 @@ def split_classes(base: Bank, val: Bank | None, rng: torch.Generator, who: str, 
         parts = [(more[0][rows], more[1][rows]) for rows in (first, ~first)]
         folds = [Fold([0, 2 - i], _some_rows(parts[i], rng)) for i in range(2)]
         return Split([(x, y), *parts], 1, folds)
-    ids, y = torch.unique(y, return_inverse=True)
+    check_features(base, who)
+    ids, y = torch.unique(base.y, return_inverse=True)
     count = min(_FOLDS, len(ids) // 2)
     if count < 2:
         raise InputError(
@@ -72,7 +72,8 @@ def split_classes(base: Bank, val: Bank | None, rng: torch.Generator, who: str, 
         )
     part_of = (torch.randperm(len(ids), generator=rng) % count).to(y.device)[y]
     order, sizes = torch.argsort(part_of, stable=True), torch.bincount(part_of).tolist()
-    x, y = x[order], y[order]
+    x = base_rows(base, who, order).to(torch.float32)  # one copy of all rows and no more
+    y = y[order].to(x.device)
     parts = list(zip(x.split(sizes), y.split(sizes), strict=True))
     used = min(count, max(2, -(-_HELD_OUT * count // len(ids))))
     folds = [Fold([j for j in range(count) if j != i], _some_rows(parts[i], rng)) for i in range(used)]
@@ -100,24 +101,23 @@ def _some_rows(part: Labelled, rng: torch.Generator) -> Labelled:
 
 def transformed_parts(
     split: Split, transforms: Sequence[Transform]
-) -> Iterator[tuple[Transform, Tensor, list[Tensor]]]:
-    """Each transform, its centre [d] - that of all base rows - and the transformed rows [n, d] of each part."""
-    plain, roots = [x for x, _ in split.parts], None
+) -> Iterator[tuple[Transform, Tensor, Iterator[Tensor]]]:
+    """Each transform, its centre [d] - that of all base rows - and the transformed rows [n, d] of each part in turn.
+
+    A part is transformed as it is taken, so that no second copy of all rows is held.
+    """
     for transform in transforms:
-        if transform in ("sqrt", "both"):
-            roots = [signed_root(x) for x in plain] if roots is None else roots
-        parts = plain if roots is None or transform not in ("sqrt", "both") else roots
-        left: Transform = "centred-l2" if transform in ("centred-l2", "both") else "raw"
-        centre = _centre(parts[: split.of_base], left)
-        yield transform, centre, [transformed(x, left, centre) for x in parts]
+        centre = _centre(split, transform)
+        yield transform, centre, (transformed(x, transform, centre) for x, _ in split.parts)
 
 
 def base_centre(split: Split) -> Tensor:
     """The mean [d] of all base rows."""
-    return _centre([x for x, _ in split.parts[: split.of_base]], "centred-l2")
+    return _centre(split, "centred-l2")
 
 
-def _centre(parts: Sequence[Tensor], transform: Transform) -> Tensor:
+def _centre(split: Split, transform: Transform) -> Tensor:
+    parts = [x for x, _ in split.parts[: split.of_base]]
     sums = torch.stack([centre_of(x, transform).to(torch.float64) * len(x) for x in parts]).sum(0)
     return (sums / sum(len(x) for x in parts)).to(torch.float32)
 
