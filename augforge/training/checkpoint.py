@@ -14,16 +14,21 @@ from torch import Tensor
 from augforge.data.durable import replace_file
 from augforge.types import InputError
 
+LOG = "log.jsonl"  # beside the checkpoints of a run
 Groups = dict[str, dict[str, Tensor]]
 
 
 def write_checkpoint(path: Path, facts: dict[str, Any], groups: Groups) -> None:
-    """Write tensors "GROUP.name" and JSON facts under another name, and rename the file when it is whole."""
+    """Write tensors "GROUP.name" and JSON facts under another name, and rename the file when it is whole.
+
+    It notes how long the log beside it is.
+    """
     tensors = {f"{group}.{name}": value for group, named in groups.items() for name, value in named.items()}
     # clone: safetensors refuses tensors that share memory
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    partial = f"{path}.partial"
-    save_file(tensors, partial, {"facts": json.dumps(facts)})
+    partial, log = f"{path}.partial", path.with_name(LOG)
+    logged = log.stat().st_size if log.exists() else 0
+    save_file(tensors, partial, {"facts": json.dumps(facts | {"logged": logged})})
     replace_file(partial, path)
 
 
@@ -72,3 +77,35 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tenso
         laid = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value.clone()
         states.setdefault(int(number), {})[key] = laid
     optimiser.load_state_dict(optimiser.state_dict() | {"state": states})
+
+
+def resume_checkpoint(path: Path, settings: dict[str, Any], stage: str | None) -> tuple[dict[str, Any], Groups]:
+    """As `read_checkpoint`; nothing where there is none. What a killed run of `stage` logged after it is dropped.
+
+    It is logged again. A stage that has ended has left a checkpoint, so that without one the last lines of the log
+    that are of this stage are dropped. With None the log stays.
+    """
+    facts, groups = read_checkpoint(path, settings) if path.exists() else ({}, {})
+    log = path.with_name(LOG)
+    if stage is None or not log.exists() or (facts and "logged" not in facts):  # one of before, which does not say
+        return facts, groups
+    data = log.read_bytes()
+    if facts:
+        known, later = data[: facts["logged"]], data[facts["logged"] :].splitlines(keepends=True)
+        kept = known + b"".join(line for line in later if _stage_of(line) not in (stage, None))
+    else:
+        lines = data.splitlines(keepends=True)
+        while lines and _stage_of(lines[-1]) in (stage, None):
+            lines.pop()
+        kept = b"".join(lines)
+    if len(kept) < len(data):
+        log.write_bytes(kept)
+    return facts, groups
+
+
+def _stage_of(line: bytes) -> str | None:
+    """The stage of a line of a log; None for one that was cut off."""
+    try:
+        return str(json.loads(line)["stage"]) if line.endswith(b"\n") else None
+    except (ValueError, KeyError, TypeError):
+        return None

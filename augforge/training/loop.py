@@ -20,7 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from augforge import chance
-from augforge.training.checkpoint import Groups, optimiser_state, read_checkpoint, restore_optimiser, write_checkpoint
+from augforge.training.checkpoint import (
+    LOG,
+    Groups,
+    optimiser_state,
+    restore_optimiser,
+    resume_checkpoint,
+    write_checkpoint,
+)  # fmt: skip
 from augforge.training.distributed import from_first, rank_and_world
 from augforge.types import InputError
 
@@ -189,8 +196,8 @@ class Loop:
         self.file = None if run.folder is None else run.folder / f"{stage.name}.safetensors"
         if self.file is not None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            if self.file.exists():
-                facts, groups = read_checkpoint(self.file, stage.settings)
+            facts, groups = resume_checkpoint(self.file, stage.settings, stage.name if self.is_first else None)
+            if facts:
                 self._restore(facts, groups)
                 self.retries, self.alarms = facts.get("retries", 0), list(facts.get("alarms", ()))
         self.before = self.seconds
@@ -199,6 +206,8 @@ class Loop:
 
     def __iter__(self) -> Iterator[int]:
         """The steps that are left, some of them once more after stepping back."""
+        if self._is_due and self.done:  # the evaluation that a killed run was at
+            self._evaluate()
         while self.fraction < 1 and not 0 < self.stage.patience <= self.worse:
             # Learning rates
             fraction = self.fraction
@@ -262,7 +271,7 @@ class Loop:
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to the run's log.jsonl, if it has a folder."""
         if self.run.folder is not None and self.is_first:
-            with open(self.run.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            with open(self.run.folder / LOG, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"stage": self.stage.name, **record}) + "\n")
 
     def save(self) -> None:
@@ -323,8 +332,8 @@ class Loop:
         An evaluation that cannot be computed, of too few rows, is an alarm and ends nothing.
         """
         assert self.stage.evaluate is not None
+        self.save()  # not yet evaluated: a run that is killed meanwhile takes the evaluation anew
         self.evaluated = self._due
-        self.save()
         kept = {key: value.clone() for key, value in self.net.state_dict().items()}
         self._load(self._current())
         self.net.eval()

@@ -151,6 +151,38 @@ def test_the_log_is_json_lines(tmp_path):
     assert [line["step"] for line in lines if "score" in line] == [15, 30, 45, 60]
 
 
+def test_a_log_that_goes_on_is_that_of_one_run(tmp_path):  # checkpoints are those before its four evaluations
+    logs = {}
+    for name, stops in (("whole", ()), ("killed", (7, 52, 110))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "log.jsonl").write_text('{"stage": "before", "step": 0}\n')
+        for stop in (*stops, None):
+            _train(Run(folder=tmp_path / name), 150, stop, evaluate=lambda net: 1.0)
+            if stop is not None:
+                with open(tmp_path / name / "log.jsonl", "a") as log:
+                    log.write('{"stage": "toy", "st')  # killed in the midst of a line
+        lines = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        logs[name] = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    assert logs["killed"] == logs["whole"]
+
+
+def test_a_run_that_is_killed_in_an_evaluation_takes_it_anew(tmp_path):
+    def killed(net):
+        raise RuntimeError("as if killed")
+
+    score = lambda net: float(net[0].weight.detach().sum())  # noqa: E731 - the best is kept
+    with pytest.raises(RuntimeError, match="as if killed"):
+        _train(Run(folder=tmp_path / "killed"), evaluate=killed)
+    for name in ("killed", "whole"):
+        assert _same(_train(Run(folder=tmp_path / name), evaluate=score), _train(Run(), evaluate=score))
+    scores = [
+        [line["score"] for line in map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())
+         if "score" in line] for name in ("killed", "whole")
+    ]  # fmt: skip
+    assert scores[0] == scores[1]
+    assert len(scores[0]) == 4
+
+
 def test_minutes_end_a_stage():
     assert _train(Run(minutes=1e-9), steps=10**9) is not None
 
