@@ -268,9 +268,10 @@ class Hallucinator:
     def believed(self, support: Examples) -> Tensor:
         """How far statistics of other classes suit a support [n, d] or [b, n, d]: [1] or [b], 0..1 (`trusted`)."""
         models = self._ready()[0]
-        if self.domain_ is None:
-            return torch.ones(len(support.y) if support.y.ndim > 1 else 1)
-        return trusted(self.domain_, models, with_whole_labels(support))
+        known = with_whole_labels(support)
+        if self.domain_ is None or not len(known.y):
+            return torch.ones(len(known.y) if known.y.ndim > 1 else 1)
+        return trusted(self.domain_, models, known)
 
     def _ready(self) -> tuple[list[TwoCovariance], Tensor, Tensor]:
         """The fitted models, the gate and the mean of base features."""

@@ -67,10 +67,11 @@ def trusted(domain: Tensor, models: Sequence[TwoCovariance], support: Examples, 
 
 
 def with_whole_labels(support: Examples) -> Examples:
-    """A support [n, d] whose labels have no gaps; one of several episodes [b, n, d] as it is."""
+    """The rows of a support [n, d] that weigh something, with labels without gaps; several [b, n, d] as they are."""
     if support.y.ndim > 1:
         return support
-    return Examples(support.x, torch.unique(support.y, return_inverse=True)[1], weight=support.weight)
+    some = support if support.weight is None else support.take(support.weight > 0)
+    return Examples(some.x, torch.unique(some.y, return_inverse=True)[1], weight=some.weight)
 
 
 def _fallen(beyond: Tensor) -> Tensor:

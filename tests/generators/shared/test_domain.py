@@ -75,6 +75,14 @@ def test_believing_is_a_matter_of_the_support_not_of_its_order_batch_or_padding(
         torch.testing.assert_close(alone[0], together[i], rtol=1e-3, atol=1e-3)
 
 
+def test_rows_of_no_weight_are_no_rows_and_labels_may_have_gaps(part):
+    support = support_of(swapped(), 3)
+    more = Examples(torch.cat([support.x, support.x + 9]), torch.cat([2 * support.y, 100 + support.y]),
+                    weight=torch.tensor([1.0, 0.0]).repeat_interleave(len(support)))  # fmt: skip
+    torch.testing.assert_close(part.believed(more), part.believed(support), rtol=1e-3, atol=1e-3)
+    assert trust_of(part, more.take(more.weight == 0)) == 1
+
+
 def test_without_belief_logistic_regression_alone_gives_the_scores(part):
     other = swapped()
     support, query = support_of(other), other.x[other.rows_of(0)[5:]]
