@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,7 +77,10 @@ if TYPE_CHECKING:
 @options.engine
 @options.engine_workers
 @click.option(
-    "--out", type=options.PATH, metavar="DIR", help="Keep results, table and plots; the same command goes on there."
+    "--out",
+    type=options.PATH,
+    metavar="DIR",
+    help="Keep results, table, plots and report.html; the same command goes on there.",
 )
 @click.option("--full", is_flag=True, help="On a terminal: every column. Elsewhere they are all there anyway.")
 @options.data_root
@@ -184,6 +188,7 @@ def _episodes(given: dict[str, Any]) -> Answer:
     if out is not None:
         write_report(results.rows, out)
         write_per_class(results.rows, results.confusions(), results.classes, out)
+        _draw_page(out)
     return results.as_json(), markdown(results.rows)
 
 
@@ -296,5 +301,20 @@ def _written(given: dict[str, Any], rows: list[dict[str, Any]], markdown: Callab
         make_folder(out)
         replace_rows(out / name, rows)
         (out / TABLE).write_text(table, encoding="utf-8")
+        _draw_page(out)
     facts = {name: given[name] for name in ("task", "protocol", "seed", "part")}
     return {**facts, "versions": versions_once(), "machine": machine_once(), "rows": rows}, table
+
+
+def _draw_page(out: Path) -> None:
+    """Write down the command, and draw report.html of all that the folder holds; where that fails, say why."""
+    from augforge.bench.files import keep_command
+    from augforge.data.notes import note
+    from augforge.report import PAGE, page
+    from augforge.types import InputError
+
+    try:
+        keep_command(out, click.get_current_context().find_root().obj or ())
+        page([out], out / PAGE)
+    except (InputError, OSError) as error:
+        note(f"{PAGE} was not drawn: {error}")

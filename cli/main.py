@@ -26,6 +26,7 @@ from augforge.cli.measure import measure
 from augforge.cli.predict import predict
 from augforge.cli.preview import preview
 from augforge.cli.regen import regen
+from augforge.cli.report import report
 from augforge.cli.suggest import suggest
 from augforge.cli.synth import synth
 from augforge.data.notes import Note
@@ -45,9 +46,11 @@ def cli() -> None:
 
 _trust = click.Option(["--trust"], multiple=True, expose_value=False, metavar="MODULE:CLASS",
                       help="Import this class where a saved part or a run names it; may be given again.")  # fmt: skip
-for command in (synth, fit, bench, measure, check, regen, predict, suggest, auto, preview):
+for command in (synth, fit, bench, measure, check, regen, predict, suggest, auto, preview, report):
     command.params.append(_trust)
-for command in (synth, fit, bench, measure, check, regen, predict, suggest, auto, preview, list_parts, cite, doctor):
+for command in (
+    synth, fit, bench, measure, check, regen, predict, suggest, auto, preview, report, list_parts, cite, doctor
+):  # fmt: skip
     cli.add_command(command)
 
 
@@ -56,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         with _trusting(words), _notes_as_lines(), _one_interrupt():
-            cli.main(arguments, prog_name="augforge", standalone_mode=False)
+            cli.main(arguments, prog_name="augforge", standalone_mode=False, obj=words)
             sys.stdout.flush()  # a full disk is an error of this command, not of the interpreter's end
     except (click.Abort, KeyboardInterrupt):
         _stop("interrupted; the same command with --resume goes on", INTERRUPTED)

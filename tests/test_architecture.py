@@ -27,7 +27,7 @@ FLOORS = (
     {"classifiers", "representations"},
     {"generators", "inputs", "adapters", "protocols", "curate"},
     {"bench", "synth", "measure", "check", "fit", "predict"},
-    {"auto", "suggest"},
+    {"auto", "suggest", "report"},
     {"cli"},
 )
 FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}

@@ -120,6 +120,11 @@ def test_rare(capsys, tmp_path):
         assert len(list((tmp_path / "even" / name).glob("*.jpg"))) == 20
 
 
+def test_report(capsys, tmp_path):
+    _run("docs/report.md", _without_times, capsys)
+    assert (tmp_path / "again.html").read_bytes() == (tmp_path / "page.html").read_bytes()
+
+
 def test_reproduce(capsys):
     _run("docs/reproduce.md", _without_times, capsys, RESULTS=ROOT / "benchmarks" / "results")
     printed = capsys.readouterr().out

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from augforge import __version__
 from augforge.bench.accuracy import ByClass, by_class
 from augforge.data.durable import replace_file
 from augforge.data.notes import note
@@ -21,7 +24,8 @@ TableRow = dict[str, Any]  # a line of bench.jsonl: text, numbers, intervals
 
 RESULTS, PER_CLASS, CONFUSION = "bench.jsonl", "per_class.jsonl", "confusion"
 LOW_SHOT, VERIFICATION = "low_shot.jsonl", "verification.jsonl"
-ROWS = (RESULTS, PER_CLASS, LOW_SHOT, VERIFICATION)  # files of a row a line
+COMMANDS = "commands.jsonl"  # date and words of each command that wrote into the folder
+ROWS = (RESULTS, PER_CLASS, LOW_SHOT, VERIFICATION, COMMANDS)  # files of a row a line
 _NAMES = ("digest", "task", "part", "representation", "synthesizer", "classifier", "made", "share", "shot", "seeds")
 
 
@@ -72,6 +76,14 @@ def replace_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text("".join(json.dumps(row) + "\n" for row in [*others, *rows]), encoding="utf-8")
     replace_file(partial, path)
+
+
+def keep_command(folder: Path, words: Sequence[str]) -> None:
+    """Write down, once, that a command wrote into `folder`, with the date; raises OSError."""
+    command = shlex.join(["augforge", *words])
+    if all(line.get("command") != command for line in read_results(folder / COMMANDS)):
+        date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        append_row(folder / COMMANDS, {"date": date, "command": command, "augforge": __version__})
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

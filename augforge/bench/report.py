@@ -67,10 +67,10 @@ def markdown(rows: Sequence[TableRow]) -> str:
         columns = columns_of(table)
         lines = [[text(row) for _, text in columns] for row in table]
         parts += [f"## {title_of(table)}\n", _markdown_table([name for name, _ in columns], lines)]
-    return "\n".join([*parts, _legend(rows)])
+    return "\n".join([*parts, legend(rows)])
 
 
-def _legend(rows: Sequence[TableRow]) -> str:
+def legend(rows: Sequence[TableRow]) -> str:
     """How to read a table: what its rows have need of."""
     own = [row for row in rows if is_own(row)]
     if any(row.get("test") is not None for row in own):

@@ -1,0 +1,68 @@
+"""`augforge report`: what runs of `bench` and `synth` came to, as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from augforge import __version__
+from augforge.data.durable import replace_file
+from augforge.report.bench_run import bench_section, is_bench
+from augforge.report.parts import Section
+from augforge.report.synth_run import is_synth, synth_section
+from augforge.types import InputError
+
+PAGE = "report.html"  # what `bench --out` calls its own
+_TEMPLATE = Path(__file__).parent / "template"
+
+
+def page(runs: Sequence[str | Path], out: str | Path, data_root: Path | None = None) -> Path:
+    """Draw a page of `runs`, folders of `bench --out` and of `synth`, into the file `out`; gives its path.
+
+    The page opens from the disk and fetches nothing: styles, script, charts (SVG) and small pictures (JPEG) are in it.
+    It has the verdicts first, then for each run its charts, tables, pictures and where it is from. `data_root` is where
+    the data of named sources lies, for real pictures. Raises InputError where there is no run, a folder is neither, or
+    `out` cannot be written; then nothing is there of it, or what was there before.
+    """
+    if not runs:
+        raise InputError("no run was given; expected at least one folder of `bench --out` or `synth`")
+    out = Path(out)
+    if out.is_dir():
+        raise InputError(f"--out {str(out)!r} is a folder; expected the name of an HTML file")
+    sections = [section for run in runs for section in _sections(Path(run), data_root)]
+    text = _render(sections)
+    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(text.encode("utf-8", "replace"))
+        replace_file(partial, out)
+    except OSError as error:
+        raise InputError(f"--out {str(out)!r} cannot be written ({error.strerror or error})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return out
+
+
+def _sections(run: Path, data_root: Path | None) -> list[Section]:
+    """The sections of a folder; raises InputError where it is of neither command."""
+    if not run.is_dir():
+        raise InputError(f"the run {str(run)!r} is {'a file' if run.exists() else 'not there'}; expected a folder of "
+                         "`bench --out` or `synth`")  # fmt: skip
+    found = [bench_section(run)] if is_bench(run) else []
+    found += [synth_section(run, data_root)] if is_synth(run) else []
+    if not found:
+        raise InputError(f"the folder {str(run)!r} holds neither bench.jsonl nor run.json; expected a folder of "
+                         "`bench --out` or `synth`")  # fmt: skip
+    return found
+
+
+def _render(sections: Sequence[Section]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(_TEMPLATE), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    names = ", ".join(dict.fromkeys(section.name for section in sections))
+    return environment.get_template("page.html").render(
+        title=f"Report: {names}", version=__version__, sections=sections
+    )
