@@ -19,8 +19,8 @@ SHOTS = (1, 2, 5, 10, 20)  # at which PRIOR and ERRORS were measured
 PRIOR: dict[str, tuple[tuple[float, ...], float]] = {
     "plain": ((0.0, 0.0, 0.0, 0.0, 0.0), 0.0),
     "two networks": ((9.0, 9.0, 7.0, 7.0, 7.0), 5.0),
-    "parts": ((5.0, 4.0, 4.0, 3.0, 3.0), 5.0),
-    "parts of two networks": ((13.0, 12.0, 11.0, 10.0, 9.0), 6.0),
+    "parts": ((2.0, 4.0, 4.0, 3.0, 3.0), 4.0),
+    "parts of two networks": ((10.0, 12.0, 11.0, 10.0, 9.0), 6.0),
     "classical": ((9.0, 3.0, 3.0, 1.0, 0.0), 4.0),
     "nearest means": ((-5.0, -4.0, -17.0, -30.0, -40.0), 10.0),
     "hallucinator": ((4.0, 2.0, 0.0, -3.0, -5.0), 3.0),
@@ -101,10 +101,10 @@ def networks_of(representation: str) -> tuple[str, ...]:
 def with_means(x: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Features by network, and those of "photos" where the name "photos-parts" is among them.
 
-    Features of parts are means over views of three rows of length 1 side by side, brought to length 1 together, and
-    those without their parts are the first sixth, at their own length.
+    Features of parts are means over views of two rows of length 1 side by side, brought to length 1 together, and
+    those without their parts are the first fifth, at their own length.
     """
-    means = {name.removesuffix(PARTS): rows[:, : rows.shape[1] // 6] * math.sqrt(3)
+    means = {name.removesuffix(PARTS): rows[:, : rows.shape[1] // 5] * math.sqrt(2)
              for name, rows in x.items() if name.endswith(PARTS)}  # fmt: skip
     return means | dict(x)
 

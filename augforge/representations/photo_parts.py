@@ -1,6 +1,6 @@
-"""`photos` with more of its last map than the mean: where things are, and how much they vary over the picture.
+"""`photos` with more of its last map than the mean: where in the picture things are.
 
-One pass through the network gives all three, so that they cost nothing beside `photos`.
+One pass through the network gives both, so that it costs nothing beside `photos`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OF_NETWORK = {"lite0": "photos", "lite2": "photos-lite2"}
 
 @dataclass
 class PhotoParts:
-    """EfficientNet-Lite (d = 6 * 1,280): mean, quarters and standard deviation of its last map, each at length 1.
+    """EfficientNet-Lite (d = 5 * 1,280): the mean of its last map, and the means of its four quarters.
 
     The first 1,280 columns are the features of `photos`, but for their length. The network and its weights are those of
     `photos` as they come; nothing is learnt.
@@ -56,7 +56,7 @@ class PhotoParts:
         return part.short_side
 
     def embed(self, x: Tensor | list[Tensor]) -> Tensor:
-        """Pictures [n, c, h, w], uint8 or floats in [0, 1], or a list of [c, h, w], to features [n, 7680] float32.
+        """Pictures [n, c, h, w], uint8 or floats in [0, 1], or a list of [c, h, w], to features [n, 6400] float32.
 
         As `Photos.embed_parts`. Raises InputError before `fit`.
         """

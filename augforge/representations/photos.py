@@ -155,8 +155,8 @@ class Photos:
         return self._embedded(x, lambda net, tile: net(tile))
 
     def embed_parts(self, x: Tensor | list[Tensor]) -> Tensor:
-        """The same pictures to [n, 6 * 1280]: from the last map of the network, in the order of the columns, its mean,
-        the means of its four quarters, and its standard deviation, each of the three at length 1.
+        """The same pictures to [n, 5 * 1280]: from the last map of the network, in the order of the columns, its mean at
+        length 1, and the means of its four quarters, at length 1 together.
 
         Raises InputError before `fit`.
         """
@@ -177,9 +177,9 @@ class Photos:
 
 
 def _parts(maps: Tensor) -> Tensor:
-    """Maps [n, c, h, w] to [n, 6 c]: mean, quarters, standard deviation."""
+    """Maps [n, c, h, w] to [n, 5 c]: mean, quarters."""
     quarters = F.adaptive_avg_pool2d(maps, 2).flatten(1)
-    return torch.cat([F.normalize(part, dim=1) for part in (maps.mean((2, 3)), quarters, maps.std((2, 3)))], 1)
+    return torch.cat([F.normalize(part, dim=1) for part in (maps.mean((2, 3)), quarters)], 1)
 
 
 def _folded(net: nn.Module) -> nn.Module:

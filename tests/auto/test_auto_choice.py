@@ -134,8 +134,8 @@ def test_parts_hold_the_features_of_their_network():
         "photos", "photos-parts", "photos+photos-lite2", "photos-parts+photos-lite2-parts",
     ]  # fmt: skip
     assert embedded_networks(options) == ("photos-parts", "photos-lite2-parts")
-    parts = torch.nn.functional.normalize(torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0)), dim=2)
-    rows = torch.cat([parts[:, 0], parts[:, 1].repeat(1, 4) / 2, parts[:, 2]], 1) / math.sqrt(3)
+    parts = torch.nn.functional.normalize(torch.randn(4, 2, 5, generator=torch.Generator().manual_seed(0)), dim=2)
+    rows = torch.cat([parts[:, 0], parts[:, 1].repeat(1, 4) / 2], 1) / math.sqrt(2)
     found = with_means({"photos-parts": rows})
     assert torch.allclose(found["photos"], parts[:, 0])
     assert found["photos-parts"] is rows

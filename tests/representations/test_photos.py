@@ -116,9 +116,9 @@ def test_parts_begin_with_the_mean_and_tell_where_things_are(photos, tmp_path):
     parts = open_part("photos-parts", None, "representation")
     pictures = _pictures()
     found, means = parts.embed(pictures), photos.embed(pictures)
-    assert found.shape == (len(pictures), 6 * 1280)
+    assert found.shape == (len(pictures), 5 * 1280)
     assert parts.short_side == photos.short_side
-    ends = [0, 1280, 5 * 1280, 6 * 1280]
+    ends = [0, 1280, 5 * 1280]
     for start, end in pairwise(ends):
         assert torch.allclose(found[:, start:end].norm(dim=1), torch.ones(len(pictures)), atol=1e-5)
     assert torch.allclose(found[:, :1280], torch.nn.functional.normalize(means, dim=1), atol=1e-6)
