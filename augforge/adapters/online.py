@@ -22,9 +22,9 @@ from augforge.imagine import check_space, share_of
 from augforge.networks.pixels import check_levels
 from augforge.types import Examples, InputError, Synthesizer, capabilities, whole_seed
 
-# Rows are made of a support in blocks, since a call has costs of its own: of so many rows at first, twice as many each
-# time, and at most so many bytes.
-_FIRST, _MOST_BYTES = 64, 1 << 26
+# Rows are made of a support in blocks, since a call has costs of its own: of so many pictures or features at first, twice
+# as many each time, and at most so many bytes.
+_FIRST_PICTURES, _FIRST_FEATURES, _MOST_BYTES = 64, 2048, 1 << 26
 
 
 class Batch(NamedTuple):
@@ -182,8 +182,9 @@ class Online:
         assert self.support is not None
         start, block = self._block or (self.made, self.support.take(torch.arange(0)))
         if not start <= self.made < start + len(block):
-            most = max(_FIRST, _MOST_BYTES // max(1, self.support.x[0].nbytes))
-            number = torch.arange(self.made, self.made + min(most, max(_FIRST, 2 * len(block))))
+            first = _FIRST_FEATURES if self.support.x[0].ndim == 1 else _FIRST_PICTURES
+            most = max(first, _MOST_BYTES // max(1, self.support.x[0].nbytes))
+            number = torch.arange(self.made, self.made + min(most, max(first, 2 * len(block))))
             want = self._classes[number % len(self._classes)]
             keys = chance.pair_keys(self.seed, "online", number, len(self._classes))
             self._block = self.made, self.synthesizer.synthesize(self.support, want, keys)

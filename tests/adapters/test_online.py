@@ -122,7 +122,7 @@ def test_made_rows_do_not_depend_on_how_many_a_step_takes(monkeypatch):
 
     few = rows(0.15, 20)
     assert torch.equal(few, rows(3.0, 1))
-    monkeypatch.setattr(module, "_FIRST", 7)
+    monkeypatch.setattr(module, "_FIRST_FEATURES", 7)
     assert torch.equal(few, rows(0.15, 20))
 
 
