@@ -155,8 +155,8 @@ class Photos:
         return self._embedded(x, lambda net, tile: net(tile))
 
     def embed_parts(self, x: Tensor | list[Tensor]) -> Tensor:
-        """The same pictures to [n, 5 * 1280]: from the last map of the network, in the order of the columns, its mean at
-        length 1, and the means of its four quarters, at length 1 together.
+        """The same pictures to [n, 5 * 1280]: from the last map of the network, in the order of the columns, its mean
+        at length 1, and the means of its four quarters, at length 1 together.
 
         Raises InputError before `fit`.
         """
