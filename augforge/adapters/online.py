@@ -22,8 +22,8 @@ from augforge.imagine import check_space, share_of
 from augforge.networks.pixels import check_levels
 from augforge.types import Examples, InputError, Synthesizer, capabilities, whole_seed
 
-# Rows are made of a support in blocks, since a call has costs of its own: so many at first, twice as many each time, and
-# at most so many bytes.
+# Rows are made of a support in blocks, since a call has costs of its own: so many at first, twice as many each time,
+# and at most so many bytes.
 _FIRST_PICTURES, _FIRST_FEATURES, _MOST_BYTES = 64, 2048, 1 << 26
 
 
