@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from augforge.bench.columns import (
     CHOSEN,
     ECE,
@@ -21,7 +23,7 @@ from augforge.bench.columns import (
     tables_of,
     title_of,
 )  # fmt: skip
-from augforge.bench.files import COMMANDS, LOW_SHOT, PER_CLASS, RESULTS, VERIFICATION, TableRow, read_results
+from augforge.bench.files import COMMANDS, CONFUSION, LOW_SHOT, PER_CLASS, RESULTS, VERIFICATION, TableRow, read_results
 from augforge.bench.plots import gain_chart, shots_chart
 from augforge.bench.report import (
     LOW_SHOT_LEGEND,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 _NEEDED = ("task", "part", "representation", "synthesizer", "classifier", "way", "shot", "accuracy", "gain",
            "gain_ci95", "p")  # fmt: skip
 _MOST_CHARTS = 6  # of gains; of more numbers of shots the tables are there
+_MOST_PAIRS = 30  # of classes that are taken for each other
 _VALUES: dict[str, Callable[[TableRow], float | None]] = {
     "accuracy": lambda row: row["accuracy"],
     GAIN: lambda row: row["gain"],
@@ -98,6 +101,8 @@ def _add_episodes(section: Section, rows: Sequence[TableRow], folder: Path) -> N
     for table in tables:
         if found := _classes(table, {digest: lines for (digest,), lines in by_class.items()}):
             section.tables.append(found)
+        if found := _confused(table, folder):
+            section.tables.append(found)
 
 
 def _arms(table: Sequence[TableRow], note: str) -> Table:
@@ -115,12 +120,10 @@ def _cell(name: str, text: str, row: TableRow) -> Cell:
 
 def _classes(table: Sequence[TableRow], by_class: dict[Any, list[TableRow]]) -> Table | None:
     """Precision, recall and F1 of each class before and after: of the best row with nothing made, and of the best."""
-    plain = max((row for row in table if row["p"] is None), key=lambda row: row["accuracy"], default=None)
-    best = max((row for row in table if row["p"] is not None), key=lambda row: row["accuracy"], default=None)
-    shown = [row for row in (plain, best) if row is not None and row.get("digest") in by_class]
+    sides_of = {name: row for name, row in _before_and_after(table).items() if row.get("digest") in by_class}
+    names, shown = list(sides_of), list(sides_of.values())
     if not shown:
         return None
-    names = [name for name, row in (("before", plain), ("after", best)) if any(row is one for one in shown)]
     sides = [{line["class"]: line for line in by_class[row["digest"]]} for row in shown]
     measures = {"precision": "precision", "recall": "recall", "F1": "f1"}
     head = ["class", "queries", *(f"{word}, {name}" for word in measures for name in names)]
@@ -135,8 +138,40 @@ def _classes(table: Sequence[TableRow], by_class: dict[Any, list[TableRow]]) -> 
             change = None if of_each[1] is None else of_each[1]["f1"] - first["f1"]
             line.append(Cell("" if change is None else f"{change:+.2f}", change))
         lines.append(line)
-    note = "Percent. " + "; ".join(f"{name}: {_of(row)}" for name, row in zip(names, shown, strict=True)) + "."
+    note = "Percent. " + "; ".join(f"{name}: {_of(row)}" for name, row in sides_of.items()) + "."
     return Table(f"Classes: {title_of(table)}", head, lines, note)
+
+
+def _before_and_after(table: Sequence[TableRow]) -> dict[str, TableRow]:
+    """The best row with nothing made, and the best of those that made rows, where they are there."""
+    sides = {
+        "before": [row for row in table if row["p"] is None],
+        "after": [row for row in table if row["p"] is not None],
+    }
+    return {name: max(rows, key=lambda row: row["accuracy"]) for name, rows in sides.items() if rows}
+
+
+def _confused(table: Sequence[TableRow], folder: Path) -> Table | None:
+    """The pairs of classes that are taken for each other most often, before and after, in percent of the queries."""
+    sides: dict[str, dict[tuple[str, str], float]] = {}
+    for name, row in _before_and_after(table).items():
+        path = folder / CONFUSION / f"{row.get('digest')}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                counts, classes = found["counts"].astype(float), [one_line(str(cls)) for cls in found["classes"]]
+        except (OSError, ValueError, KeyError):
+            return None
+        rates = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        np.fill_diagonal(rates, 0)
+        sides[name] = {(classes[i], classes[j]): float(rates[i, j]) for i, j in zip(*np.nonzero(rates), strict=True)}
+    pairs = sorted({pair for side in sides.values() for pair in side},
+                   key=lambda pair: (-max(side.get(pair, 0.0) for side in sides.values()), pair))  # fmt: skip
+    if not pairs:
+        return None
+    lines = [[Cell(pair[0]), Cell(pair[1]), *(Cell(f"{side.get(pair, 0.0):.2f}", side.get(pair, 0.0))
+                                              for side in sides.values())] for pair in pairs[:_MOST_PAIRS]]  # fmt: skip
+    note = f"Percent of the queries of a class; the {min(_MOST_PAIRS, len(pairs))} most frequent of {len(pairs)} pairs."
+    return Table(f"Confusions: {title_of(table)}", ["class", "taken for", *sides], lines, note)
 
 
 def _of(row: TableRow) -> str:

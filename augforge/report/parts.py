@@ -60,7 +60,9 @@ class Block:
 
 @dataclass
 class Section:
-    """A run: what it came to in sentences, charts (title, SVG), tables, pictures, and where all of that is from."""
+    """A run: what it came to in sentences, charts (title, SVG), tables, pictures (`sheet`: its contact sheet, where
+    that shows what was refused), and where all of that is from.
+    """
 
     kind: str
     name: str
@@ -69,6 +71,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     wall: list[Block] = field(default_factory=list)
     wall_says: str = ""
+    sheet: Thumbnail | None = None
     notes: list[str] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
 

@@ -11,23 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from augforge.data.banks import FeatureBank
+from augforge.data.decode import decode
 from augforge.inputs import open_bank
 from augforge.report.parts import Block, Cell, Section, Table, Thumbnail, date_of, facts_of
 from augforge.report.thumbnails import Written, thumbnail
 from augforge.synth.manifest import OF_POOL, REAL, ManifestRow, read_rows
 from augforge.synth.request import from_record
-from augforge.synth.run_folder import MANIFEST, RUN, read_run
+from augforge.synth.run_folder import MANIFEST, RUN, read_run, sheet_path
 from augforge.types import InputError, LackError, UnreadablePicture
 
+_SHEET = 2400  # pixels of the longer side of a contact sheet
 PICTURES = 240  # on a wall at most, so that a page of a large run is not larger
-_MOST_CLASSES, _PARENTS, _OF_EACH = 60, 4, 5  # on a wall; real pictures of a class, and made ones of each
+_MOST_CLASSES, _PARENTS, _OF_EACH = 48, 4, 5  # on a wall; real pictures of a class, and made ones of each
 
 
 @dataclass
 class _Seen:
-    """What a manifest says: made and real rows of each class, and of some classes the first rows of so many parents."""
+    """What a manifest says: made and real rows of each class, and of some classes the first rows of some parents."""
 
-    parents: int
     made: Counter[str] = field(default_factory=Counter)
     real: Counter[str] = field(default_factory=Counter)
     shown: dict[str, dict[str, list[ManifestRow]]] = field(default_factory=dict)
@@ -53,9 +54,9 @@ def synth_section(folder: Path, data_root: Path | None = None) -> Section:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{str(folder / RUN)!r} is not the record of this version of synth ({error!r})") from error
     section = Section("synth", folder.resolve().name or str(folder))
-    most, parents, of_each = _room(len(planned))
+    most = min(len(planned), _MOST_CLASSES)
     shown = [name for i, name in enumerate(planned) if (i * most) // len(planned) != ((i - 1) * most) // len(planned)]
-    seen = _read(folder, set(shown), parents, of_each)
+    seen = _read(folder, shown)
     names = [*planned, *(name for name in seen.made if name not in planned)]
     made, real = sum(seen.made.values()), sum(planned.values())
     method, share = record["method"].get("name", "?"), made / (made + real) if made + real else 0.0
@@ -63,11 +64,9 @@ def synth_section(folder: Path, data_root: Path | None = None) -> Section:
     section.verdict.append(f"{made:,} examples of {count:,} classes {_verb(method)} from {real:,} real ones: "
                            f"{100 * share:.0f} % of all")  # fmt: skip
     section.tables.append(_counts(names, planned, seen))
-    refused = record.get("rejected")
-    if isinstance(refused, dict) and refused:
-        lines = [[Cell(str(reason)), Cell(f"{count:,}", count)] for reason, count in refused.items()]
-        section.tables.append(Table("Refused tries", ["reason", "tries"], lines))
     _add_wall(section, folder, record, (shown, len(planned), seen), data_root)
+    if record["order"].get("keep") or record["order"].get("reject"):
+        section.sheet = _sheet(sheet_path(folder, record["order"].get("format", "folder")))
     section.facts += _facts(record, folder, command, seen)
     return section
 
@@ -76,31 +75,24 @@ def _verb(method: str) -> str:
     return "taken from a pool" if method in OF_POOL else f"made with {method}"
 
 
-def _room(classes: int) -> tuple[int, int, int]:
-    """How many classes are on a wall, how many real pictures of each, and how many made of each of these."""
-    shown = max(1, min(classes, _MOST_CLASSES))
-    of_class = PICTURES // shown
-    parents = max(1, min(_PARENTS, of_class // (1 + _OF_EACH)))
-    return shown, parents, min(_OF_EACH, of_class // parents - 1)
-
-
-def _read(folder: Path, shown: set[str], parents: int, of_each: int) -> _Seen:
-    seen = _Seen(parents)
+def _read(folder: Path, shown: list[str]) -> _Seen:
+    """Count the rows of a manifest, and keep those that have room on the wall."""
+    seen, room = _Seen(), Counter({name: PICTURES // max(1, len(shown)) for name in shown})
     for row in read_rows(folder / MANIFEST):
         seen.versions.add(row.version)
         if row.method == REAL:
             seen.real[row.cls] += 1
             continue
         seen.made[row.cls] += 1
-        if row.cls not in shown:
-            continue
-        of_class = seen.shown.setdefault(row.cls, {})
+        groups = seen.shown.setdefault(row.cls, {}) if row.cls in room else {}
         key = "" if row.method in OF_POOL else row.parent
-        rows = of_class.get(key)
-        if rows is None and len(of_class) < parents:
-            rows = of_class[key] = []
-        if rows is not None and len(rows) < (of_each if key else of_each * parents):
+        cost = 1 if key in groups else 2 if key else 1 + _PARENTS  # a new group has its real pictures
+        if room[row.cls] < cost or (key not in groups and len(groups) == _PARENTS):
+            continue
+        rows = groups.setdefault(key, [])
+        if len(rows) < (_OF_EACH if key else _OF_EACH * _PARENTS):
             rows.append(row)
+            room[row.cls] -= cost
     return seen
 
 
@@ -135,7 +127,7 @@ def _add_wall(
         for name in shown:
             groups, free = [], iter(reals.get((name, ""), []))
             for parent, rows in seen.shown.get(name, {}).items():
-                before = reals.get((name, parent), []) if parent else list(itertools.islice(free, seen.parents))
+                before = reals.get((name, parent), []) if parent else list(itertools.islice(free, _PARENTS))
                 groups.append([*before, *(found for row in rows if (found := _made(written, row)) is not None)])
             if any(groups):
                 section.wall.append(Block(name, [group for group in groups if group]))
@@ -178,7 +170,7 @@ def _reals(
     for label, name in enumerate(bank.classes):
         if name not in seen.shown or name not in shown:
             continue
-        wanted, first = set(seen.shown[name]) - {""}, seen.parents if "" in seen.shown[name] else 0
+        wanted, first = set(seen.shown[name]) - {""}, _PARENTS if "" in seen.shown[name] else 0
         for place in bank.rows_of(label).tolist():
             key = bank.name(place)
             if key not in wanted and len(found.get((name, ""), [])) >= first:
@@ -193,6 +185,15 @@ def _reals(
     if lost:
         section.notes.append(f"{lost} real pictures that were to be shown are not in {source!r} any more.")
     return found
+
+
+def _sheet(path: Path) -> Thumbnail | None:
+    """The contact sheet of a run, on which pictures that filters refused stand with the reasons."""
+    try:
+        picture = decode(path.read_bytes(), path.name)
+    except (OSError, UnreadablePicture):
+        return None
+    return thumbnail(picture, "contact sheet: at its end what filters refused, with reasons", side=_SHEET)
 
 
 # Where it is from

@@ -26,10 +26,12 @@ _ENLARGED, _QUALITY = 48, 82  # pixels of the longer side up to which a picture 
 _IMAGE = re.compile(r"images\[(\d+)\]")
 
 
-def thumbnail(picture: np.ndarray, alt: str, real: bool = False, caption: str = "") -> Thumbnail:
-    """A picture [h, w, c] uint8, c 1 or 3, as a small JPEG."""
+def thumbnail(
+    picture: np.ndarray, alt: str, real: bool = False, caption: str = "", side: int = SIDE
+) -> Thumbnail:  # fmt: skip
+    """A picture [h, w, c] uint8, c 1 or 3, as a JPEG whose longer side has at most `side` pixels."""
     height, width = picture.shape[:2]
-    part = SIDE / max(height, width)
+    part = side / max(height, width)
     if part < 1:
         size = (max(1, round(width * part)), max(1, round(height * part)))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
