@@ -14,16 +14,17 @@ from augforge.cli import options
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=options.PATH)
 @click.option("--out", type=options.PATH, required=True, metavar="PAGE.html", help="The file to write.")
+@click.option("--map", "map_rows", is_flag=True, help="Add a map of the pictures of each run: alike ones are near.")
 @options.data_root
 @options.as_json
-def report(runs: tuple[Path, ...], out: Path, data_root: Path | None, as_json: bool) -> None:
+def report(runs: tuple[Path, ...], out: Path, map_rows: bool, data_root: Path | None, as_json: bool) -> None:
     """Draw one self-contained HTML page of runs: verdict, charts, tables that sort, pictures before and after.
 
     RUN is a folder of `bench --out` or of `synth`. The page needs no network, and nothing beside it.
     """
     from augforge.report import page
 
-    path = page(runs, out, data_root)
+    path = page(runs, out, data_root, map_rows)
     size = path.stat().st_size
     found: dict[str, Any] = {"out": str(path), "runs": [str(run) for run in runs], "bytes": size}
     if as_json:

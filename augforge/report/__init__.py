@@ -10,6 +10,7 @@ from augforge import __version__
 from augforge.data.durable import replace_file
 from augforge.report.bench_run import bench_section, is_bench
 from augforge.report.parts import Section
+from augforge.report.row_map import HEIGHT, WIDTH, dots_of
 from augforge.report.synth_run import is_synth, synth_section
 from augforge.types import InputError
 
@@ -17,13 +18,14 @@ PAGE = "report.html"  # what `bench --out` calls its own
 _TEMPLATE = Path(__file__).parent / "template"
 
 
-def page(runs: Sequence[str | Path], out: str | Path, data_root: Path | None = None) -> Path:
+def page(runs: Sequence[str | Path], out: str | Path, data_root: Path | None = None, map_rows: bool = False) -> Path:
     """Draw a page of `runs`, folders of `bench --out` and of `synth`, into the file `out`; gives its path.
 
     The page opens from the disk and fetches nothing: styles, script, charts (SVG) and small pictures (JPEG) are in it.
     It has the verdicts first, then for each run its charts, tables, pictures and where it is from. `data_root` is where
-    the data of named sources lies, for real pictures. Raises InputError where there is no run, a folder is neither, or
-    `out` cannot be written; then nothing is there of it, or what was there before.
+    the data of named sources lies, for real pictures; with `map_rows` a map shows which pictures are alike. Raises
+    InputError where there is no run, a folder is neither, or `out` cannot be written; then nothing is there of it, or
+    what was there before.
     """
     if not runs:
         raise InputError("no run was given; expected at least one folder of `bench --out` or `synth`")
@@ -31,6 +33,8 @@ def page(runs: Sequence[str | Path], out: str | Path, data_root: Path | None = N
     if out.is_dir():
         raise InputError(f"--out {str(out)!r} is a folder; expected the name of an HTML file")
     sections = [section for run in runs for section in _sections(Path(run), data_root)]
+    for section in sections if map_rows else ():
+        section.map, section.map_says = dots_of(section.wall)
     text = _render(sections)
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     try:
@@ -64,5 +68,5 @@ def _render(sections: Sequence[Section]) -> str:
                               trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     names = ", ".join(dict.fromkeys(section.name for section in sections))
     return environment.get_template("page.html").render(
-        title=f"Report: {names}", version=__version__, sections=sections
+        title=f"Report: {names}", version=__version__, sections=sections, map_size=(WIDTH, HEIGHT)
     )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 
@@ -61,7 +62,7 @@ class Block:
 @dataclass
 class Section:
     """A run: what it came to in sentences, charts (title, SVG), tables, pictures (`sheet`: its contact sheet, where
-    that shows what was refused), and where all of that is from.
+    that shows what was refused; `map`: its pictures in a plane), and where all of that is from.
     """
 
     kind: str
@@ -72,6 +73,8 @@ class Section:
     wall: list[Block] = field(default_factory=list)
     wall_says: str = ""
     sheet: Thumbnail | None = None
+    map: list[Any] = field(default_factory=list)
+    map_says: str = ""
     notes: list[str] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
 

@@ -4,8 +4,10 @@ import base64
 import io
 import json
 import re
+import sys
 import time
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 from augforge.bench.files import write_per_class
 from augforge.inputs import Inputs
+from augforge.parts import saving
 from augforge.report import page
 from augforge.report.synth_run import PICTURES, command_of
 from augforge.synth.request import Request
@@ -205,6 +208,25 @@ def test_what_filters_refused_is_shown_with_the_contact_sheet(tmp_path):
     with Image.open(run / ".contact_sheet.png") as drawn_before:
         assert (int(sheet["width"]), int(sheet["height"])) == drawn_before.size
     assert "what filters refused, with the reasons" in found.text
+
+
+def test_a_map_has_a_dot_for_each_picture(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)  # which takes long to import, as networks do
+    pixels = SimpleNamespace(embed=lambda x: x.flatten(1))
+    monkeypatch.setattr(saving, "open_part", lambda name, _settings, _kind: pixels)
+    source = pictures(tmp_path / "source", ["cat", "dog"], side=24)
+    for file in source.glob("*/*.png"):
+        Image.open(file).convert("L").resize((28, 28)).save(file)  # a letter, which a small network embeds
+    run = made(source, tmp_path / "run")
+    text = page([run], tmp_path / "page.html", map_rows=True).read_text()
+    found = Page(text)
+    assert len(found.all("circle")) == len(found.all("img")) == 18
+    assert sum(one.get("class") == "real" for one in found.all("circle")) == 6
+    assert all(0 < float(one["cx"]) < 700 and 0 < float(one["cy"]) < 460 for one in found.all("circle"))
+    assert all(one["href"].startswith("data:image/jpeg;base64,") for one in found.all("image"))
+    assert "18 pictures of this page in features of conv4-glyphs" in found.text
+    assert "principal components" in found.text
+    assert not drawn([run], tmp_path / "without.html").all("circle")
 
 
 def test_the_pairs_that_are_confused_are_named(letters, tmp_path):
