@@ -98,7 +98,7 @@ def test_a_benchmark_gives_what_it_gives_on_the_cpu(toys):
             for name in ("prototype", "logistic")
         ]
         return [
-            row.accuracy for row in run_bench(toys.feature_task(), recipes, BenchPlan(trials=20), device=device).rows
+            row.accuracy for row in run_bench(toys.feature_task(), recipes, BenchPlan(trials=20), place=device).rows
         ]
 
     on_cpu, on_gpu = accuracies("cpu"), accuracies("cuda")

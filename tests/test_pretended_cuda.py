@@ -219,7 +219,7 @@ def test_a_benchmark_runs_on_a_device(device, toys):
         for method in ("nothing", "noise", "mixing")
         for classifier in ("prototype", "logistic")
     ]
-    results = run_bench(toys.feature_task(), recipes, BenchPlan(trials=4), device=DEVICE)
+    results = run_bench(toys.feature_task(), recipes, BenchPlan(trials=4), place=DEVICE)
     assert len(results.rows) >= 12
 
 

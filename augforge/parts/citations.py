@@ -92,7 +92,8 @@ CITED: dict[str, tuple[str, ...]] = {
     "cosine": ("chen2019",), "mlp": ("srivastava2014",),
     "conv4": ("vinyals2016", "snell2017"), "resnet10": ("he2016", "chen2019"), "resnet12": ("he2016", "lee2019"),
     "resnet18": ("he2016", "chen2019"), "photos": ("tan2019", "wightman2019"),
-    "photos-lite2": ("tan2019", "wightman2019"),
+    "photos-lite2": ("tan2019", "wightman2019"), "photos-parts": ("tan2019", "wightman2019"),
+    "photos-lite2-parts": ("tan2019", "wightman2019"),
     "conv4-glyphs": ("vinyals2016", "snell2017"), "hallucinator-glyphs": ("wang2018", "brummer2010", "ioffe2006"),
     "image-gan-glyphs": ("antoniou2017",),
 }  # fmt: skip

@@ -150,7 +150,8 @@ def _check_same(out: Path, record: dict[str, Any], options: RunOptions) -> None:
     key = "order" if "order" in differing else differing[0]
     old, new = before.get(key), now[key]
     if isinstance(old, dict) and isinstance(new, dict):
-        key = next(k for k in {**new, **old} if new.get(k) != old.get(k))
+        keys = sorted({**new, **old}, key="mark".__eq__)  # which follows from others: files of features have none
+        key = next(k for k in keys if new.get(k) != old.get(k))
         old, new = old.get(key), new.get(key)
     raise InputError(
         f"--out {str(out)!r} holds another run: its {key} is {_brief(old)}, and {_brief(new)} was asked for"

@@ -32,7 +32,7 @@ from augforge.parts.saving import open_part
 from augforge.representations.bank import embed_bank
 from augforge.types import Episode, Examples, Synthesizer
 
-SYNTHESIZER, SETTINGS = "wang-hallucinator", {"steps": 1}
+SYNTHESIZER, SETTINGS = "wang-hallucinator", {"steps": 1, "embedding": False}  # the map below is the embedding
 WAY, SHOT, QUERIES, FILL = 20, 1, 5, 10
 STEPS, TRIALS = 150, 100
 
