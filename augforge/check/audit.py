@@ -41,8 +41,10 @@ def check(request: CheckRequest) -> Audit:
         findings += _labels(side, reasons, request.seed)
     order = {kind: place for place, kind in enumerate(KINDS)}
     findings.sort(key=lambda one: (order[one.kind], -(one.score or 0.0), one.file, one.other))
-    told = [(side.title, len(side.bank), int((side.bank.counts() > 0).sum()) if side.labelled else 0) for side in sides]
-    return Audit(told, name, findings, time.perf_counter() - start)
+    sizes = [
+        (side.title, len(side.bank), int((side.bank.counts() > 0).sum()) if side.labelled else 0) for side in sides
+    ]
+    return Audit(sizes, name, findings, time.perf_counter() - start)
 
 
 def _not_examples(side: Side) -> dict[int, str]:
