@@ -13,6 +13,7 @@ from augforge.figures.curves import draw_curves
 from augforge.inputs import Inputs, device_of, embed_pictures, on_device, open_bank, open_method, validation_bank
 from augforge.parts import catalog, saving
 from augforge.parts.learning import learn, sees_validation
+from augforge.training.checkpoint import LOG
 from augforge.training.distributed import device_of_process, process_count, process_group, wait
 from augforge.training.loop import Run
 from augforge.types import InputError, capabilities
@@ -55,7 +56,7 @@ def fit_part(inputs: Inputs, out: Path, options: FitOptions) -> tuple[Any, str]:
             saving.save_part(part, out, kind)
             for path in (out / "training").glob("*.safetensors"):
                 path.unlink()
-            draw_curves(out / "training")
+            draw_curves(out / "training" / LOG)
         wait()
     return part, kind
 

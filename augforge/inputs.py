@@ -69,6 +69,10 @@ def open_bank(inputs: Inputs) -> AnyBank:
     return bank.only(inputs.classes) if inputs.classes else bank
 
 
+# The ranges of `classical` where none were named, by the kind of pictures.
+PRESETS = {"letters": "handwriting", "photographs": "photographs"}
+
+
 def kind_of_pictures(bank: PictureBank) -> Literal["letters", "photographs"]:
     """What the defaults of commands go by: grey pictures of at most 32 px a side are letters, all else photographs.
 

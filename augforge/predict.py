@@ -21,7 +21,7 @@ from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.pool import PoolOptions, with_pool
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import AnyBank, FeatureBank, PictureBank
-from augforge.data.durable import replace_file
+from augforge.data.durable import write_file
 from augforge.data.embeddings import read_rows
 from augforge.data.strict_json import parse_json
 from augforge.imagine import concatenate, weighed
@@ -282,8 +282,8 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
     if predictor.representation is not None:
         save_part(predictor.representation, folder / _REPRESENTATION, "representation")
     try:
-        _replace(folder / _SUPPORT, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
-        _replace(folder / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
+        write_file(folder / _SUPPORT, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
+        write_file(folder / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
     except OSError as error:
         raise InputError(f"{str(folder)!r} cannot be written ({error.strerror})") from error
 
@@ -366,9 +366,3 @@ def _superclasses(bank: AnyBank) -> tuple[str, ...]:
         if found.setdefault(y, name) != name:
             raise InputError(f"class {bank.classes[y]!r} has rows of the superclasses {found[y]!r} and {name!r}")
     return tuple(found.get(k, "") for k in range(len(bank.classes)))
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    replace_file(partial, path)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from pool import deal
-from record import append, commit
+from record import append, facts
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -36,7 +35,6 @@ from augforge.data.banks import AnyBank, take_rows
 from augforge.data.selection import Selection
 from augforge.data.source import open_source
 from augforge.generators.support_gaussian import SupportGaussian
-from augforge.machine import machine, versions
 from augforge.representations.bank import data_digest
 from augforge.statistics import episode_interval
 from augforge.types import Examples
@@ -83,9 +81,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("build/auto"))
     given = parser.parse_args()
-    command = "python benchmarks/auto.py " + " ".join(sys.argv[1:]).replace(str(given.data_root), "DIR")
-    facts = {"command": command, "commit": commit(), "seed": given.seed, "date": time.strftime("%Y-%m-%d"),
-             "machine": machine(), "versions": versions()}  # fmt: skip
+    how = facts(given.seed)
     about = SETS[given.name]
     bank = pictures(about, given.data_root)
     options = candidates(about.kind, NETWORKS[about.kind])
@@ -101,7 +97,7 @@ def main() -> None:
         found = [one for one in drawn if one is not None]
         if len(found) < given.trials // 2:
             break
-        append("auto", [row | {"shot": shot} | measured((whole, single), options, found, given) | facts])
+        append("auto", [row | {"shot": shot} | measured((whole, single), options, found, given) | how])
 
 
 def pictures(about: Set, root: Path) -> AnyBank:

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    how = facts("curation.py", given.data_root, given.seed)
+    how = facts(given.seed)
     for name in given.sets or SETS:
         bank = opened(name, given.data_root, given.rows)
         for fault in given.faults or KIND:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from record import facts
 
 from augforge.data.banks import AnyBank, ArrayPictures, FeatureBank
 from augforge.data.features import open_features
@@ -25,7 +23,6 @@ from augforge.data.selection import Selection
 from augforge.data.source import open_source
 from augforge.episodes.named_tasks import open_task
 from augforge.episodes.tasks import Task
-from augforge.machine import machine, versions
 from augforge.parts.saving import open_part
 from augforge.representations.bank import embed_bank
 from augforge.representations.options import BankOptions
@@ -160,11 +157,9 @@ def _float(bank: FeatureBank) -> FeatureBank:
     return replace(bank, x=bank.x.float())
 
 
-def append(path: Path, rows: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+def append(path: Path, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
     """Add rows to a file of results, with the command, the commit and the machine."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS).stdout
-    facts = {"command": " ".join(["python", *sys.argv]), "commit": commit.strip(), "date": time.strftime("%Y-%m-%d"),
-             "machine": machine(), "versions": versions(), **facts}  # fmt: skip
+    how = facts() | about
     with path.open("a", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(row | facts) + "\n")
+            file.write(json.dumps(row | how) + "\n")

@@ -17,14 +17,13 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from record import append, commit
+from record import append, facts
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
@@ -33,7 +32,6 @@ from augforge.data.banks import FeatureBank
 from augforge.data.features import write_features
 from augforge.data.selection import Selection
 from augforge.data.source import open_source
-from augforge.machine import machine, versions
 from augforge.metrics.calibration import expected_calibration_error, fitted_temperature
 from augforge.parts.saving import open_part
 from augforge.representations.bank import embed_bank
@@ -60,9 +58,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--cache", type=Path, default=Path("build/photographs"))
     options = parser.parse_args()
-    command = "python benchmarks/photographs.py " + " ".join(sys.argv[1:]).replace(str(options.data_root), "DIR")
-    facts = {"command": command, "commit": commit(), "date": time.strftime("%Y-%m-%d"), "machine": machine(),
-             "versions": versions()}  # fmt: skip
+    how = facts()
     for name in options.sets or SETS:
         split, classes, most, groups, seen = SETS[name]
         bank = open_source(str(options.data_root / f"{name}.tar"), None, Selection(most))[split]
@@ -71,8 +67,8 @@ def main() -> None:
             features = embed_bank(open_part("photos", None, "representation"), bank, BankOptions(views=views),
                                   options.cache)  # fmt: skip
             about = {"set": name, "seen": seen, "views": views}
-            append("photographs", [about | row | facts for row in calibration_rows(features, groups)])
-            append("photographs", [row | about | facts for row in bench_rows(features, groups, options)])
+            append("photographs", [about | row | how for row in calibration_rows(features, groups)])
+            append("photographs", [row | about | how for row in bench_rows(features, groups, options)])
 
 
 def bench_rows(bank: FeatureBank, groups: str, options: argparse.Namespace) -> list[dict[str, Any]]:

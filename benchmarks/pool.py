@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("build/photographs"))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    how = facts("pool.py", given.data_root, given.seed)
+    how = facts(given.seed)
     for name in given.sets or SETS:
         bank, near = embedded(SETS[name], given)
         for distractors in (False, True):

@@ -6,7 +6,9 @@ python benchmarks/record.py build/gpu/result.json                              f
 
 from __future__ import annotations
 
+import itertools
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -32,11 +34,27 @@ def main() -> None:
     append(script.removesuffix(".py").replace("/", "_"), rows)
 
 
-def facts(script: str, data_root: Path, seed: int) -> dict[str, Any]:
-    """What a row says of how it was made: the command that this process is, and where."""
-    command = f"python benchmarks/{script} " + " ".join(sys.argv[1:]).replace(str(data_root), "DIR")
-    return {"command": command, "commit": commit(), "seed": seed, "date": time.strftime("%Y-%m-%d"),
+def facts(seed: int | None = None) -> dict[str, Any]:
+    """What a row says of how it was made: the command that this process is, and where; the seed, where there is one."""
+    of_seed = {} if seed is None else {"seed": seed}
+    return {"command": command(), "commit": commit(), **of_seed, "date": time.strftime("%Y-%m-%d"),
             "machine": machine(), "versions": versions()}  # fmt: skip
+
+
+def command() -> str:
+    """The command that this process is, as one types it in the project: no path of this machine is in it.
+
+    The folder of `--data-root` is DIR, and of any other absolute path the last name is left.
+    """
+    words = [f"benchmarks/{Path(sys.argv[0]).name}"]
+    for before, word in itertools.pairwise(sys.argv):
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if value and (before if not equals else option) == "--data-root":
+            value = "DIR"
+        elif value and Path(value).is_absolute():
+            value = Path(value).name
+        words.append(f"{option}{equals}{value}")
+    return shlex.join(["python", *words])
 
 
 def commit() -> str:

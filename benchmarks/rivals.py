@@ -16,7 +16,6 @@ classifier that was best on the classes to choose by, on the same episodes, in p
 from __future__ import annotations
 
 import argparse
-import copy
 import hashlib
 import json
 import time
@@ -36,6 +35,7 @@ from augforge import statistics
 from augforge.bench.made_rows import from_features
 from augforge.bench.plan import BenchPlan
 from augforge.bench.predictions import Scorer
+from augforge.bench.recipes import without_noise
 from augforge.bench.run import plan_trials
 from augforge.data.banks import FeatureBank
 from augforge.episodes.batch import MadeRows, Trials
@@ -49,13 +49,12 @@ from augforge.types import Examples, Weighing, capabilities
 
 SETS = {"glyphs": 20, "fresh-letters": 20, "caltech": 10, "signs": 5, "fc100": 5}  # and the classes of an episode
 _LETTERS = ("glyphs", "fresh-letters")
-_NOISES = ("noise_scale", "scale")  # what a method calls the size of its noise
 _AT_ONCE = 20  # episodes
 Correct = NDArray[np.float64]  # the part of right answers for each class of each episode, [n, way]
 
 
 @dataclass
-class Bed:
+class DataSet:
     """A set with its episodes, and what was fitted on it."""
 
     task: Task
@@ -102,12 +101,12 @@ def main() -> None:
     given = _options()
     known: dict[tuple[str, str], Any] = {}  # choices; letters and fresh ones share theirs
     for name in given.sets or SETS:
-        bed = Bed(open_embedded(name, given.data_root, given.kept / "features"), given)
-        plain = _plain(bed)
+        data = DataSet(open_embedded(name, given.data_root, given.kept / "features"), given)
+        plain = _plain(data)
         for arm in ARMS:
             if (given.arms and arm.name not in given.arms.split(";")) or (arm.long and name not in _LETTERS):
                 continue
-            inside = replace(bed, powered=arm.powered)
+            inside = replace(data, powered=arm.powered)
             place = (arm.name, "letters" if name in _LETTERS else name)
             if place not in known:
                 known[place] = _chosen(inside, arm)
@@ -136,18 +135,18 @@ def _options() -> argparse.Namespace:
     return given
 
 
-def _plain(bed: Bed) -> Plain:
+def _plain(data: DataSet) -> Plain:
     """For each shot: the plain classifier that is best on validation classes, its outcome on novel ones, and that of
     nearest means.
     """
     found = {}
-    for shot in bed.given.shots:
-        parts = {name: bed.classifier(name) for name in PLAIN}
-        on = {name: _accuracy(bed, part, "val", shot).mean() for name, part in parts.items()}
+    for shot in data.given.shots:
+        parts = {name: data.classifier(name) for name in PLAIN}
+        on = {name: _accuracy(data, part, "val", shot).mean() for name, part in parts.items()}
         best = max(on, key=lambda name: on[name])
-        novel = {name: _accuracy(bed, parts[name], "novel", shot) for name in {best, "prototype"}}
+        novel = {name: _accuracy(data, parts[name], "novel", shot) for name in {best, "prototype"}}
         found[shot] = (best, novel[best], novel["prototype"])
-        print(bed.task.name, shot, {k: round(100 * float(v), 2) for k, v in on.items()}, "novel",
+        print(data.task.name, shot, {k: round(100 * float(v), 2) for k, v in on.items()}, "novel",
               {k: round(100 * float(v.mean()), 2) for k, v in novel.items()}, flush=True)  # fmt: skip
     return found
 
@@ -156,21 +155,24 @@ Choice = tuple[float | None, int, float | None]  # weight, count, and the gain o
 Plain = dict[int, tuple[str, Correct, Correct]]
 
 
-def _rows(bed: Bed, arm: Arm, plain: Plain, setting: dict[str, Any], chosen: dict[int, Choice]) -> list[dict[str, Any]]:
+def _rows(
+    data: DataSet, arm: Arm, plain: Plain, setting: dict[str, Any], chosen: dict[int, Choice]
+) -> list[dict[str, Any]]:
     """The rows of an arm, one for each number of shots."""
     rows = []
-    for shot in bed.given.shots:
+    for shot in data.given.shots:
         weight, count, val_gain = chosen[shot]
         outcomes, still, seconds = [], list[Correct](), 0.0
-        seeds = bed.given.seeds if arm.learns and not arm.long else bed.given.seeds[:1]
+        seeds = data.given.seeds if arm.learns and not arm.long else data.given.seeds[:1]
         for seed in seeds:
-            part, cost = bed.fitted(arm, setting, seed)
+            part, cost = data.fitted(arm, setting, seed)
             seconds += cost
-            outcomes.append(_outcome(bed, arm, part, "novel", shot, seed, [(weight, count)])[0])
-            if arm.classifier != "own" and any(hasattr(part, name) for name in _NOISES):
-                still += _outcome(bed, arm, _without_noise(part), "novel", shot, seed, [(weight, count)])
+            outcomes.append(_outcome(data, arm, part, "novel", shot, seed, [(weight, count)])[0])
+            quiet = None if arm.classifier == "own" else without_noise(part)
+            if quiet is not None:
+                still += _outcome(data, arm, quiet, "novel", shot, seed, [(weight, count)])
         correct = np.mean(outcomes, 0)
-        clusters = bed.trials("novel", shot).clusters
+        clusters = data.trials("novel", shot).clusters
         best, of_best, of_means = plain[shot]
         row: dict[str, Any] = {"arm": arm.name, "method": arm.method, "classifier": arm.classifier, "shot": shot,
                                "way": correct.shape[1], "trials": len(correct), "seeds": seeds,
@@ -191,47 +193,40 @@ def _rows(bed: Bed, arm: Arm, plain: Plain, setting: dict[str, Any], chosen: dic
     return rows
 
 
-def _without_noise(part: Any) -> Any:
-    """A copy of a fitted part whose noise is at zero."""
-    quiet = copy.copy(part)
-    setattr(quiet, next(name for name in _NOISES if hasattr(part, name)), 0.0)
-    return quiet
-
-
-def _chosen(bed: Bed, arm: Arm) -> tuple[dict[str, Any], dict[int, Choice]]:
+def _chosen(data: DataSet, arm: Arm) -> tuple[dict[str, Any], dict[int, Choice]]:
     """The setting, and for each shot weight and count, that are best on the classes to choose by."""
     if arm.ours:
-        return arm.settings[0], dict.fromkeys(bed.given.shots, (None, COUNTS[0], None))
+        return arm.settings[0], dict.fromkeys(data.given.shots, (None, COUNTS[0], None))
     trials: list[tuple[float | None, int]] = [(weight, count) for weight in WEIGHTS for count in COUNTS]
     trials = [(None, COUNTS[0])] if arm.classifier == "own" else trials
     means = []  # [settings, shots, trials]
     for setting in arm.settings:
-        part, _ = bed.fitted(arm, setting, 0)
-        of_shots = [_outcome(bed, arm, part, "val", shot, 0, trials) for shot in bed.given.shots]
+        part, _ = data.fitted(arm, setting, 0)
+        of_shots = [_outcome(data, arm, part, "val", shot, 0, trials) for shot in data.given.shots]
         means.append([[float(one.mean()) for one in found] for found in of_shots])
     best = int(np.max(means, 2).mean(1).argmax())
     chosen: dict[int, Choice] = {}
-    for at, shot in enumerate(bed.given.shots):
+    for at, shot in enumerate(data.given.shots):
         place = int(np.argmax(means[best][at]))
-        nothing = _accuracy(bed, _classifier(bed, arm, None), "val", shot).mean()
+        nothing = _accuracy(data, _classifier(data, arm, None), "val", shot).mean()
         chosen[shot] = (*trials[place], round(100 * (means[best][at][place] - float(nothing)), 4))
     return arm.settings[best], chosen
 
 
-def _classifier(bed: Bed, arm: Arm, part: Any) -> Scorer:
+def _classifier(data: DataSet, arm: Arm, part: Any) -> Scorer:
     """Who reads the rows of an arm; nearest means where it is the part itself, and there is none."""
     if arm.classifier == "own":
-        return bed.classifier("prototype") if part is None else part
-    return bed.classifier(arm.classifier)
+        return data.classifier("prototype") if part is None else part
+    return data.classifier(arm.classifier)
 
 
 def _outcome(
-    bed: Bed, arm: Arm, part: Any, role: str, shot: int, seed: int, trials: list[tuple[float | None, int]]
+    data: DataSet, arm: Arm, part: Any, role: str, shot: int, seed: int, trials: list[tuple[float | None, int]]
 ) -> list[Correct]:
     """The outcome with each weight and count of made rows, which are made once."""
-    scorer, episodes, x = _classifier(bed, arm, part), bed.trials(role, shot), bed.bank(role).x
+    scorer, episodes, x = _classifier(data, arm, part), data.trials(role, shot), data.bank(role).x
     if arm.classifier == "own" or arm.method == "nothing":
-        return [_accuracy(bed, scorer, role, shot)]
+        return [_accuracy(data, scorer, role, shot)]
     most = max(count for _, count in trials)
     made, found = from_features(part, x, most, seed), [list[Correct]() for _ in trials]
     with torch.no_grad():
@@ -261,9 +256,9 @@ def _weighed(
     return (each[..., None] * x).sum(2, keepdim=True) / total.clamp(min=1e-12)[..., None], total
 
 
-def _accuracy(bed: Bed, scorer: Scorer, role: str, shot: int) -> Correct:
+def _accuracy(data: DataSet, scorer: Scorer, role: str, shot: int) -> Correct:
     """The outcome of a classifier with nothing made, or of a part's own scores."""
-    episodes, x = bed.trials(role, shot), bed.bank(role).x
+    episodes, x = data.trials(role, shot), data.bank(role).x
     with torch.no_grad():
         return np.concatenate([_right(scorer, _support(x, few, None), x, few) for _, few in _batches(episodes)])
 

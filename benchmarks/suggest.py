@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=40)
     parser.add_argument("--cache", type=Path, default=Path("build/photographs"))
     given = parser.parse_args()
-    how = facts("suggest.py", given.data_root, 0)
+    how = facts(0)
     for name in given.sets or SETS:
         bank, near = embedded(SETS[name], given)
         for shot in map(int, given.shots.split(",")):

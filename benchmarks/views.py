@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    how = facts("views.py", given.data_root, given.seed)
+    how = facts(given.seed)
     for name in given.sets or SETS:
         bank = pictures(name, given.data_root)
         for views in MADE:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def recipes_of(given: dict[str, Any], made: tuple[int, ...], task: Task | None) -> list[Recipe]:
     """Every method with every classifier, every number made and every share; None is a task of features."""
     from augforge.bench.recipes import Recipe
-    from augforge.inputs import default_views
+    from augforge.data.banks import FeatureBank
+    from augforge.inputs import PRESETS, default_views, kind_of_pictures
     from augforge.representations.options import BankOptions
 
     of_weights = options.representation_settings(given)
@@ -28,6 +29,8 @@ def recipes_of(given: dict[str, Any], made: tuple[int, ...], task: Task | None) 
     settings = _settings(given)
     if of_weights:
         settings[given["representation"]] = settings.get(given["representation"], {}) | of_weights
+    if task is not None and "classical" in given["methods"] and not isinstance(task.novel, FeatureBank):
+        usual["classical"] = {"preset": PRESETS[kind_of_pictures(task.novel)]}  # as `synth` makes them
     for part, chosen in usual.items():
         settings[part] = chosen | settings.get(part, {})
     name, representation = None, None

@@ -168,7 +168,7 @@ class Progress:
     """How far a command is, on stderr: a bar on a terminal, and elsewhere a plain line every 30 seconds.
 
     `unit` is what is counted. Used in a `with`; the first line comes after 30 seconds, so short commands say nothing.
-    With `steady` it also comes while one step takes longer than that: a thread says what was heard of last. That is for
+    With `steady` it also comes while one step takes longer than that: a thread repeats the last update. That is for
     commands that fork no workers, which would inherit its locks.
     """
 
@@ -188,7 +188,7 @@ class Progress:
         self._say()
 
     def _say(self) -> None:
-        """The line of what was heard of last, if the last line was long enough ago."""
+        """The line of the last update, if the line before was long enough ago."""
         with self.speaking:
             now = time.monotonic()
             if now - self.spoken < self.seconds:

@@ -36,7 +36,7 @@ from augforge.classifiers.two_covariance import (
     learn,
     subspace,
 )
-from augforge.generators.shared.posterior.domain import domain_of, trusted, with_whole_labels
+from augforge.generators.shared.posterior.domain import believed, domain_of, trusted
 from augforge.generators.shared.posterior.gate import Candidate, fit_gate, gated
 from augforge.generators.shared.posterior.held_out import (
     EpisodeBatch,
@@ -267,11 +267,7 @@ class Hallucinator:
 
     def believed(self, support: Examples) -> Tensor:
         """How far statistics of other classes suit a support [n, d] or [b, n, d]: [1] or [b], 0..1 (`trusted`)."""
-        models = self._ready()[0]
-        known = with_whole_labels(support)
-        if self.domain_ is None or not len(known.y):
-            return torch.ones(len(known.y) if known.y.ndim > 1 else 1)
-        return trusted(self.domain_, models, known)
+        return believed(self.domain_, self._ready()[0], support)
 
     def _ready(self) -> tuple[list[TwoCovariance], Tensor, Tensor]:
         """The fitted models, the gate and the mean of base features."""

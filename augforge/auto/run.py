@@ -16,7 +16,7 @@ from augforge.auto.choice import Choice, Shown, beside, choose, open_classifier
 from augforge.auto.recipe_file import RecipeFile, read_recipe
 from augforge.data.banks import AnyBank, FeatureBank, PictureBank
 from augforge.data.selection import group_numbers
-from augforge.inputs import default_representation, default_views
+from augforge.inputs import PRESETS, default_representation, default_views
 from augforge.parts.saving import open_part
 from augforge.predict import Predictor, features_of, make_predictor
 from augforge.representations.bank import as_seen, averaged_features
@@ -110,10 +110,7 @@ def ready(rows: Tensor, network: str, views: str) -> Tensor:
 
 
 def pool_views(views: str) -> str:
-    """The views of an unlabelled picture: one in place of four or eight, which takes a fraction of the time.
-
-    It lost 0.1 of 5.5 points at one shot on Caltech, and nothing that could be told from chance elsewhere.
-    """
+    """The views of an unlabelled picture: one in place of four or eight, which takes a fraction of the time."""
     return "none" if views.startswith("crops") else views
 
 
@@ -133,7 +130,7 @@ def made_rows(bank: PictureBank, candidate: Candidate, views: str) -> Tensor:
 
 def method_for(candidate: Candidate) -> Synthesizer:
     """What makes a candidate's rows: pictures of one parent each."""
-    return open_part(candidate.made, {"preset": "handwriting"}, "synthesizer")
+    return open_part(candidate.made, {"preset": PRESETS["letters"]}, "synthesizer")
 
 
 def predictor_of(bank: AnyBank, recipe: RecipeFile, shown: Shown, support: Examples | None = None) -> Predictor:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from augforge import __version__
 from augforge.bench.accuracy import ByClass, by_class
-from augforge.data.durable import replace_file
+from augforge.data.durable import replace_file, write_file
 from augforge.data.notes import note
 from augforge.data.strict_json import parse_json
 from augforge.types import InputError
@@ -73,9 +73,7 @@ def replace_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Put the finished rows in place of what was there of them; rows of other runs stay as they are."""
     ours = {row["digest"] for row in rows}
     others = [row for row in read_results(path) if row.get("digest") not in ours]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in [*others, *rows]), encoding="utf-8")
-    replace_file(partial, path)
+    write_file(path, "".join(json.dumps(row) + "\n" for row in [*others, *rows]).encode())
 
 
 def keep_command(folder: Path, words: Sequence[str]) -> None:

@@ -97,13 +97,11 @@ def sharing(rows: RowMaker, share: float | None) -> RowMaker:
     return shared
 
 
-def weighing(synthesizer: Synthesizer, family: Family, x: Tensor | None = None) -> Weigher:
+def weighing(synthesizer: Synthesizer, family: Family, features: Tensor | None = None) -> Weigher:
     """What gives made rows the weights that suit classifiers of a family, as `imagine.weighed` does.
 
-    `x` [n, d] are the features of all real rows, which a method that learnt from other classes is tested on.
+    `features` [n, d] are those of all real rows, which a method that learnt from other classes is tested on.
     """
-
-    features = x
 
     def weighed(rows: MadeRows, trials: Trials) -> MadeRows:
         x, weight = rows

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _LABEL, _TITLE = 44, 96  # characters of a line of a label, and of a title
 _LINES = len(COLOURS) - 1  # methods in a figure of lines, beside the best plain classifier
+_Point = tuple[float, float, float, float]  # place, value, and the ends of its interval
 _SAME = ("representation", "views", "normalise", "synthesizer", "classifier", "weights", "share", "exact")
 
 
@@ -164,14 +165,14 @@ def shots_chart(rows: Sequence[TableRow]) -> Figure:
                               _TITLE))  # fmt: skip
         ends = []
         for line in controls:
-            _line(axes, line, GREY, "", 0.8)
+            _draw(axes, _by_shots(line), GREY)
         if controls:
             ends.append((_last(controls[0]), "controls" if len(controls) > 1 else _name(controls[0][0], rows), GREY))
         if plain:
-            _line(axes, plain, INK, "o", 1.8, band=True)
+            _draw(axes, _by_shots(plain), INK, "o", band=True)
             ends.append((_last(plain), "nothing made, best classifier", INK))
         for i, line in enumerate(shown):
-            _line(axes, line, COLOURS[i], MARKERS[i], 1.8, band=i == 0)
+            _draw(axes, _by_shots(line), COLOURS[i], MARKERS[i], band=i == 0)
             ends.append((_last(line), _name(line[0], rows), COLOURS[i]))
         _shot_axis(axes, rows)
         axes.set_ylabel("accuracy, %")
@@ -220,9 +221,9 @@ def made_chart(rows: Sequence[TableRow]) -> Figure:
             controls, ends = [line for line in lines if line[0].get("control")], []
             shown = methods[:_LINES] or controls[:_LINES]
             for line in controls if methods else ():
-                _gain_line(axes, line, GREY, "", 0.8)
+                _draw(axes, _by_made(line), GREY)
             for i, line in enumerate(shown):
-                _gain_line(axes, line, COLOURS[i], MARKERS[i], 1.8, band=i == 0)
+                _draw(axes, _by_made(line), COLOURS[i], MARKERS[i], band=i == 0)
                 row = max(line, key=lambda row: row["made"])
                 name = f"{one_line(row['synthesizer'])}{share(row)}" + _classifier_of(row, rows)
                 ends.append(((row["made"], deciding_gain(row)[0]), name, COLOURS[i]))
@@ -296,29 +297,27 @@ def _last(line: Sequence[TableRow]) -> tuple[float, float]:
     return _shots(row), row["accuracy"]
 
 
-def _line(
-    axes: Axes, line: Sequence[TableRow], colour: str, marker: str, width: float, band: bool = False
-) -> None:  # fmt: skip
-    """Accuracies by shots, with a `band` of their intervals."""
-    line = sorted(line, key=_shots)
-    places, values = [_shots(row) for row in line], [row["accuracy"] for row in line]
-    axes.plot(places, values, color=colour, marker=marker, markersize=4, linewidth=width, zorder=3 if marker else 2)
-    if band:
-        ends = [accuracy_ends(row) for row in line]
-        lows = [value if low is None else low for value, (low, _) in zip(values, ends, strict=True)]
-        highs = [value if high is None else high for value, (_, high) in zip(values, ends, strict=True)]
-        axes.fill_between(places, lows, highs, color=colour, alpha=0.12, linewidth=0)
+def _by_shots(line: Sequence[TableRow]) -> list[_Point]:
+    """The accuracies of a line by shots, with their intervals."""
+    found = []
+    for row in sorted(line, key=_shots):
+        value = row["accuracy"]
+        low, high = (value if end is None else end for end in accuracy_ends(row))
+        found.append((_shots(row), value, low, high))
+    return found
 
 
-def _gain_line(
-    axes: Axes, line: Sequence[TableRow], colour: str, marker: str, width: float, band: bool = False
-) -> None:  # fmt: skip
-    """Gains by rows made, with a `band` of their intervals."""
-    line = sorted(line, key=lambda row: row["made"])
-    places, values = [row["made"] for row in line], [deciding_gain(row)[0] for row in line]
-    axes.plot(places, values, color=colour, marker=marker, markersize=4, linewidth=width, zorder=3 if marker else 2)
+def _by_made(line: Sequence[TableRow]) -> list[_Point]:
+    """The gains of a line by rows made, with their intervals."""
+    return [(row["made"], deciding_gain(row)[0], *gain_ends(row)) for row in sorted(line, key=lambda row: row["made"])]
+
+
+def _draw(axes: Axes, points: Sequence[_Point], colour: str, marker: str = "", band: bool = False) -> None:
+    """A line through points, thin where it has no marker, with a `band` of their intervals."""
+    places, values, lows, highs = zip(*points, strict=True)
+    width, above = (1.8, 3) if marker else (0.8, 2)
+    axes.plot(places, values, color=colour, marker=marker, markersize=4, linewidth=width, zorder=above)
     if band:
-        lows, highs = zip(*map(gain_ends, line), strict=True)
         axes.fill_between(places, lows, highs, color=colour, alpha=0.12, linewidth=0)
 
 

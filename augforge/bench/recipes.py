@@ -141,7 +141,7 @@ def with_controls(recipes: Iterable[Recipe], bank: AnyBank, has_base: bool = Tru
         if bank.space == "image":
             controls.append(Classical(preset=_preset(bank)))
         wanted += [(replace(recipe, synthesizer=control, names=_names(recipe, None)), True) for control in controls]
-        quiet = _without_noise(recipe)
+        quiet = _quiet(recipe)
         wanted += [] if quiet is None else [(quiet, True)]
     return sorted(_once(wanted), key=lambda pair: not pair[0].plain)
 
@@ -170,13 +170,20 @@ def _preset(bank: AnyBank) -> str:
     return "handwriting" if len(first) == 1 else "gentle"
 
 
-def _without_noise(recipe: Recipe) -> Recipe | None:
-    """The recipe with its synthesizer's noise at zero; None where it has none or is exact, or is the control itself."""
-    part = recipe.synthesizer
+def without_noise(part: Synthesizer) -> Synthesizer | None:
+    """A copy of a method whose noise is at zero, with all that it has learnt; None where it has no noise."""
     known = {f.name for f in fields(part) if f.init}  # type: ignore[arg-type]
     setting = next((name for name in _NOISE_SETTINGS if name in known), None)
-    if setting is None or recipe.exact or isinstance(part, Noise) or getattr(part, setting) == 0:
+    if setting is None or getattr(part, setting) == 0:
         return None
-    quiet = copy.copy(part)  # what it has learnt stays: only the noise goes
+    quiet = copy.copy(part)
     setattr(quiet, setting, 0.0)
+    return quiet
+
+
+def _quiet(recipe: Recipe) -> Recipe | None:
+    """The recipe with its synthesizer's noise at zero; None where it has none or is exact, or is the control itself."""
+    quiet = None if recipe.exact or isinstance(recipe.synthesizer, Noise) else without_noise(recipe.synthesizer)
+    if quiet is None:
+        return None
     return replace(recipe, synthesizer=quiet, names=_names(recipe, f"{recipe.shown()['synthesizer']}, no noise"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from augforge.data.durable import replace_file
+from augforge.data.durable import write_file
 from augforge.types import InputError
 
 KINDS = ("leak", "duplicate", "broken", "not an example", "label")
@@ -37,7 +37,6 @@ class Audit:
     representation: str | None
     findings: list[Finding]
     seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
 
     @property
     def leaks(self) -> list[Finding]:
@@ -58,7 +57,6 @@ def as_json(audit: Audit) -> dict[str, Any]:
         "clean": not audit.leaks,
         "findings": [{key: value for key, value in vars(one).items() if value not in ("", None)}
                      for one in audit.findings],
-        "notes": audit.notes,
         "seconds": round(audit.seconds, 3),
     }  # fmt: skip
 
@@ -112,12 +110,9 @@ def write_report(audit: Audit, path: Path) -> None:
     check_name(path)
     makers = {".json": _as_json_text, ".csv": _as_csv, ".txt": lambda one: as_table(one, None) + "\n"}
     data = makers[path.suffix.lower()](audit).encode("utf-8", "backslashreplace")
-    partial = path.with_name(f"{path.name}.part")
     try:
-        partial.write_bytes(data)
-        replace_file(str(partial), str(path))
+        write_file(path, data)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise InputError(f"--out {str(path)!r} cannot be written ({error.strerror or error})") from error
 
 

@@ -66,11 +66,7 @@ def check_labels(x: Tensor, y: Tensor, seed: int = 0) -> Labels:
 def _folds(label: Tensor, counts: Tensor, seed: int, number: int) -> Tensor:
     """The fold [n] of each row: those of a class are dealt in random order; -1, never held out, where it is alone."""
     keys = chance.fork(chance.row_keys(seed, "folds of labels", torch.arange(len(label))), f"division {number}")
-    order = torch.argsort(chance.uniform64(keys), stable=True)
-    order = order[torch.argsort(label[order], stable=True)]
-    starts = torch.cumsum(counts, 0) - counts
-    rank = torch.empty_like(label)
-    rank[order] = torch.arange(len(label)) - starts[label[order]]
+    rank = _ranks(chance.uniform64(keys), label, counts)
     fold = (rank + label) % FOLDS  # not all classes begin with the same fold
     return torch.where(counts[label] > 1, fold, -1)
 
@@ -94,9 +90,13 @@ def _held_out(x: Tensor, label: Tensor, kept: Tensor, folds: Tensor) -> Tensor:
 def _kept(odds: Tensor, label: Tensor, counts: Tensor) -> Tensor:
     """The rows that another class does not seem likelier for, and the better half of each class whatever it seems."""
     kept = odds <= 0
-    order = torch.argsort(odds, stable=True)
+    return kept | (_ranks(odds, label, counts) < (counts[label] + 1) // 2)
+
+
+def _ranks(values: Tensor, label: Tensor, counts: Tensor) -> Tensor:
+    """The place [n] of each row among those of its class, by ascending values [n]."""
+    order = torch.argsort(values, stable=True)
     order = order[torch.argsort(label[order], stable=True)]
-    starts = torch.cumsum(counts, 0) - counts
     rank = torch.empty_like(label)
-    rank[order] = torch.arange(len(label)) - starts[label[order]]
-    return kept | (rank < (counts[label] + 1) // 2)
+    rank[order] = torch.arange(len(label)) - (torch.cumsum(counts, 0) - counts)[label[order]]
+    return rank

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from augforge.data.banks import AnyBank
-from augforge.data.durable import replace_file
+from augforge.data.durable import write_file
 from augforge.data.strict_json import parse_json
 from augforge.episodes import check_episode
 from augforge.parts.saving import canonical, digest
@@ -82,12 +82,7 @@ def write_episodes(path: str | Path, episodes: Sequence[Episode], bank: AnyBank,
     }
     body = "".join(_to_line(episode) for episode in episodes).encode()
     first = json.dumps(header | {"sha256": _content_digest(header, body)}) + "\n"
-    partial = Path(f"{os.fspath(path)}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(first.encode() + body)
-        replace_file(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_file(path, first.encode() + body)
 
 
 def read_episodes(path: str | Path, bank: AnyBank) -> EpisodeFile:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from augforge.data.durable import write_file
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -77,8 +79,6 @@ def write_figure(figure: Figure, stem: Path) -> list[Path]:
     files = []
     for kind in FORMATS:
         path = stem.with_name(f"{stem.name}.{kind}")
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(as_bytes(figure, kind))
-        partial.replace(path)
+        write_file(path, as_bytes(figure, kind))
         files.append(path)
     return files

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from augforge.data.strict_json import parse_json
 from augforge.figures import COLOURS, FAINT, GREY, MARKERS, folded, new_figure, style, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOG, CURVES = "log.jsonl", "curves"
+CURVES = "curves"
 _ABOUT = ("stage", "step", "seconds", "lr", "alarm", "kept")  # what a line has beside losses and scores
 _MOST_LINES = 6  # in one panel; more cannot be told apart
 
 
-def draw_curves(folder: Path) -> list[Path]:
-    """Draw the log of a training in `folder` into its curves.png, .svg and .pdf; nothing where there is no log.
+def draw_curves(log: Path) -> list[Path]:
+    """Draw the log.jsonl of a training into curves.png, .svg and .pdf beside it; nothing where there is none.
 
     Gives the files. A log that cannot be read is no reason to fail: then nothing is drawn either.
     """
     try:
-        text = (folder / LOG).read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        lines = log.read_bytes().splitlines()
+    except OSError:
         return []
     records = []
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # the last line of a run that was killed
-        if isinstance(record, dict):
-            records.append(record)
-    figure = learning_curves(records, folder.parent.name)
-    return [] if figure is None else write_figure(figure, folder / CURVES)
+    for line in lines:
+        with suppress(ValueError):  # the last line of a run that was killed
+            record = parse_json(line)
+            if isinstance(record, dict):
+                records.append(record)
+    figure = learning_curves(records, log.parent.parent.name)
+    return [] if figure is None else write_figure(figure, log.with_name(CURVES))
 
 
 def learning_curves(records: Sequence[dict[str, Any]], title: str = "") -> Figure | None:

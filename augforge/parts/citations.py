@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from augforge.data.strict_json import parse_json
-from augforge.parts import catalog
 from augforge.parts.catalog import nearest
 from augforge.types import InputError
 
@@ -170,8 +169,3 @@ def _words(record: Any) -> Iterable[str]:
     elif isinstance(record, list):
         for value in record:
             yield from _words(value)
-
-
-def all_names() -> list[str]:
-    """The names of the catalog and of what is shipped."""
-    return [*(name for table in catalog.TABLES.values() for name in table), *catalog.SHIPPED]

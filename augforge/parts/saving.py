@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from augforge import __version__
-from augforge.data.durable import replace_file
+from augforge.data.durable import write_file
 from augforge.data.strict_json import parse_json
 from augforge.parts import catalog
 from augforge.types import Built, InputError, Part, capabilities
@@ -122,8 +121,8 @@ def save_part(part: Part, folder: Path, kind: str = "synthesizer") -> None:
         record["facts"] = part.facts_
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / _TENSORS, save(fitted))
-        _replace(folder / _SETTINGS, (json.dumps(record, indent=2) + "\n").encode())
+        write_file(folder / _TENSORS, save(fitted))
+        write_file(folder / _SETTINGS, (json.dumps(record, indent=2) + "\n").encode())
     except OSError as error:
         raise InputError(f"{str(folder)!r} cannot be written ({error.strerror})") from error
 
@@ -227,9 +226,7 @@ def digest(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON under a temporary name, then rename: a reader sees the old file or the whole new one."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    replace_file(partial, path)
+    write_file(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -238,9 +235,3 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         return {key: value.clone() for key, value in load(path.read_bytes()).items()}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{str(path)!r} cannot be read ({error})") from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    replace_file(partial, path)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from augforge import __version__
-from augforge.data.durable import replace_file
+from augforge.data.durable import write_file
 from augforge.report.bench_run import bench_section, is_bench
 from augforge.report.parts import Section
 from augforge.report.row_map import HEIGHT, WIDTH, dots_of
@@ -36,15 +35,11 @@ def page(runs: Sequence[str | Path], out: str | Path, data_root: Path | None = N
     for section in sections if map_rows else ():
         section.map, section.map_says = dots_of(section.wall)
     text = _render(sections)
-    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(text.encode("utf-8", "replace"))
-        replace_file(partial, out)
+        write_file(out, text.encode("utf-8", "replace"))
     except OSError as error:
         raise InputError(f"--out {str(out)!r} cannot be written ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return out
 
 

@@ -192,7 +192,7 @@ def _add_verification(section: Section, rows: Sequence[TableRow], _folder: Path)
         lines = [[cell_of(text) for text in line] for line in sheet.lines]
         section.tables.append(Table(sheet.title, sheet.head, lines, VERIFICATION_LEGEND))
     best = max(rows, key=lambda row: row["accuracy"])
-    section.verdict.append(f"verification: {best['accuracy']:.2f} % of pairs are told right, area under ROC "
+    section.verdict.append(f"verification: {best['accuracy']:.2f} % of pairs are decided rightly, area under ROC "
                            f"{best['auc']:.2f} %")  # fmt: skip
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from augforge.data.banks import FeatureBank
+from augforge.data.banks import FeatureBank, FilePictures
 from augforge.data.decode import decode
 from augforge.inputs import open_bank
 from augforge.report.parts import Block, Cell, Section, Table, Thumbnail, date_of, facts_of
-from augforge.report.thumbnails import Written, thumbnail
+from augforge.report.thumbnails import SIDE, Written, thumbnail
 from augforge.synth.manifest import OF_POOL, REAL, ManifestRow, read_rows
 from augforge.synth.request import from_record
 from augforge.synth.run_folder import MANIFEST, RUN, read_run, sheet_path
@@ -165,7 +165,7 @@ def _reals(
         return found
     if isinstance(bank, FeatureBank):
         return found
-    bank = bank.reduced(2 * 96) if hasattr(bank, "reduced") else bank
+    bank = bank.reduced(2 * SIDE) if isinstance(bank, FilePictures) else bank
     lost = 0
     for label, name in enumerate(bank.classes):
         if name not in seen.shown or name not in shown:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 from augforge import chance
 from augforge.curate.copies import Distinct
 from augforge.curate.filters import Filter, Implausible
+from augforge.data.durable import write_file
 from augforge.synth.generate import Making, Notes, Parents, load, needs_no_support, synthesized
 from augforge.synth.plan import ClassPlan
 from augforge.synth.sheet import Block, Layout, Tile, draw_page, layout_of, picture_size
@@ -51,9 +52,9 @@ def draw_sheet(making: Making, path: Path) -> str | None:
                      [*_least_sure(making, chosen), *seen.blocks()])  # fmt: skip
     note = PngImagePlugin.PngInfo()
     note.add_text(_TEXT, count)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    page.save(partial, "PNG", pnginfo=note)
-    os.replace(partial, path)
+    data = io.BytesIO()
+    page.save(data, "PNG", pnginfo=note)
+    write_file(path, data.getvalue())
     return count
 
 

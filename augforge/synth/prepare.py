@@ -19,7 +19,7 @@ from augforge.curate.filters import ByDiscriminator, Filter
 from augforge.curate.looks import Looks, looks_of
 from augforge.curate.sound import sound_pictures
 from augforge.data.banks import FeatureBank, FilePictures, PictureBank
-from augforge.inputs import default_representation, device_of, kind_of_pictures, open_method, open_split
+from augforge.inputs import PRESETS, default_representation, device_of, kind_of_pictures, open_method, open_split
 from augforge.machine import cores
 from augforge.parts import catalog, saving
 from augforge.synth.encode import AS_SOURCE, encoding_of
@@ -148,7 +148,7 @@ def with_defaults(request: Request, bank: PictureBank) -> tuple[Request, str, st
     gives PNG.
     """
     kind, said = kind_of_pictures(bank), []
-    inputs = with_preset(request.inputs, kind)
+    inputs = with_preset(request.inputs, PRESETS[kind])
     if inputs != request.inputs:
         said.append(f"classical with preset={inputs.settings['preset']}")
     encoding = request.encoding

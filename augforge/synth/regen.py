@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 from augforge import __version__, chance
 from augforge.curate.copies import Distinct
 from augforge.data.banks import AnyBank, FeatureBank
+from augforge.data.durable import write_file
 from augforge.inputs import open_bank, open_method, open_pool
 from augforge.networks.pixels import resized
 from augforge.parts import catalog, saving
@@ -57,13 +56,9 @@ def regen(
     record = read_run(manifest.parent)
     data = _encoded(found, record, data_root, train)
     out = Path(out)
-    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(data)
-        os.replace(partial, out)
+        write_file(out, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise InputError(f"--out {str(out)!r} cannot be written ({error.strerror})") from error
     return found
 

@@ -22,7 +22,6 @@ from augforge.types import InputError, Inputs
 
 DISCRIMINATOR = "discriminator"  # what `--reject` calls `--keep plausible`
 KEEP = ("sound", "new", "distinct", "class", "plausible")  # what `--keep` takes, and class:R
-_PRESETS = {"letters": "keras", "photographs": "photographs"}
 _OF_INPUTS = ("source", "method", "settings", "classes", "split", "seed", "representation", "max_per_class")
 _RECORDED = (
     "source", "method", "settings", "per_class", "to", "counts", "classes", "split", "seed", "format", "encoding",
@@ -104,11 +103,11 @@ class Request:
         return (*older, *self.keep)
 
 
-def with_preset(inputs: Inputs, kind: str) -> Inputs:
-    """Inputs with the preset of `classical` that suits the kind of pictures, where none was given."""
+def with_preset(inputs: Inputs, preset: str) -> Inputs:
+    """Inputs with a preset of `classical`, where that is the method and none was given."""
     if inputs.method != "classical" or "preset" in inputs.settings:
         return inputs
-    return replace(inputs, settings={**inputs.settings, "preset": _PRESETS[kind]})
+    return replace(inputs, settings={**inputs.settings, "preset": preset})
 
 
 def as_record(request: Request) -> dict[str, Any]:
@@ -173,8 +172,8 @@ def from_record(record: dict[str, Any], data_root: Path | None = None) -> Reques
         asked |= {name: tuple(asked.get(name, ())) for name in ("classes", "reject", "keep")}
         asked.setdefault("mark", False)
         inputs = Inputs(**{name: asked.pop(name) for name in _OF_INPUTS if name in asked}, data_root=data_root)
-        kind = record.get("pictures", "letters")  # before there was a choice, all had the preset of letters
-        return Request(with_preset(inputs, kind), **asked)
+        made_by = record["method"].get("settings", {})
+        return Request(with_preset(inputs, made_by["preset"]) if "preset" in made_by else inputs, **asked)
     except (TypeError, KeyError) as error:
         raise InputError(f"run.json was written by another version of augforge ({error})") from error
 

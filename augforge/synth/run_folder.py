@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from augforge.adapters.ray import PROCESSES, check_engine
+from augforge.curate.children import MANIFEST
 from augforge.data.durable import sync_files, sync_name
 from augforge.data.strict_json import parse_json
 from augforge.parts.saving import write_json
@@ -29,7 +30,7 @@ from augforge.synth.sinks import CLASSES, classes_text, folder_name
 from augforge.synth.written import PARTIAL, mark_synced, refuse_links, synced_units, written_files
 from augforge.types import InputError
 
-MANIFEST, RUN = "manifest.jsonl", "run.json"
+RUN = "run.json"
 _MANIFEST = re.compile(r"manifest(-\d+-of-\d+)?\.jsonl")
 _LEFT_OVER = re.compile(r"(run\.json|\.?contact_sheet\.png|features\.safetensors)\.\d+\.part(ial)?")
 _UNCOMPARED = ("versions", "machine", "pictures", "source_stamp")
@@ -150,8 +151,8 @@ def _check_same(out: Path, record: dict[str, Any], options: RunOptions) -> None:
     key = "order" if "order" in differing else differing[0]
     old, new = before.get(key), now[key]
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted({**new, **old}, key="mark".__eq__)  # which follows from others: files of features have none
-        key = next(k for k in keys if new.get(k) != old.get(k))
+        others = [k for k in {**new, **old} if new.get(k) != old.get(k)]
+        key = next((k for k in others if k != "mark"), "mark")  # which may follow from another: features have none
         old, new = old.get(key), new.get(key)
     raise InputError(
         f"--out {str(out)!r} holds another run: its {key} is {_brief(old)}, and {_brief(new)} was asked for"

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from augforge.data.durable import replace_file, sync_files
+from augforge.data.durable import sync_files, write_file
 from augforge.data.strict_json import parse_json
 from augforge.synth.manifest import from_line
 from augforge.types import InputError
@@ -75,9 +75,7 @@ def mark_synced(manifest: Path, units: int) -> None:
     growing manifest; raises OSError.
     """
     sync_files(manifest.parent)
-    partial = f"{manifest}.synced.part"
-    Path(partial).write_text(json.dumps(units), encoding="ascii")
-    replace_file(partial, f"{manifest}.synced")
+    write_file(f"{manifest}.synced", json.dumps(units).encode())
 
 
 def synced_units(manifest: Path) -> int:

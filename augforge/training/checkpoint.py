@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from augforge.data.durable import replace_file
+from augforge.data.strict_json import parse_json
 from augforge.types import InputError
 
 LOG = "log.jsonl"  # beside the checkpoints of a run
@@ -106,6 +107,6 @@ def resume_checkpoint(path: Path, settings: dict[str, Any], stage: str | None) -
 def _stage_of(line: bytes) -> str | None:
     """The stage of a line of a log; None for one that was cut off."""
     try:
-        return str(json.loads(line)["stage"]) if line.endswith(b"\n") else None
+        return str(parse_json(line)["stage"]) if line.endswith(b"\n") else None
     except (ValueError, KeyError, TypeError):
         return None

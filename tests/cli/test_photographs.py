@@ -50,14 +50,14 @@ def test_photographs_have_their_own_defaults_which_are_said_and_recorded(augforg
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_letters_keep_the_defaults_they_had(augforge, tmp_path):
+def test_letters_have_the_ranges_of_letters(augforge, tmp_path):
     some = ("--class", "georgian-an", "--split", "test", "--per-class", 3)
     result = augforge("synth", "glyphs", *some, "--out", tmp_path / "out")
-    assert result.err == "letters: classical with preset=keras, files are PNG\n"
+    assert result.err == "letters: classical with preset=handwriting, files are PNG\n"
     assert record(tmp_path / "out")["pictures"] == "letters"
     order = record(tmp_path / "out")["order"]
     assert (order["settings"], order["encoding"]) == ({}, "png")
-    augforge("synth", "glyphs", *some, "--out", tmp_path / "again", "--set", "preset=keras", "--encoding", "png")
+    augforge("synth", "glyphs", *some, "--out", tmp_path / "again", "--set", "preset=handwriting", "--encoding", "png")
     for one, other in zip(made_files(tmp_path / "out"), made_files(tmp_path / "again"), strict=True):
         assert one.read_bytes() == other.read_bytes()
 

@@ -51,13 +51,13 @@ def test_losses_that_are_not_finite_leave_a_gap_and_a_log_without_steps_nothing(
 
 
 def test_a_log_in_a_folder_is_drawn_and_a_damaged_line_left_out(tmp_path):
-    assert draw_curves(tmp_path) == []
+    assert draw_curves(tmp_path / "log.jsonl") == []
     text = "".join(json.dumps(line) + "\n" for line in LOG)
     (tmp_path / "log.jsonl").write_text(text + '{"stage": "tr')
-    files = draw_curves(tmp_path)
+    files = draw_curves(tmp_path / "log.jsonl")
     assert [path.name for path in files] == ["curves.png", "curves.svg", "curves.pdf"]
     first = [path.read_bytes() for path in files]
-    draw_curves(tmp_path)
+    draw_curves(tmp_path / "log.jsonl")
     assert [path.read_bytes() for path in files] == first
 
 
