@@ -209,7 +209,6 @@ class Loop:
         if self._is_due and self.done:  # the evaluation that a killed run was at
             self._evaluate()
         while self.fraction < 1 and not 0 < self.stage.patience <= self.worse:
-            # Learning rates
             fraction = self.fraction
             factor = self.stage.schedule(fraction)
             for group, rate in zip(self._groups(), self.rates, strict=True):
