@@ -310,11 +310,11 @@ def _draw_page(out: Path) -> None:
     """Write down the command, and draw report.html of all that the folder holds; where that fails, say why."""
     from augforge.bench.files import keep_command
     from augforge.data.notes import note
-    from augforge.report import PAGE, page
-    from augforge.types import InputError
+    from augforge.report import page_beside
 
     try:
         keep_command(out, click.get_current_context().find_root().obj or ())
-        page([out], out / PAGE)
-    except (InputError, OSError) as error:
-        note(f"{PAGE} was not drawn: {error}")
+    except OSError as error:
+        note(f"the command was not written down: {error}")
+    if why := page_beside(out):
+        note(why)

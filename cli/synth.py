@@ -69,6 +69,8 @@ from augforge.cli import options
               help="Say in the file of each made picture that it was made, as IPTC's digital source type.")  # fmt: skip
 @click.option("--classifier", default="logistic", show_default=True, metavar="C",
               help="The classifier that will read made features: their weights suit it.")  # fmt: skip
+@click.option("--report/--no-report", "drawn", default=True, show_default=True,
+              help="Draw OUT/report.html at the end, one page of the run (see `augforge report`).")  # fmt: skip
 @click.option("--include-real", is_flag=True, help="Write the real pictures too.")
 # The run
 @options.device("the method runs")
@@ -142,7 +144,9 @@ def synth(**given: Any) -> None:
         click.echo(f"skipped {len(report.skipped) - 10} more", err=True)
     if report.chosen:
         click.echo(report.chosen, err=True)
-    click.echo(json.dumps(as_json(report)) if given["as_json"] else _as_text(report))
+    page = None if given["dry_run"] or not given["drawn"] else _page(report, given["data_root"])
+    found = as_json(report) | ({"report": str(page)} if page else {})
+    click.echo(json.dumps(found) if given["as_json"] else _as_text(report, page))
 
 
 _MOST_SHARDS = 100_000
@@ -161,8 +165,28 @@ def _shard(text: str | None) -> tuple[int, int]:
     return int(shard), int(count)
 
 
-def _as_text(report: Any) -> str:
-    """A report as a person reads it."""
+def _page(report: Any, data_root: Path | None) -> Path | None:
+    """The page of a finished run of pictures; it is drawn where it is not there, or the run made something."""
+    from augforge.data.notes import note
+    from augforge.report import page_beside
+    from augforge.synth.run_folder import report_path
+    from augforge.types import InputError
+
+    if not (report.finished and report.contact_sheet):
+        return None
+    try:
+        path = report_path(Path(report.out))
+    except (InputError, OSError) as error:
+        note(str(error))
+        return None
+    if (report.made or report.real or not path.exists()) and (why := page_beside(Path(report.out), data_root)):
+        note(why)
+        return None
+    return path
+
+
+def _as_text(report: Any, page: Path | None) -> str:
+    """A report as a person reads it, and where its page is."""
     from augforge.curate.filters import counts_text
     from augforge.synth.contact_sheet import classes_shown
 
@@ -181,9 +205,10 @@ def _as_text(report: Any) -> str:
         lines.append(f"{report.already} had been made before")
     if report.repaired:
         lines.append(f"{report.repaired} of them were missing or damaged, or lie with such, and were made again")
-    if report.contact_sheet:
-        shown = classes_shown(Path(report.contact_sheet))
-        lines.append(f"look at {click.format_filename(report.contact_sheet)}{f': {shown}' if ' of ' in shown else ''}")
+    drawn = [click.format_filename(path) for path in (report.contact_sheet, page) if path]
+    if drawn:
+        shown = classes_shown(Path(report.contact_sheet)) if report.contact_sheet else ""
+        lines.append(f"look at {' and '.join(drawn)}{f': {shown}' if ' of ' in shown else ''}")
     if not report.finished:
         lines.append("other shards are not finished; the last one joins them")
     return "\n".join(lines)

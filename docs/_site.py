@@ -1,8 +1,10 @@
-"""What the site has beside docs/: README as its first page, pages of the root, scripts and results of benchmarks.
+"""What the site has beside docs/: README as its first page, pages of the root, notebooks, scripts and results.
 
 mkdocs calls the two functions. Links of the pages lead to files of the project; here they become links of the site.
 """
 
+import base64
+import json
 import re
 from pathlib import Path
 
@@ -26,6 +28,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, "CITATION.cff", abs_src_path=str(ROOT / "CITATION.cff")))
     listing = "".join(f"- [{path.name}]({path.name})\n" for path in sorted((ROOT / RESULTS).glob("*.jsonl")))
     files.append(File.generated(config, "results/index.md", content=f"# Results\n\n{listing}"))
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        content = _as_markdown(files, config, path)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=content))
     decisions = sorted((ROOT / "docs" / "decisions").glob("*.md"))
     heads = [(path.name, path.read_text(encoding="utf-8").split("\n")[0].removeprefix("# ")) for path in decisions]
     listing = "".join(f"- [{head}]({name})\n" for name, head in heads)
@@ -53,3 +58,23 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"]({up}{path}{'#' + anchor if anchor else ''})"
 
     return re.sub(r"\]\((?![a-z]+:|#)([^)\s]+)\)", link, markdown)
+
+
+def _as_markdown(files: Files, config: MkDocsConfig, path: Path) -> str:
+    """A notebook as a page; its pictures become files of the site."""
+    parts = [f"[This page as a notebook]({path.name})\n"]
+    for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source if number else f"{source}\n\n{parts.pop()}")
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for place, one in enumerate(cell["outputs"]):
+            if one["output_type"] == "stream":
+                parts.append(f"```text\n{''.join(one['text'])}```")
+            else:
+                name = f"{path.stem}-{number}-{place}.png"
+                data = base64.b64decode(one["data"]["image/png"])
+                files.append(File.generated(config, f"notebooks/{name}", content=data))
+                parts.append(f"![What the cell draws]({name})")
+    return "\n\n".join(parts) + "\n"

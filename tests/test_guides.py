@@ -79,6 +79,10 @@ def test_readme(capsys, tmp_path, dataset):
     assert len(names["loader"].dataset) == 4
 
 
+def test_the_readme_is_read_in_five_minutes():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
 def test_commands(capsys):
     _run("docs/commands.md", _without_times, capsys)
 

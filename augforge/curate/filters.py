@@ -131,6 +131,20 @@ def synthesize_plausible(
     once, for the first reason of the first filter that rejects it. Raises Implausible, a QuotaError, for the first
     row that was rejected in all tries, and QuotaError where the part made fewer rows than were wanted.
     """
+    made, reasons = synthesize_judged(part, support, want, keys, filters, tries, distinct)
+    return made, dict(sum(reasons, Counter()))
+
+
+def synthesize_judged(
+    part: Any,
+    support: Examples,
+    want: Tensor,
+    keys: Tensor,
+    filters: Sequence[Filter],
+    tries: int,
+    distinct: Callable[[Tensor], bool] | None = None,
+) -> tuple[Examples, list[Counter[str]]]:
+    """As `synthesize_plausible`, with the rejected tries of each row [n] by reason."""
     made = part.synthesize(support, want, keys)
     if len(made) != len(want):
         raise QuotaError(f"{type(part).__name__} made {len(made)} of the {len(want)} rows wanted")
@@ -141,7 +155,7 @@ def synthesize_plausible(
             while not distinct(made.x[row]):
                 work.reasons[row][NEAR_MADE] += 1
                 made = work.until_good(made, torch.tensor([row]), work.attempts.get(row, 0) + 1)
-    return made, dict(sum(work.reasons.values(), Counter()))
+    return made, [work.reasons.get(row, Counter()) for row in range(len(want))]
 
 
 @dataclass

@@ -26,7 +26,7 @@ Skipped = tuple[tuple[str, str], ...]
 _STRAY = "lies outside of every class folder"
 _SYSTEM_FOLDERS = frozenset(["__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"])
 _SYSTEM_FILES = frozenset(["thumbs.db", "desktop.ini"])
-_RECORDS = ("manifest.jsonl", "run.json")  # what `synth` writes beside class folders
+_RECORDS = ("manifest.jsonl", "run.json", "report.html")  # what `synth` writes beside class folders
 _NAMED = 10  # folders and suffixes in a note
 
 

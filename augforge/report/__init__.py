@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from augforge import __version__
+from augforge.bench.files import LOW_SHOT, RESULTS, VERIFICATION
 from augforge.data.durable import write_file
-from augforge.report.bench_run import bench_section, is_bench
 from augforge.report.parts import Section
 from augforge.report.row_map import HEIGHT, WIDTH, dots_of
-from augforge.report.synth_run import is_synth, synth_section
-from augforge.types import InputError
+from augforge.synth.run_folder import RUN
+from augforge.types import InputError, LackError
 
-PAGE = "report.html"  # what `bench --out` calls its own
+PAGE = "report.html"  # what `bench --out` and `synth` call their own
 _TEMPLATE = Path(__file__).parent / "template"
 
 
@@ -43,13 +43,32 @@ def page(runs: Sequence[str | Path], out: str | Path, data_root: Path | None = N
     return out
 
 
+def page_beside(run: Path, data_root: Path | None = None) -> str:
+    """Draw the page of a run into its own folder; "" or, where that fails, a sentence that says why.
+
+    That is for the end of a run, which has come to its end all the same.
+    """
+    try:
+        page([run], run / PAGE, data_root)
+    except (InputError, LackError, OSError) as error:
+        return f"{PAGE} was not drawn: {error}"
+    return ""
+
+
 def _sections(run: Path, data_root: Path | None) -> list[Section]:
     """The sections of a folder; raises InputError where it is of neither command."""
     if not run.is_dir():
         raise InputError(f"the run {str(run)!r} is {'a file' if run.exists() else 'not there'}; expected a folder of "
                          "`bench --out` or `synth`")  # fmt: skip
-    found = [bench_section(run)] if is_bench(run) else []
-    found += [synth_section(run, data_root)] if is_synth(run) else []
+    found = []
+    if any((run / name).is_file() for name in (RESULTS, LOW_SHOT, VERIFICATION)):
+        from augforge.report.bench_run import bench_section  # here and below: a run of one needs not the other's
+
+        found.append(bench_section(run))
+    if (run / RUN).is_file():
+        from augforge.report.synth_run import synth_section
+
+        found.append(synth_section(run, data_root))
     if not found:
         raise InputError(f"the folder {str(run)!r} holds neither bench.jsonl nor run.json; expected a folder of "
                          "`bench --out` or `synth`")  # fmt: skip

@@ -58,11 +58,6 @@ _VALUES: dict[str, Callable[[TableRow], float | None]] = {
 }  # what a column is sorted by, to all digits of bench.jsonl
 
 
-def is_bench(folder: Path) -> bool:
-    """Whether a folder holds rows of `bench`."""
-    return any((folder / name).is_file() for name in (RESULTS, LOW_SHOT, VERIFICATION))
-
-
 def bench_section(folder: Path) -> Section:
     """What a folder of `bench --out` came to; raises InputError for rows that are not those of a benchmark."""
     section = Section("bench", folder.resolve().name or str(folder))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from augforge.curate.filters import counts_text
 from augforge.data.banks import FeatureBank, FilePictures
 from augforge.data.decode import decode
 from augforge.inputs import open_bank
@@ -27,17 +28,15 @@ _MOST_CLASSES, _PARENTS, _OF_EACH = 48, 4, 5  # on a wall; real pictures of a cl
 
 @dataclass
 class _Seen:
-    """What a manifest says: made and real rows of each class, and of some classes the first rows of some parents."""
+    """What a manifest says: made and real rows of each class, tries that filters rejected, and of some classes the
+    first rows of some parents.
+    """
 
     made: Counter[str] = field(default_factory=Counter)
+    rejected: dict[str, Counter[str]] = field(default_factory=dict)  # reason -> class -> tries
     real: Counter[str] = field(default_factory=Counter)
     shown: dict[str, dict[str, list[ManifestRow]]] = field(default_factory=dict)
     versions: set[str] = field(default_factory=set)
-
-
-def is_synth(folder: Path) -> bool:
-    """Whether a folder holds a run of `synth`."""
-    return (folder / RUN).is_file()
 
 
 def synth_section(folder: Path, data_root: Path | None = None) -> Section:
@@ -63,9 +62,14 @@ def synth_section(folder: Path, data_root: Path | None = None) -> Section:
     count = sum(1 for name in names if seen.made[name])
     section.verdict.append(f"{made:,} examples of {count:,} classes {_verb(method)} from {real:,} real ones: "
                            f"{100 * share:.0f} % of all")  # fmt: skip
+    filtered = record["order"].get("keep") or record["order"].get("reject")
+    if filtered:
+        section.verdict.append(_refused_in_short(seen, made))
     section.tables.append(_counts(names, planned, seen))
+    if seen.rejected:
+        section.tables.append(_refused(names, seen))
     _add_wall(section, folder, record, (shown, len(planned), seen), data_root)
-    if record["order"].get("keep") or record["order"].get("reject"):
+    if filtered:
         section.sheet = _sheet(sheet_path(folder, record["order"].get("format", "folder")))
     section.facts += _facts(record, folder, command, seen)
     return section
@@ -84,6 +88,8 @@ def _read(folder: Path, shown: list[str]) -> _Seen:
             seen.real[row.cls] += 1
             continue
         seen.made[row.cls] += 1
+        for reason, tries in (row.rejected or {}).items():
+            seen.rejected.setdefault(reason, Counter())[row.cls] += tries
         groups = seen.shown.setdefault(row.cls, {}) if row.cls in room else {}
         key = "" if row.method in OF_POOL else row.parent
         cost = 1 if key in groups else 2 if key else 1 + _PARENTS  # a new group has its real pictures
@@ -107,6 +113,28 @@ def _counts(names: list[str], planned: dict[str, int], seen: _Seen) -> Table:
     if written := sum(seen.real.values()):
         note += f" {written:,} of them are written beside the made ones."
     return Table("Classes", ["class", "real", "made", "made of all"], lines, note)
+
+
+def _refused_in_short(seen: _Seen, made: int) -> str:
+    """How many tries filters refused, of all, and why."""
+    counts = {reason: sum(of_class.values()) for reason, of_class in seen.rejected.items()}
+    refused = sum(counts.values())
+    if not refused:
+        return "Filters refused no try."
+    return f"Filters refused {refused:,} of {refused + made:,} tries: {counts_text(counts)}"
+
+
+def _refused(names: list[str], seen: _Seen) -> Table:
+    """The tries that filters refused, by class and reason, and their share of all tries of the class."""
+    reasons = sorted(seen.rejected, key=lambda reason: (-sum(seen.rejected[reason].values()), reason))
+    lines = []
+    for name in names:
+        counts = [seen.rejected[reason][name] for reason in reasons]
+        tries = seen.made[name] + sum(counts)
+        share = 100 * sum(counts) / tries if tries else 0.0
+        lines.append([Cell(name), *(Cell(f"{count:,}", count) for count in counts), Cell(f"{share:.1f} %", share)])
+    note = "Tries that filters refused, by the first reason of each; what was refused was made again."
+    return Table("Refused tries", ["class", *reasons, "refused of all tries"], lines, note)
 
 
 # Pictures before and after

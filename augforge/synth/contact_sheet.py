@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from augforge import chance
 from augforge.curate.copies import Distinct
-from augforge.curate.filters import Filter, Implausible
+from augforge.curate.filters import Filter, Implausible, counts_text
 from augforge.data.durable import write_file
 from augforge.synth.generate import Making, Notes, Parents, load, needs_no_support, synthesized
 from augforge.synth.plan import ClassPlan
@@ -27,13 +27,14 @@ _MOST_LOOKED_AT, _MOST_EXTRA = 9, 14  # pictures: to learn their size; rejected 
 _TEXT = "Description"  # the PNG text that says how many classes are shown
 
 
-def draw_sheet(making: Making, path: Path) -> str | None:
+def draw_sheet(making: Making, path: Path, rejected: Mapping[str, int] | None = None) -> str | None:
     """Draw real pictures of every class, and what was made of each, into a PNG at `path`.
 
     Gives what it says: "17 classes", or "66 of 100 classes" where not all fit. The pictures are made anew from their
     keys, about 160 of them, so the time does not grow with the run. Those of a pool have their weight and confidence,
     and the least sure ones come last; with filters the made ones that came nearest to being rejected, and rejected ones
-    with their reasons. Nothing is drawn where nothing is made.
+    with their reasons. `rejected` are the tries of the whole run by reason, where they are known. Nothing is drawn
+    where nothing is made.
     """
     classes = [plan for plan in making.plan.classes if plan.make]
     if not classes:
@@ -48,8 +49,9 @@ def draw_sheet(making: Making, path: Path) -> str | None:
     count = "1 class" if count == "1 classes" else count
     said = f"taken by {making.method}" if pool else f"made with {making.method}, seed {making.seed}"
     below = "what was taken for it" if pool else "what was made of it"
-    page = draw_page([f"{said}: {count}", f"A real picture has a dark frame; beside it is {below}."], blocks, layout,
-                     [*_least_sure(making, chosen), *seen.blocks()])  # fmt: skip
+    title = [f"{said}: {count}", f"A real picture has a dark frame; beside it is {below}."]
+    title += [f"Rejected tries of the whole run: {counts_text(dict(rejected))}"] if rejected else []
+    page = draw_page(title, blocks, layout, [*_least_sure(making, chosen), *seen.blocks()])
     note = PngImagePlugin.PngInfo()
     note.add_text(_TEXT, count)
     data = io.BytesIO()
@@ -133,9 +135,9 @@ def _made(
     filtered = replace(making, filters=tuple(_Watched(one, plan.name, seen) for one in making.filters))
     try:
         distinct = Distinct() if making.distinct else None
-        pictures = synthesized(filtered, plan, parents, places, keys, distinct)
+        pictures, _ = synthesized(filtered, plan, parents, places, keys, distinct)
     except Implausible:
-        pictures = synthesized(replace(making, filters=()), plan, parents, places, keys)
+        pictures, _ = synthesized(replace(making, filters=()), plan, parents, places, keys)
     try:
         parent = parents.picture(place)
     except InputError:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from augforge import __version__, chance
 from augforge.curate.copies import Distinct
-from augforge.curate.filters import Filter, Implausible, failure_text, synthesize_plausible
+from augforge.curate.filters import Filter, Implausible, failure_text, synthesize_judged
 from augforge.data.banks import AnyBank, FilePictures, PictureBank
 from augforge.networks.pixels import resized
 from augforge.synth.encode import AS_SOURCE, encoding_of
@@ -197,17 +197,17 @@ def _made(making: Making, segment: Segment, notes: Notes) -> Iterator[MadePictur
             stop += 1
         if making.distinct and (start == 0 or blocks[start] != blocks[start - 1]):
             distinct = Distinct()
-        counted = notes.rejected.copy()
         try:
-            pictures = synthesized(making, plan, parents, places[start:stop], keys[start:stop], distinct)
+            pictures, reasons = synthesized(making, plan, parents, places[start:stop], keys[start:stop], distinct)
         except Implausible as error:
             what = f"row {indices[start + error.row]} of class {plan.name!r} was "
             raise Implausible(what + failure_text(error.counts, making.tries), error.row, error.counts) from error
-        if start < len(before):
-            notes.rejected = counted  # they count in the unit that they are of
-        for i, picture in enumerate(pictures if start >= len(before) else (), start):
+        for i, picture in enumerate(pictures if start >= len(before) else (), start):  # others are of another unit
             name, sha256 = parents.facts(int(places[i])) if one_parent else ("", "")
             facts = _facts(making.method, making.settings, (name, sha256), making.seed, int(indices[i]))
+            if rejected := reasons[i - start]:
+                notes.rejected.update(rejected)
+                facts["rejected"] = dict(sorted(rejected.items()))
             number = segment.first + i - len(before)
             yield MadePicture(picture, plan.name, plan.label, number, f"{stem(name) or _one_part(plan.name)}-m", facts)
         parents.forget_before(int(places[stop - 1]))
@@ -239,8 +239,9 @@ def synthesized(
     places: np.ndarray,
     keys: Tensor,
     distinct: Distinct | None = None,
-) -> list[np.ndarray]:
-    """One call of the method for rows of one class: n pictures [h, w, c] uint8.
+) -> tuple[list[np.ndarray], list[Counter[str]]]:
+    """One call of the method for rows of one class: n pictures [h, w, c] uint8, and of each its rejected tries by
+    reason.
 
     A method that needs one parent gets the parents as classes of their own, so that the plan chooses them; one that
     makes classes by name gets the name, and no pictures where it needs none. Raises Implausible for the first row that
@@ -253,18 +254,17 @@ def synthesized(
     with _ONE_AT_A_TIME:
         if making.filters or distinct is not None:
             filters = [one.for_class(plan.name) for one in making.filters]
-            made, rejected = synthesize_plausible(
+            made, reasons = synthesize_judged(
                 part, support, want, keys, filters, making.tries, None if distinct is None else distinct.takes
             )
-            parents.notes.rejected.update(rejected)
         else:
-            made = part.synthesize(support, want, keys)
+            made, reasons = part.synthesize(support, want, keys), [Counter[str]() for _ in places]
         pictures = made.x.cpu() if isinstance(made.x, Tensor) else [picture.cpu() for picture in made.x]
     if len(made) != len(places):
         raise QuotaError(f"{making.method} made {len(made)} of the {len(places)} rows wanted of class {plan.name!r}")
     if isinstance(pictures, Tensor):
-        return list(pictures.permute(0, 2, 3, 1).contiguous().numpy())  # [n, c, h, w] -> n times [h, w, c]
-    return [picture.permute(1, 2, 0).contiguous().numpy() for picture in pictures]
+        return list(pictures.permute(0, 2, 3, 1).contiguous().numpy()), reasons  # [n, c, h, w] -> n times [h, w, c]
+    return [picture.permute(1, 2, 0).contiguous().numpy() for picture in pictures], reasons
 
 
 def _support(making: Making, plan: ClassPlan, parents: Parents, places: np.ndarray) -> tuple[Examples, Tensor]:

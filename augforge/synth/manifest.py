@@ -7,6 +7,7 @@ whole run: class, parent and its SHA-256, seed, and index within the class.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ class ManifestRow:
     single parent); `index` the number within the class, from 0; `version` that of augforge; `size` (the key "bytes")
     and `sha256` tell of what was written of the row: its file, the picture in a tar, its pixels or its features (-1 and
     "" in manifests of before). A row of a pool has the name that its `parent` has there, a `weight` in real rows, and
-    the `confidence` of its class, 0 to 1; lines of others have neither.
+    the `confidence` of its class, 0 to 1; lines of others have neither. A row that filters made be made again has its
+    `rejected` tries by reason.
     """
 
     file: str
@@ -46,6 +48,7 @@ class ManifestRow:
     sha256: str = ""
     weight: float | None = None
     confidence: float | None = None
+    rejected: dict[str, int] | None = None
 
     def to_line(self) -> bytes:
         """The JSON line, newline included; only ASCII, so undecodable file names survive."""
@@ -55,8 +58,9 @@ class ManifestRow:
 _to_json = json.JSONEncoder().encode  # what json.dumps calls, without its choice of encoder for every line
 _KEYS = {"cls": "class", "size": "bytes"}
 _NAMES = {key: name for name, key in _KEYS.items()}
+_REJECTED = b'"rejected": '
 _NUMBERS = ("seed", "index", "size")
-_OPTIONAL = ("weight", "confidence")
+_OPTIONAL = {"weight": float, "confidence": float, "rejected": dict}
 
 
 def from_line(line: bytes, path: Path, number: int) -> ManifestRow:
@@ -64,10 +68,11 @@ def from_line(line: bytes, path: Path, number: int) -> ManifestRow:
     try:
         row = ManifestRow(**{_NAMES.get(k, k): v for k, v in parse_json(line).items()})
         for key, value in row.__dict__.items():
-            if type(value) is not (float if key in _OPTIONAL else int if key in _NUMBERS else str) and not (
-                key in _OPTIONAL and value is None
-            ):
+            expected = _OPTIONAL.get(key, int if key in _NUMBERS else str)
+            if type(value) is not expected and not (key in _OPTIONAL and value is None):
                 raise TypeError(f"its {key} is {type(value).__name__}")
+        if any(type(count) is not int or count < 1 for count in (row.rejected or {}).values()):
+            raise TypeError("its rejected counts are not whole numbers above 0")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"line {number} of {str(path)!r} is not a manifest row ({error})") from error
     return row
@@ -81,6 +86,16 @@ def read_rows(path: Path) -> Iterator[ManifestRow]:
                 yield from_line(line, path, number)
     except OSError as error:
         raise InputError(f"the manifest {str(path)!r} cannot be read ({error.strerror})") from error
+
+
+def rejected_tries(path: Path) -> Counter[str]:
+    """The rejected tries of a manifest's rows by reason; lines of rows without any are not parsed."""
+    counts: Counter[str] = Counter()
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if _REJECTED in line:
+                counts.update(from_line(line, path, number).rejected or {})
+    return counts
 
 
 def as_dict(row: ManifestRow) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def _picture(making: Making, plan: ClassPlan, row: ManifestRow, count: int) -> n
         distinct = Distinct() if making.distinct else None
         for some in np.array_split([*before, row.index], range(_AT_ONCE, len(before) + 1, _AT_ONCE)):
             keys = chance.row_keys(row.seed, row.cls, torch.from_numpy(some.astype(np.int64)))
-            picture = synthesized(making, plan, parents, np.zeros(len(some), np.int64), keys, distinct)[-1]
+            picture = synthesized(making, plan, parents, np.zeros(len(some), np.int64), keys, distinct)[0][-1]
         return picture
     except UnreadablePicture as error:
         raise InputError(f"the parent {row.parent!r} {error.reason}") from error

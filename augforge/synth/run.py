@@ -23,6 +23,7 @@ from augforge.synth.contact_sheet import draw_sheet
 from augforge.synth.features import plan_features, synth_features
 from augforge.synth.from_pool import choose
 from augforge.synth.generate import Making, Notes, rows_of_unit
+from augforge.synth.manifest import rejected_tries
 from augforge.synth.prepare import Ready, prepare
 from augforge.synth.request import Request
 from augforge.synth.run_folder import RunOptions
@@ -267,7 +268,9 @@ def _finish(ready: Ready, out: Path, shard: tuple[int, int]) -> bool:
             pack_npz(ready.sink, plan.units, labels, [c.name for c in plan.classes])
         if ready.sink.format == "webdataset":
             write_classes(out, [c.name for c in plan.classes])
-        draw_sheet(ready.making, run_folder.sheet_path(out, ready.sink.format))
+        filtered = ready.making.filters or ready.making.distinct
+        rejected = rejected_tries(whole) if filtered else None
+        draw_sheet(ready.making, run_folder.sheet_path(out, ready.sink.format), rejected)
         run_folder.finish_run(out, whole)
         return True
 

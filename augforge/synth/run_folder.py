@@ -30,9 +30,10 @@ from augforge.synth.sinks import CLASSES, classes_text, folder_name
 from augforge.synth.written import PARTIAL, mark_synced, refuse_links, synced_units, written_files
 from augforge.types import InputError
 
-RUN = "run.json"
+RUN, REPORT = "run.json", "report.html"
 _MANIFEST = re.compile(r"manifest(-\d+-of-\d+)?\.jsonl")
-_LEFT_OVER = re.compile(r"(run\.json|\.?contact_sheet\.png|features\.safetensors)\.\d+\.part(ial)?")
+_LEFT_OVER = re.compile(r"(run\.json|\.?contact_sheet\.png|report\.html|features\.safetensors)\.\d+\.part(ial)?")
+_PAGE, _PAGE_HEAD = b'<meta name="generator" content="augforge', 1000  # how our pages begin, and within how many bytes
 _UNCOMPARED = ("versions", "machine", "pictures", "source_stamp")
 _LOCK_SECONDS = 5.0  # that a lock is waited for
 
@@ -127,6 +128,19 @@ def sheet_path(out: Path, sink: str) -> Path:
     return out / (".contact_sheet.png" if sink == "folder" else "contact_sheet.png")
 
 
+def report_path(out: Path) -> Path:
+    """Where the page of a run lies. Raises InputError where something that augforge did not draw has that name."""
+    path = out / REPORT
+    if path.is_file() and not path.is_symlink():
+        with open(path, "rb") as file:
+            ours = _PAGE in file.read(_PAGE_HEAD)
+    else:
+        ours = not os.path.lexists(path)
+    if not ours:
+        raise InputError(f"{str(out)!r} has {REPORT!r}, which augforge did not draw; move it elsewhere")
+    return path
+
+
 def read_run(out: Path) -> dict[str, Any]:
     """What `run.json` in `out` holds; raises InputError where it is missing or damaged."""
     try:
@@ -178,6 +192,8 @@ def _remove_run(out: Path) -> None:
         with contextlib.suppress(OSError):  # not empty: something else lies there
             (out / folder_name(c["name"])).rmdir()
     sheet_path(out, record["order"].get("format", "folder")).unlink(missing_ok=True)
+    with contextlib.suppress(InputError):  # someone else's
+        report_path(out).unlink(missing_ok=True)
     listed = out / CLASSES  # of a run into tars, and ours by what it holds
     if listed.is_file() and listed.read_bytes() == classes_text(c["name"] for c in record.get("classes", [])):
         listed.unlink()

@@ -31,7 +31,7 @@ from augforge.synth.written import PARTIAL, is_torn, journal, journal_line
 from augforge.types import InputError
 
 Format = Literal["folder", "webdataset", "npz"]
-RESERVED = ("manifest.jsonl", "run.json")
+RESERVED = ("manifest.jsonl", "run.json", "report.html")
 CLASSES = "classes.txt"  # beside tars
 UNITS = {"folder": 64, "webdataset": 1000, "npz": 256}  # rows of one unit of work; of one tar file
 _TAKEN = (REAL, *OF_POOL)  # methods whose pictures are real

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -72,17 +73,26 @@ def make_folder(
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file below a folder, hidden ones too; a link by its target."""
+    """The SHA-256 of every file below a folder, hidden ones too; a link by its target. That of a run's page is taken
+    without the folder's name and the time, which are on it.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_symlink():
             found[name] = f"-> {os.readlink(path)}"
         elif path.is_file():
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            data = _anywhere(path.read_text(), folder) if name == "report.html" else path.read_bytes()
+            found[name] = hashlib.sha256(data).hexdigest()
         else:
             found[name] = "folder" if path.is_dir() else "special"
     return found
+
+
+def _anywhere(text: str, folder: Path) -> bytes:
+    """The page of a run as it would be of any other folder at any other time."""
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "TIME", text.replace(str(folder), "OUT"))
+    return re.sub(rf"(Report: |synth: |sheet of ){re.escape(folder.name)}\b", r"\1OUT", text).encode()
 
 
 def read_manifest(folder: Path) -> list[dict]:

@@ -1,6 +1,7 @@
 """`synth --keep`: what is kept, and the same bytes for any way of working, also where pictures must be distinct."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from augforge.curate.copies import SAME_PICTURE
 from augforge.curate.looks import looks_of
 from augforge.generators.shared.support import choose_parents
 from augforge.parts import catalog
+from augforge.synth.manifest import rejected_tries
 from augforge.types import Examples
 
 KEEP = ("--keep", "sound", "--keep", "new", "--keep", "distinct", "--tries", 60)
@@ -95,6 +97,11 @@ def test_kept_pictures_are_sound_new_and_distinct_for_any_way_of_working(
         }
     assert snapshot(tmp_path / "shards") == whole
     assert rejected == found["rejected"]  # rows that were made for comparison alone are not counted
+    kept = sum((Counter(row.get("rejected")) for row in rows), Counter())
+    assert kept == found["rejected"] == rejected_tries(tmp_path / "shards" / "manifest.jsonl")
+    page = (tmp_path / "shards" / "report.html").read_text()  # of both shards
+    assert f"Filters refused {kept.total():,} of {kept.total() + 2 * count:,} tries: " in page
+    assert all(f"{number} {reason}" in page for reason, number in kept.items())
     for number in (1, 26, 60, 2 * count):
         augforge("regen", tmp_path / "whole" / "manifest.jsonl", number, "--out", tmp_path / "again")
         assert (tmp_path / "again").read_bytes() == (tmp_path / "whole" / rows[number - 1]["file"]).read_bytes()

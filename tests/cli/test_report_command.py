@@ -33,6 +33,76 @@ def test_what_is_no_run_is_one_sentence(augforge, tmp_path):
     assert not (tmp_path / "page.html").exists()
 
 
+def test_synth_draws_it_by_itself(augforge, source, tmp_path):
+    how = ("synth", source, "--with", "noise", "--per-class", 3, "--workers", 1, "--out", tmp_path / "run")
+    path = tmp_path / "run" / "report.html"
+    assert augforge(*how, "--json").json()["report"] == str(path)
+    assert "6 examples of 2 classes made with noise from 7 real ones: 46 % of all" in path.read_text()
+    assert f"--per-class 3 --out {tmp_path / 'run'}" in path.read_text()
+    path.write_text(path.read_text() + "<!-- as it was -->")
+    reply = augforge(*how, "--resume")
+    assert f"look at {tmp_path / 'run' / '.contact_sheet.png'} and {path}" in reply.out
+    assert path.read_text().endswith("<!-- as it was -->")
+    next((tmp_path / "run" / "cat").glob("*.png")).unlink()
+    augforge(*how, "--resume")  # makes it again
+    assert "as it was" not in path.read_text()
+    path.unlink()
+    augforge(*how, "--resume")
+    assert path.exists()
+    assert "report" not in augforge(*how, "--overwrite", "--no-report", "--json").json()
+    assert not path.exists()
+
+
+def test_a_page_that_cannot_be_drawn_is_a_note_and_what_lay_there_stays(augforge, source, tmp_path, monkeypatch):
+    how = ("synth", source, "--with", "noise", "--per-class", 1, "--workers", 1, "--out", tmp_path / "run")
+    assert augforge(*how, "--no-report").code == 0
+    path = tmp_path / "run" / "report.html"
+    path.write_text("my own")
+    for more in ("--resume", "--overwrite"):
+        reply = augforge(*how, more)
+        assert reply.code == 0
+        assert "'report.html', which augforge did not draw" in reply.err
+        assert path.read_text() == "my own"
+    path.unlink()
+    monkeypatch.setattr("augforge.report.write_file", _full)
+    reply = augforge(*how, "--resume")
+    assert reply.code == 0
+    assert "report.html was not drawn" in reply.err
+    assert "report.html" not in reply.out
+
+
+def _full(path, data):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_dry_run_and_a_shard_that_is_not_the_last_draw_none(augforge, source, tmp_path):
+    how = ("synth", source, "--with", "noise", "--per-class", 70, "--out", tmp_path / "run")
+    augforge(*how, "--dry-run")
+    assert not (tmp_path / "run").exists()
+    for turn in range(2):
+        assert ("report" in augforge(*how, "--shards", f"{turn}/2", "--json").json()) == (turn == 1)
+        assert (tmp_path / "run" / "report.html").exists() == (turn == 1)
+
+
+def test_where_there_are_no_pictures_to_see_none_is_drawn_by_itself(augforge, source, tmp_path):
+    write_features(tmp_path / "features.safetensors", {"all": bank("b", 0)})
+    how = ("synth", tmp_path / "features.safetensors", "--with", "noise", "--per-class", 5, "--out", tmp_path / "run")
+    assert "report" not in augforge(*how, "--json").json()
+    assert not (tmp_path / "run" / "report.html").exists()
+    augforge("report", tmp_path / "run", "--out", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "40 examples of 8 classes made with noise from 96 real ones: 29 % of all" in text
+    assert "there are no pictures to show" in text
+
+
+def test_a_run_with_its_page_is_a_source_without_a_word(augforge, source, tmp_path):
+    how = ("--with", "noise", "--per-class", 2, "--workers", 1)
+    augforge("synth", source, *how, "--out", tmp_path / "run")
+    reply = augforge("synth", tmp_path / "run", *how, "--out", tmp_path / "more")
+    assert reply.code == 0
+    assert "not read" not in reply.err
+
+
 def bank(prefix, seed):
     y = torch.arange(8).repeat_interleave(12)
     x = torch.randn(8, 6, generator=torch.Generator().manual_seed(seed))[y]

@@ -72,6 +72,15 @@ def test_a_class_is_shown_by_several_parents_each_with_what_was_made_of_it(tmp_p
     assert shares[0] * sheet.shape[0] * sheet.shape[1] == pytest.approx(4 * 64 * 64, rel=0.05)
 
 
+def test_rejected_tries_of_the_whole_run_are_a_line_of_the_title(tmp_path):
+    making, heights = _making({"a": 3}, 9, 64), []
+    for rejected in (None, {}, {"blank": 3, "copy of a real row": 1}):
+        draw_sheet(making, tmp_path / "sheet.png", rejected)
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            heights.append(sheet.height)
+    assert heights[0] == heights[1] < heights[2] < heights[0] + 30
+
+
 def test_nothing_made_is_nothing_drawn(tmp_path):
     assert _drawn(_making({"a": 3}, 0), tmp_path) == (None, None)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from augforge.parts.saving import canonical, digest, write_json
-from augforge.synth.manifest import ManifestRow, as_dict, from_line, read_rows
+from augforge.synth.manifest import ManifestRow, as_dict, from_line, read_rows, rejected_tries
 from augforge.types import InputError
 
 ROW = ManifestRow("a/0.png", "", "a", "classical", "0123456789abcdef", "train/a/x.jpg", "ff" * 32, 7, 3, "0.1.0")
@@ -54,6 +54,20 @@ def test_damaged_lines_are_refused(line, tmp_path):
     extra = json.dumps({**as_dict(ROW), "colour": "red"}).encode()
     with pytest.raises(InputError, match="line 4 of"):
         from_line(extra, tmp_path, 4)
+
+
+def test_rejected_tries_are_counted_over_the_rows(tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    rows = [replace(ROW, rejected={"blank": 2}), ROW, replace(ROW, file='"rejected": '),
+            replace(ROW, rejected={"blank": 1, "copy of a real row": 4})]  # fmt: skip
+    path.write_bytes(b"".join(row.to_line() for row in rows))
+    assert list(read_rows(path)) == rows
+    assert b"rejected" not in ROW.to_line()
+    assert rejected_tries(path) == {"blank": 3, "copy of a real row": 4}
+    for wrong in (["blank"], {"blank": "two"}, {"blank": 0}, {"blank": True}, 3):
+        line = json.dumps({**as_dict(ROW), "rejected": wrong}).encode()
+        with pytest.raises(InputError, match="line 4 of"):
+            from_line(line, tmp_path, 4)
 
 
 def test_digests_know_values_and_not_their_order():
