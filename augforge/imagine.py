@@ -80,19 +80,21 @@ def weighed(
     """Made rows [n] with weights that suit the classifiers of a family, so that they never drown the real rows.
 
     A method that chose its shares on held-out classes (`Weighing`) has these, times the `trust` of the support in what
-    it learnt there (None: `trust_of` finds it); rows that come with weights of another method keep them, and rows
-    without have the `usual_share`. No row weighs more than a real one. Rows of a class with no real row stay as they
-    are.
+    it learnt there (None: `trust_of` finds it); rows that come with weights of another method keep them, but for those
+    whose weights are relative: these, and rows without, have the `usual_share`. No row weighs more than a real one.
+    Rows of a class with no real row stay as they are.
     """
-    if not isinstance(synthesizer, Weighing) and made.weight is not None:
+    relative = capabilities(synthesizer).relative_weights
+    if not isinstance(synthesizer, Weighing) and made.weight is not None and not relative:
         return made
+    own = _weight(made) if relative else torch.ones(len(made), device=made.y.device)
     classes = max((int(side.y.max()) + 1 for side in (made, support) if len(side)), default=0)
     device = made.y.device
     real, count = (torch.zeros(classes, device=device).index_add(0, side.y.to(device), weight.to(device).float())
-                   for side, weight in ((support, _weight(support)), (made, torch.ones(len(made)))))  # fmt: skip
+                   for side, weight in ((support, _weight(support)), (made, own)))  # fmt: skip
     trust = trust_of(synthesizer, support) if trust is None else trust
     each = weight_of_each(trust * share_of(synthesizer, family, real), real, count)
-    return replace(made, weight=torch.where(real > 0, each, 1.0)[made.y])
+    return replace(made, weight=(own * torch.where(real > 0, each, 1.0)[made.y]).clamp(max=1))
 
 
 def trust_of(synthesizer: Synthesizer, support: Examples) -> float:

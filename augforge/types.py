@@ -262,6 +262,7 @@ class Capabilities:
     one_parent: bool = False  # a made row depends on one support row, so that it can be made for each once
     one_class: bool = False  # a made row depends on the support rows of its own class alone
     tested_on_support: bool = False  # what its rows weigh comes from a test on the support's own held-out rows
+    relative_weights: bool = False  # what its rows weigh is beside each other, and says nothing of real rows
     support_needed: int = 1  # how many real rows of a class a synthesizer cannot do without
     chooses: bool = False  # `fit(base, rng, val)` takes validation classes
     trains: bool = False  # `fit(base, rng, val, run)` takes validation classes and how to train

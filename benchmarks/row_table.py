@@ -76,7 +76,8 @@ def main() -> None:
             recipes.append(Recipe(None, part, catalog.make("gaussian", {}, "classifier"), given.made,
                                   names=("features", name, "gaussian")))  # fmt: skip
     shots = tuple(map(int, given.shot.split(",")))
-    found = run(task, recipes, BenchPlan(given.way, shots, given.query, given.trials, seed=given.seed), given.kept)
+    plan = BenchPlan(given.way, shots, given.query, given.trials, seed=given.seed, controls=not given.no_controls)
+    found = run(task, recipes, plan, given.kept)
     rows = _rows(found)
     for row in rows:
         low, high = row["gain_ci95"]
@@ -123,17 +124,18 @@ def _fitted(name: str, base: str, task: Task, given: argparse.Namespace) -> Any:
 
 
 def _letters(given: argparse.Namespace) -> tuple[str, Task]:
-    return "letters", _embedded(open_task("glyphs", given.data_root), open_part("conv4-glyphs", None, "representation"))
+    return "letters", _embedded(open_task("glyphs", given.data_root), given)
 
 
 def _alphabets(given: argparse.Namespace) -> tuple[str, Task]:
     task = open_task("omniglot-alphabet", given.data_root)
-    return "alphabets", _embedded(task, open_part("conv4-glyphs", None, "representation"))
+    return "alphabets", _embedded(task, given)
 
 
-def _embedded(task: Task, representation: Any) -> Task:
-    parts = {part: embed_bank(representation, getattr(task, part), BankOptions()) for part in ("base", "val", "novel")}
-    return replace(task, **parts)
+def _embedded(task: Task, given: argparse.Namespace) -> Task:
+    part = open_part("conv4-glyphs", None, "representation")
+    banks = {name: getattr(task, name) for name in ("base", "val", "novel")}
+    return replace(task, **{name: embed_bank(part, bank, BankOptions(), given.cache) for name, bank in banks.items()})
 
 
 def _cifar(given: argparse.Namespace) -> tuple[str, Task]:
@@ -218,6 +220,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--made", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-controls", action="store_true", help="leave out copies, noise and methods without noise")
     parser.add_argument("--kept", type=Path, default=Path("build/row_table"))
     parser.add_argument("--cache", type=Path, default=Path("build/photographs"))
     return parser.parse_args()

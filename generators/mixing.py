@@ -44,7 +44,8 @@ class Mixing:
     with one of the `kept` rows of one of the `base_classes` nearest base classes (by the distance of x_i to their
     means). Labels are what is wanted and nothing else: of the paper's label l y_i + (1 - l) y_j only the first part
     concerns an episode's classes, so such a row has the weight l, by which its cross-entropy is multiplied in the
-    paper as well; rows mixed within a class have the weight 1.
+    paper as well; rows mixed within a class have the weight 1. All rows of a class together have the usual share
+    beside real ones (`imagine.weighed`), in these proportions.
 
     Differs from the papers: l is at least a half, so that a row is nearest to its own class; SMOTE draws u once for a
     row, as its text has it, and not for every number, as its pseudo-code has it; alpha is at most 1.
@@ -53,6 +54,7 @@ class Mixing:
     space: ClassVar[Space] = "feature"
     one_parent: ClassVar[bool] = False
     one_class: ClassVar[bool] = True
+    relative_weights: ClassVar[bool] = True
     support_needed: ClassVar[int] = 1
 
     how: How = "mixup"  # what is added to a row

@@ -105,14 +105,15 @@ def weighing(synthesizer: Synthesizer, family: Family, features: Tensor | None =
 
     def weighed(rows: MadeRows, trials: Trials) -> MadeRows:
         x, weight = rows
-        if weight is not None and not isinstance(synthesizer, Weighing):
+        relative = capabilities(synthesizer).relative_weights
+        if weight is not None and not isinstance(synthesizer, Weighing) and not relative:
             return rows
         real = trials.counts().float()  # [b, way]
         share = share_of(synthesizer, family, real)
         if features is not None and isinstance(synthesizer, Doubting):
             share = share * synthesizer.believed(_supports(features, trials.rows.support)).to(share)[:, None]
-        each = weight_of_each(share, real, torch.tensor(float(x.shape[2])))
-        return x, each[:, :, None].expand(x.shape[:3])
+        own = torch.ones(x.shape[:3]) if weight is None or not relative else weight
+        return x, own * weight_of_each(share, real, own.sum(2))[:, :, None]
 
     return weighed
 

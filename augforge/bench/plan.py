@@ -33,6 +33,7 @@ class BenchPlan:
     part: Literal["novel", "val"] = "novel"  # the classes that episodes are of; val to choose settings by
     against: Literal["nothing", "best"] = "nothing"  # best: gains over the best plain classifier on validation too
     fit_seed: int | None = None  # of fitting and making; None: that of the episodes
+    controls: bool = True  # whether the table has its controls; without them only nothing made stands beside methods
     tested: bool = False  # one episode, whose queries are what is counted: a fixed support against a test set
 
     def __post_init__(self) -> None:

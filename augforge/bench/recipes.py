@@ -120,22 +120,24 @@ def _short(value: Any) -> str:
     return "..".join(f"{v:g}" for v in value) if isinstance(value, list) else str(value)
 
 
-def with_controls(recipes: Iterable[Recipe], bank: AnyBank, has_base: bool = True) -> list[tuple[Recipe, bool]]:
+def with_controls(
+    recipes: Iterable[Recipe], bank: AnyBank, has_base: bool = True, more: bool = True
+) -> list[tuple[Recipe, bool]]:
     """The recipes with the controls that every table has, each once, and whether it is a control.
 
     For each representation, classifier, number made and share: nothing, copies, noise, classical augmentation of the
     support where `bank` (the one episodes are of) holds pictures, and every other method that has a size of noise with
-    that size at zero, unless it is exact. Noise has the spread of base classes, and is left out where there are none
-    (`has_base`), unless it was asked for. An exact recipe stands once, for any number made. Nothing comes first, as
-    gains are measured against it. Nothing, copies and noise are controls even where they were asked for, and classical
-    augmentation that was asked for is none.
+    that size at zero, unless it is exact; without `more` nothing alone. Noise has the spread of base classes, and is
+    left out where there are none (`has_base`), unless it was asked for. An exact recipe stands once, for any number
+    made. Nothing comes first, as gains are measured against it. Nothing, copies and noise are controls even where they
+    were asked for, and classical augmentation that was asked for is none.
     """
     asked = list(recipes)
     wanted = [(recipe, _is_control(recipe)) for recipe in asked]
     for recipe in asked:
         plain = replace(recipe, synthesizer=Nothing(), made=0, weights="constant", share=None)
         wanted.append((replace(plain, names=_names(recipe, None)), True))
-        if recipe.plain or recipe.of_pool:
+        if recipe.plain or recipe.of_pool or not more:
             continue
         controls: list[Synthesizer] = [Copies(), *([Noise()] if has_base else [])]
         if bank.space == "image":

@@ -78,7 +78,7 @@ def run(
     if bank is None or (plan.against == "best" and task.val is None):
         why = "to run on" if bank is None else "to choose the best plain classifier by"
         raise InputError(f"the task {task.name!r} has no validation classes {why}")
-    compared = with_controls(recipes, bank, task.base is not None)
+    compared = with_controls(recipes, bank, task.base is not None, plan.controls)
     if task.base is None:
         check_without_base(task, [recipe for recipe, _ in compared])
     make_folder(cache_dir)

@@ -2,10 +2,14 @@ import pytest
 import torch
 
 from augforge import chance
+from augforge.bench.made_rows import weighing
 from augforge.data.banks import FeatureBank
+from augforge.episodes import draw_episodes
+from augforge.episodes.batch import as_trials
 from augforge.generators.copies import Copies
 from augforge.generators.mixing import Mixing, symmetric_beta
 from augforge.generators.shared.support import nearest_means, other_rows
+from augforge.imagine import enlarge
 from augforge.types import Examples, InputError
 
 HOWS = ("mixup", "smote", "extrapolate", "base")
@@ -180,3 +184,15 @@ def test_what_mixing_lacks_is_said():
     for wrong in ({"alpha": 2.0}, {"alpha": 0.0}, {"neighbours": 0}, {"noise_scale": -1.0}, {"kept": 0}):
         with pytest.raises(InputError, match=f"{next(iter(wrong))}="):
             Mixing(**wrong)
+
+
+def test_rows_of_a_class_together_have_the_usual_share_in_the_proportions_of_their_weights():
+    part, support, want = Mixing().fit(_bank(), _rng()), _support((3, 1)), torch.tensor([0, 1]).repeat_interleave(20)
+    own = part.synthesize(support, want, KEYS[:40]).weight.view(2, 20)
+    found = enlarge(support, part, want, KEYS[:40]).weight[4:].view(2, 20)
+    assert torch.allclose(found.sum(1), torch.tensor([0.25, 0.25]))
+    assert torch.allclose(found / found.sum(1, keepdim=True), own / own.sum(1, keepdim=True))
+    bank = _bank()
+    trials = as_trials(draw_episodes(bank.y, way=2, shot=3, n_query=2, trials=1), bank)
+    in_bench = weighing(part, "discriminative")((torch.zeros(1, 2, 20, 6), own[None]), trials)[1]
+    assert torch.allclose(in_bench.sum(2), torch.tensor([[0.25, 0.25]]))

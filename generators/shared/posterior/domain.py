@@ -1,15 +1,17 @@
 """Whether statistics of other classes suit the support of an episode: tested before they count.
 
-Two tests. One needs no labels: in the coordinates of a two-covariance model a row of a new class is N(0, 1 + psi), so
+Three tests. One needs no labels: in the coordinates of a two-covariance model a row of a new class is N(0, 1 + psi), so
 the mean of z^2 / (1 + psi) over coordinates is about 1 for base classes, a little else for classes that the backbone
 never saw, and something else altogether for rows of another backbone or scale. What held-out classes show of it is the
-yardstick. The other asks the support itself, wherever a class has two rows: rows are held out in folds and named by the
-predictive densities of the others, and by ridge regression on these, which knows no other classes. Both are closed
-forms. A module of its own because `posterior` and `hallucinator` share it.
+yardstick. Another asks whether the classes of a support lie round the base classes, or all together beside them, as
+those of another domain do. The third asks the support itself, wherever a class has two rows: rows are held out in folds
+and named by the predictive densities of the others, and by ridge regression on these, which knows no other classes. All
+are closed forms. A module of its own because `posterior` and `hallucinator` share it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,6 +25,8 @@ from augforge.types import Examples
 
 _FREE = 3.0  # standard deviations of classes that the mean of a support may be off
 _SMALLEST = 0.05  # deviation of classes, in natural logarithms
+_LIKE_WAY = 10  # classes that an offset of their mean is reckoned as of
+_FREE_OFFSET, _WIDE_OFFSET = 6.0, 2.0  # deviations of an offset by chance that are free, and in which trust falls
 _FOLDS = 5
 _MOST_ROWS, _MOST_CLASSES = 5, 40  # of a class, and of a support, that are held out: more take long
 _RIDGE = 0.1  # beside the mean square of a row
@@ -67,13 +71,15 @@ def trusted(domain: Tensor, models: Sequence[TwoCovariance], support: Examples, 
 
 
 def believed(domain: Tensor | None, models: Sequence[TwoCovariance], support: Examples) -> Tensor:
-    """How far the statistics suit a support [n, d] or those of b episodes [b, n, d], [1] or [b] in 0..1: `trusted`; 1
-    for a method that noted no domain, as older ones, and for no rows.
+    """How far rows made of a support [n, d], or those of b episodes [b, n, d], are to count: [1] or [b] in 0..1.
+
+    It is `trusted` times `among_base`; 1 for a method that noted no domain, as older ones, and for no rows.
     """
     known = _with_whole_labels(support)
     if domain is None or not len(known.y):
         return torch.ones(len(known.y) if known.y.ndim > 1 else 1)
-    return trusted(domain, models, known)
+    trust = trusted(domain, models, known) * among_base(models, known)
+    return torch.where(trust < _NONE, 0.0, trust)
 
 
 def _with_whole_labels(support: Examples) -> Examples:
@@ -99,6 +105,31 @@ def in_domain(domain: Tensor, models: Sequence[TwoCovariance], support: Examples
         far = class_means(strangeness(models, rows.x)[..., None], rows.member).mean((1, 2))  # [b]
     mean, deviation = domain.to(far)
     return _fallen((far - mean).abs() / deviation - _FREE)
+
+
+@torch.no_grad()
+def among_base(models: Sequence[TwoCovariance], support: Examples) -> Tensor:
+    """How much to trust made rows for each episode, [b] in 0..1: 1 where its classes lie round the base classes, and
+    smoothly 0 where they lie all together beside them.
+
+    With v = 1 / rows + psi, the mean m of w class means z and their scatter s = mean (z - m)^2 / v w / (w - 1), the
+    offset is o = max(0, mean m^2 / v / s - 1 / w), over the coordinates, 0 but for chance for classes of the same
+    domain. log(1 + 10 o) is that of ten classes. In r coordinates chance moves it by about sqrt(2 / r), by 10 / w times
+    that for fewer than ten classes; six of these are free, as classes of one alphabet lie somewhat apart, too.
+    """
+    rows = as_rows(support, torch.as_tensor(support.x)[..., :1, :])
+    way = rows.member.shape[2]
+    if way < 2:
+        return rows.x.new_ones(len(rows.x))
+    found = []
+    for model in models:
+        z, v = class_means(model.mapped(rows.x), rows.member), model.psi.to(rows.x) + 1 / rows.counts.mean(1)[:, None]
+        middle = z.mean(1)
+        apart = ((z - middle[:, None]).square() / v[:, None]).mean((1, 2)) * way / (way - 1)
+        offset = ((middle.square() / v).mean(1) / apart.clamp(min=1e-12) - 1 / way).clamp(min=0)
+        by_chance = math.sqrt(2 / len(model.psi)) * max(1.0, _LIKE_WAY / way)
+        found.append((1 + _LIKE_WAY * offset).log() / by_chance)
+    return _fallen((torch.stack(found).mean(0) - _FREE_OFFSET) / _WIDE_OFFSET)
 
 
 @torch.no_grad()

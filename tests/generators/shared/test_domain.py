@@ -16,7 +16,7 @@ from augforge.data.features import write_features
 from augforge.episodes import draw_episodes
 from augforge.episodes.batch import as_trials
 from augforge.generators.posterior import Posterior
-from augforge.generators.shared.posterior.domain import held_out_gain, in_domain, trusted
+from augforge.generators.shared.posterior.domain import among_base, held_out_gain, in_domain, trusted
 from augforge.imagine import enlarge, trust_of
 from augforge.parts.saving import save_part
 from augforge.types import Examples
@@ -57,6 +57,16 @@ def test_a_support_that_contradicts_the_base_is_noticed_by_its_held_out_rows_alo
     assert float(part.believed(own)) > 0.9
     assert float(part.believed(other)) == 0
     assert float(part.believed(support_of(swapped(), 1))) > 0.9  # one row of each class: none can be held out
+
+
+def test_classes_that_lie_all_together_beside_the_base_classes_are_noticed_at_one_shot(part):
+    own = support_of(bank(WAY, seed=5), 1)
+    beside = Examples(0.01 * own.x + (1 + PSI).sqrt(), own.y)
+    assert float(among_base([part.model_], own)) == 1
+    assert float(in_domain(part.domain_, [part.model_], beside, beside.x[:1])) > 0.9  # as far out as others
+    assert float(part.believed(beside)) == 0
+    both = Examples(torch.stack([own.x, beside.x]), torch.stack([own.y, beside.y]))
+    assert part.believed(both).tolist() == [1, 0]
 
 
 def test_believing_is_a_matter_of_the_support_not_of_its_order_batch_or_padding(part):
