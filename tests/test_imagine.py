@@ -5,12 +5,16 @@ import pytest
 import torch
 
 from augforge import chance
+from augforge.bench.made_rows import weighing
 from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.prototype import Prototype
+from augforge.data.banks import FeatureBank
+from augforge.episodes import draw_episodes
+from augforge.episodes.batch import as_trials
 from augforge.generators.classical import Classical
 from augforge.generators.copies import Copies
 from augforge.generators.nothing import Nothing
-from augforge.imagine import check_space, concatenate, enlarge, fill_to, more_of_each, usual_share, with_share
+from augforge.imagine import check_space, concatenate, enlarge, fill_to, more_of_each, usual_share, weighed, with_share
 from augforge.types import Examples, InputError
 
 Y = torch.tensor([1, 0, 1, 1, 3])
@@ -128,6 +132,21 @@ def test_made_pictures_of_a_class_weigh_as_one_real_row_whoever_reads_them():
         both = enlarge(PICTURES, Classical(), want, torch.arange(7), classifier=classifier)
         together = torch.zeros(2).index_add(0, want, both.weight[-7:])
         torch.testing.assert_close(together, torch.ones(2))
+
+
+def test_rows_farther_out_than_other_classes_weigh_less_by_the_square_of_how_much():
+    x = torch.tensor([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])  # class means lie sqrt(24) from their middle
+    support, y = Examples(x, torch.arange(3)), torch.arange(3).repeat_interleave(4)
+    far = torch.tensor([1.0, 24**0.5, 2 * 24**0.5])  # of the made rows of each class
+    step = far[y, None] * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).repeat(3, 1)
+    made = weighed(Examples(x[y] + step, y), support, Copies(), "means")
+    assert torch.allclose(made.weight.view(3, 4).sum(1), torch.tensor([0.4, 0.4, 0.1]))
+    bank = FeatureBank(torch.cat([x, x]), torch.arange(3).repeat(2), ("a", "b", "c"))
+    trials = as_trials(draw_episodes(bank.y, way=3, shot=1, n_query=1, trials=2), bank)
+    classes = bank.y[trials.rows.support[:, :, 0]]  # [2, way]
+    rows = made.x.view(3, 4, 2)[classes]
+    found = weighing(Copies(), "means", bank.x)((rows, None), trials)[1]
+    assert torch.allclose(found.sum(2), torch.tensor([0.4, 0.4, 0.1])[classes])
 
 
 def test_shares_that_make_no_sense_are_refused():

@@ -17,7 +17,7 @@ from augforge import chance
 from augforge.bench.place import HERE, Place
 from augforge.data.banks import AnyBank
 from augforge.episodes.batch import MadeRows, RowMaker, Trials
-from augforge.imagine import more_of_each, share_factor, share_of, weight_of_each
+from augforge.imagine import more_of_each, share_factor, share_of, weight_of_each, within_reach
 from augforge.types import Doubting, Examples, Family, InputError, Synthesizer, Weighing, capabilities
 
 Embed = Callable[[Tensor | list[Tensor]], Tensor]
@@ -100,7 +100,8 @@ def sharing(rows: RowMaker, share: float | None) -> RowMaker:
 def weighing(synthesizer: Synthesizer, family: Family, features: Tensor | None = None) -> Weigher:
     """What gives made rows the weights that suit classifiers of a family, as `imagine.weighed` does.
 
-    `features` [n, d] are those of all real rows, which a method that learnt from other classes is tested on.
+    `features` [n, d] are those of all real rows: a method that learnt from other classes is tested on them, and rows of
+    one that did not choose its shares weigh less where they lie farther out than other classes do.
     """
 
     def weighed(rows: MadeRows, trials: Trials) -> MadeRows:
@@ -112,10 +113,21 @@ def weighing(synthesizer: Synthesizer, family: Family, features: Tensor | None =
         share = share_of(synthesizer, family, real)
         if features is not None and isinstance(synthesizer, Doubting):
             share = share * synthesizer.believed(_supports(features, trials.rows.support)).to(share)[:, None]
+        if features is not None and not isinstance(synthesizer, Weighing):
+            share = share * _reach(x, features, trials.rows.support).to(share)
         own = torch.ones(x.shape[:3]) if weight is None or not relative else weight
         return x, own * weight_of_each(share, real, own.sum(2))[:, :, None]
 
     return weighed
+
+
+def _reach(made: Tensor, features: Tensor, rows: Tensor) -> Tensor:
+    """`within_reach` [b, way] of made rows [b, way, made, d] beside real ones [b, way, shot], where -1 is padding."""
+    there = (rows >= 0).to(features)[..., None]
+    means = (features[rows.clamp(min=0)] * there).sum(2) / there.sum(2)  # [b, way, d]
+    apart = (means - means.mean(1, keepdim=True)).square().sum(2).sum(1, keepdim=True) / max(1, rows.shape[1] - 1)
+    far = (made.to(means) - means[:, :, None]).square().sum(3).mean(2)
+    return within_reach(far.sqrt(), apart.sqrt())
 
 
 def _supports(x: Tensor, rows: Tensor) -> Examples:

@@ -189,8 +189,8 @@ def _run_group(state: _Run, group: Group, features: Features, shots: Shots, tria
 
 
 def _share_used(bench: Workbench, recipe: Recipe, features: Features, shots: Shots) -> float | None:
-    """What made rows weighed together at that mean number of shots, in parts of the real rows; None: what a method that
-    gives its rows weights gave them.
+    """What made rows may weigh together at that mean number of shots, in parts of the real rows, before an episode's
+    support speaks against them; None: what a method that gives its rows weights gave them.
     """
     if recipe.share is not None:
         return recipe.share

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from augforge.episodes.batch import as_trials
 from augforge.generators.copies import Copies
 from augforge.generators.mixing import Mixing, symmetric_beta
 from augforge.generators.shared.support import nearest_means, other_rows
-from augforge.imagine import enlarge
+from augforge.imagine import weighed
 from augforge.types import Examples, InputError
 
 HOWS = ("mixup", "smote", "extrapolate", "base")
@@ -188,8 +190,9 @@ def test_what_mixing_lacks_is_said():
 
 def test_rows_of_a_class_together_have_the_usual_share_in_the_proportions_of_their_weights():
     part, support, want = Mixing().fit(_bank(), _rng()), _support((3, 1)), torch.tensor([0, 1]).repeat_interleave(20)
-    own = part.synthesize(support, want, KEYS[:40]).weight.view(2, 20)
-    found = enlarge(support, part, want, KEYS[:40]).weight[4:].view(2, 20)
+    made = part.synthesize(support, want, KEYS[:40])
+    own = made.weight.view(2, 20)
+    found = weighed(made, support, part, "discriminative", apart=math.inf).weight.view(2, 20)
     assert torch.allclose(found.sum(1), torch.tensor([0.25, 0.25]))
     assert torch.allclose(found / found.sum(1, keepdim=True), own / own.sum(1, keepdim=True))
     bank = _bank()
