@@ -15,8 +15,9 @@ from augforge.types import Classifier, Doubting, Examples, Family, InputError, S
 # picked in part on novel letters, where noise and mixing gain most at 1 and 2 shots, and lose nothing at 5 and 10.
 # Features of made pictures: on validation letters and alphabets (benchmarks/results/picture_shares.jsonl).
 _OF_PICTURES = 1.0
-_ROWS_AT_ONCE = 8192
 _USUAL: dict[Family, float] = {"means": 0.4, "neighbours": 0.25, "discriminative": 0.25, "gaussian": 0.2}
+FREE_SPREAD = 1.25  # how much wider than its real rows the made ones of a class may spread, wherever other classes are
+_ROWS_AT_ONCE = 8192
 
 
 def fill_to(y: Tensor, total: int, classes: int | None = None) -> Tensor:
@@ -88,7 +89,7 @@ def weighed(
     A method that chose its shares on held-out classes (`Weighing`) has these, times the `trust` of the support in what
     it learnt there (None: `trust_of` finds it); rows that come with weights of another method keep them, but for those
     whose weights are relative: these, and rows without, have the `usual_share`, less where they lie farther out than
-    other classes do (`within_reach`; `apart` is how far that is, None: `class_distance` of the support). No row weighs
+    rows of other classes do (`within_reach`; `apart` is how far that is, None: `support_spread`). No row weighs
     more than a real one. Rows of a class with no real row stay as they are.
     """
     relative = capabilities(synthesizer).relative_weights
@@ -102,8 +103,9 @@ def weighed(
     trust = trust_of(synthesizer, support) if trust is None else trust
     share = trust * share_of(synthesizer, family, real)
     if not isinstance(synthesizer, Weighing) and isinstance(made.x, Tensor) and made.x.ndim == 2:
-        apart = class_distance(support) if apart is None else apart
-        share = share * within_reach(_distance(made, support, classes), torch.tensor(apart, device=device))
+        apart = support_spread(support) if apart is None else apart
+        of_class = FREE_SPREAD * _distance(support, support, classes)
+        share = share * within_reach(_distance(made, support, classes), of_class.clamp(min=apart))
     each = weight_of_each(share, real, count)
     return replace(made, weight=(own * torch.where(real > 0, each, 1.0)[made.y]).clamp(max=1))
 
@@ -129,22 +131,25 @@ def usual_share(family: Family, counts: Tensor, pictures: bool = False) -> Tenso
     return (_OF_PICTURES if pictures else _USUAL[family]) / counts.float().clamp(min=1)
 
 
-def class_distance(support: Examples) -> float:
-    """How far the class means of rows [n, d] lie from their middle, root mean square; infinite where fewer than two
-    classes have rows.
+def support_spread(support: Examples) -> float:
+    """How far the rows [n, d] of a support lie from the middle of its classes, root mean square, each class as much as
+    another: between class means and within classes together. Infinite where fewer than two classes have rows.
     """
-    means, total = _means(support, int(support.y.max()) + 1 if len(support) else 0)
-    means = means[total > 0]
-    if len(means) < 2:
+    classes = int(support.y.max()) + 1 if len(support) else 0
+    means, total = _means(support, classes)
+    known = means[total > 0]
+    if len(known) < 2:
         return math.inf
-    return math.sqrt(float((means - means.mean(0)).square().sum() / (len(means) - 1)))
+    between = (known - known.mean(0)).square().sum() / (len(known) - 1)
+    within = _distance(support, support, classes)[total > 0].square().mean()
+    return math.sqrt(float(between + within))
 
 
 def within_reach(distance: Tensor, apart: Tensor) -> Tensor:
-    """What to multiply a share by where made rows lie `distance` from the mean of their class, and class means `apart`
-    from theirs, root mean squares [...]: 1 up to there, and beyond the square of their ratio.
+    """What to multiply a share by where made rows lie `distance` from the mean of their class, and real rows of any
+    class `apart` from the middle of all, root mean squares [...]: 1 up to there, and beyond the square of their ratio.
 
-    The pull of a row on a classifier grows with its distance, and one that lies farther out than other classes says
+    The pull of a row on a classifier grows with its distance, and one that lies farther out than other classes do says
     little of its own: rows of `calibration` as published lie at 2.6 times that on letters.
     """
     return torch.where(distance <= apart, 1.0, (apart / distance.clamp(min=1e-30)).square())

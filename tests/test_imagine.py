@@ -135,7 +135,7 @@ def test_made_pictures_of_a_class_weigh_as_one_real_row_whoever_reads_them():
 
 
 def test_rows_farther_out_than_other_classes_weigh_less_by_the_square_of_how_much():
-    x = torch.tensor([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])  # class means lie sqrt(24) from their middle
+    x = torch.tensor([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])  # they lie sqrt(24) from their middle
     support, y = Examples(x, torch.arange(3)), torch.arange(3).repeat_interleave(4)
     far = torch.tensor([1.0, 24**0.5, 2 * 24**0.5])  # of the made rows of each class
     step = far[y, None] * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).repeat(3, 1)

@@ -17,7 +17,7 @@ from augforge import chance
 from augforge.bench.place import HERE, Place
 from augforge.data.banks import AnyBank
 from augforge.episodes.batch import MadeRows, RowMaker, Trials
-from augforge.imagine import more_of_each, share_factor, share_of, weight_of_each, within_reach
+from augforge.imagine import FREE_SPREAD, more_of_each, share_factor, share_of, weight_of_each, within_reach
 from augforge.types import Doubting, Examples, Family, InputError, Synthesizer, Weighing, capabilities
 
 Embed = Callable[[Tensor | list[Tensor]], Tensor]
@@ -124,10 +124,13 @@ def weighing(synthesizer: Synthesizer, family: Family, features: Tensor | None =
 def _reach(made: Tensor, features: Tensor, rows: Tensor) -> Tensor:
     """`within_reach` [b, way] of made rows [b, way, made, d] beside real ones [b, way, shot], where -1 is padding."""
     there = (rows >= 0).to(features)[..., None]
-    means = (features[rows.clamp(min=0)] * there).sum(2) / there.sum(2)  # [b, way, d]
-    apart = (means - means.mean(1, keepdim=True)).square().sum(2).sum(1, keepdim=True) / max(1, rows.shape[1] - 1)
+    real = features[rows.clamp(min=0)]
+    means = (real * there).sum(2) / there.sum(2)  # [b, way, d]
+    between = (means - means.mean(1, keepdim=True)).square().sum((1, 2)) / max(1, rows.shape[1] - 1)
+    within = ((real - means[:, :, None]).square() * there).sum((2, 3)) / there.sum((2, 3))
     far = (made.to(means) - means[:, :, None]).square().sum(3).mean(2)
-    return within_reach(far.sqrt(), apart.sqrt())
+    whole = (between + within.mean(1))[:, None]
+    return within_reach(far.sqrt(), torch.maximum(whole, FREE_SPREAD**2 * within).sqrt())
 
 
 def _supports(x: Tensor, rows: Tensor) -> Examples:

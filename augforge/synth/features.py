@@ -16,7 +16,7 @@ from augforge import __version__, chance
 from augforge.adapters.ray import PROCESSES
 from augforge.data.banks import FeatureBank
 from augforge.data.features import open_features, write_features
-from augforge.imagine import class_distance, concatenate, trust_of, usual_share, weighed, weight_of_each
+from augforge.imagine import concatenate, support_spread, trust_of, usual_share, weighed, weight_of_each
 from augforge.inputs import open_method
 from augforge.parts import catalog
 from augforge.representations.bank import MADE_BY
@@ -95,7 +95,7 @@ def synth_features(
     run_folder.claim(out, record, source if source.exists() else None, options)
     if (out / run_folder.MANIFEST).exists() and _is_there(out, _rows(request, bank, part, plan), options.verify):
         return report | {"already": plan.total, "made": 0, "real": 0}
-    trust, apart = _trust(bank, part), class_distance(Examples(bank.x, bank.y, weight=bank.weight))
+    trust, apart = _trust(bank, part), support_spread(Examples(bank.x, bank.y, weight=bank.weight))
     whole = concatenate([made_of_class(request, bank, part, c, (trust, apart)) for c in plan.classes])
     parent = torch.full((len(whole),), -1) if whole.parent is None else whole.parent
     if bank.index is not None:  # rows of the source's file, not of the part of it that was opened
@@ -152,7 +152,7 @@ def made_of_class(
 ) -> Examples:
     """The rows of one class that go out: real ones where they are included, then made ones, weighed beside all real
     rows of the class; parents are bank rows. What is known of the `whole` source is how far it bears out what was
-    learnt from other classes, and how far its classes lie apart.
+    learnt from other classes, and how far its rows lie from the middle.
     """
     rows = torch.from_numpy(plan.rows)
     real = rows[: plan.real]
