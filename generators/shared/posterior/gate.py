@@ -17,8 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from einops import rearrange
+from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -172,20 +174,20 @@ def _fitted(scored: Sequence[Scored]) -> Tensor:
     """The weights [k], all above 0, of least cross-entropy of the sum of scores."""
     spread = _spread(scored)
     start = -(spread * len(spread)).log()  # each part of the sum spreads alike
-    level = start.clone().requires_grad_()
-    optimiser = torch.optim.LBFGS([level], lr=0.5, max_iter=_ROUNDS, line_search_fn="strong_wolfe")
+    rows = torch.cat([part.scores for part in scored], 1).flatten(1).cpu().double()  # [k, n * way]
+    target = F.one_hot(torch.cat([part.target for part in scored]), scored[0].scores.shape[2]).cpu().double()
+    share = torch.cat([torch.full((len(part.target), 1), 1 / len(part.target)) for part in scored]).double()
+    from_start = start.cpu().double()
 
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        total = _DECAY * (level - start).square().sum()
-        for part in scored:
-            total = total + F.cross_entropy(torch.einsum("k,knw->nw", level.exp(), part.scores), part.target)
-        total.backward()
-        return total
+    def loss(level: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = torch.from_numpy(level).exp()
+        likely = torch.log_softmax((weights @ rows).view_as(target), 1)
+        total = -(share * target * likely).sum() + _DECAY * (torch.from_numpy(level) - from_start).square().sum()
+        towards = rows @ (share * (likely.exp() - target)).flatten()
+        return float(total), (weights * towards + 2 * _DECAY * (torch.from_numpy(level) - from_start)).numpy()
 
-    with torch.enable_grad():
-        optimiser.step(loss)
-    return level.detach().exp()
+    found = minimize(loss, from_start.numpy(), jac=True, method="L-BFGS-B", options={"maxiter": _ROUNDS})
+    return torch.from_numpy(found.x).exp().to(spread)
 
 
 def _spread(scored: Sequence[Scored]) -> Tensor:
