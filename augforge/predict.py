@@ -21,9 +21,9 @@ from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.pool import PoolOptions, with_pool
 from augforge.classifiers.prototype import Prototype
 from augforge.data.banks import AnyBank, FeatureBank, PictureBank
-from augforge.data.durable import write_file
+from augforge.data.durable import read_file, write_file
 from augforge.data.embeddings import read_rows
-from augforge.data.strict_json import parse_json
+from augforge.data.strict_json import MOST_JSON, parse_json
 from augforge.imagine import concatenate, weighed
 from augforge.metrics.calibration import fitted_temperature
 from augforge.parts import catalog
@@ -291,7 +291,7 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
 def load_predictor(folder: Path) -> Predictor:
     """The predictor that `save_predictor` left in a folder; raises InputError where there is none, or it is damaged."""
     try:
-        record = parse_json((folder / _RECORD).read_bytes())
+        record = parse_json(read_file(folder / _RECORD, MOST_JSON))
         classes, superclasses = _names(record["classes"]), record["superclasses"]
         superclasses = None if superclasses is None else _names(superclasses)
         shortlist, embeds = record["shortlist"], record["representation"]
@@ -330,7 +330,7 @@ def is_predictor(folder: str | Path) -> bool:
 
 def _read_support(path: Path) -> Examples:
     try:
-        tensors = load(path.read_bytes())
+        tensors = load(read_file(path))
         x, y, weight = tensors["features"], tensors["labels"], tensors.get("weight")
         sound = x.ndim == 2 and x.is_floating_point() and y.dtype == torch.int64 and y.shape == x.shape[:1]
         if not sound or bool((y < 0).any()) or not bool(torch.isfinite(x).all()):

@@ -65,6 +65,9 @@ class LackError(RuntimeError):
 
     exit_code = 4
 
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(map(_sentence, words) if len(words) == 1 else words))
+
 
 @dataclass(frozen=True)
 class Examples:

@@ -32,6 +32,7 @@ from augforge.cli.synth import synth
 from augforge.data.notes import Note
 
 INTERRUPTED = 130
+_LONGEST = 600  # characters of a sentence
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -155,6 +156,8 @@ def _stop(sentence: str, code: int) -> None:
     except OSError:  # it cannot be written; what is left in it goes nowhere, or the interpreter's end would fail too
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if len(sentence) > _LONGEST:  # it quotes something whose middle nobody reads
+        sentence = f"{sentence[: _LONGEST * 4 // 5]} ... {sentence[-_LONGEST // 6 :]}"
     click.echo(f"augforge: {sentence}", err=True)
     sys.exit(code)
 

@@ -17,7 +17,6 @@ import sys
 import threading
 import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -25,7 +24,8 @@ import torch
 from torch import Tensor
 
 from augforge import chance
-from augforge.data.strict_json import parse_json
+from augforge.data.durable import read_file
+from augforge.data.strict_json import MOST_JSON, parse_json
 from augforge.generators.shared.support import choose_parents
 from augforge.networks.pixels import check_levels
 from augforge.types import Bank, Examples, InputError, Space
@@ -161,7 +161,7 @@ def _albumentations() -> Any:
 def _read(name: str) -> Any:
     """The JSON of a file; raises InputError where it is missing or none."""
     try:
-        return parse_json(Path(name).read_bytes())
+        return parse_json(read_file(name, MOST_JSON))
     except OSError as error:
         raise InputError(f"{name!r} cannot be read ({error.strerror}); {_EXPECTED}") from error
     except ValueError as error:

@@ -8,7 +8,8 @@ from typing import Any
 
 from augforge import __version__
 from augforge.auto.candidates import PRIOR, Candidate
-from augforge.data.strict_json import brief, parse_json
+from augforge.data.durable import read_file
+from augforge.data.strict_json import MOST_JSON, brief, parse_json
 from augforge.parts import catalog
 from augforge.parts.saving import write_json
 from augforge.types import InputError
@@ -43,7 +44,7 @@ def is_recipe(name: str) -> bool:
 def read_recipe(path: Path) -> RecipeFile:
     """The recipe of a file that `augforge auto` or `predict --save` wrote; InputError for anything else."""
     try:
-        record = parse_json(path.read_bytes())
+        record = parse_json(read_file(path, MOST_JSON))
         if not isinstance(record, dict) or record.get("kind") != "recipe":
             raise ValueError("it is no recipe")
         found = RecipeFile(_candidate(record["candidate"]), record["views"], record["method"], record["says"])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from augforge import __version__
 from augforge.bench.accuracy import ByClass, by_class
-from augforge.data.durable import replace_file, write_file
+from augforge.data.durable import read_file, replace_file, write_file
 from augforge.data.notes import note
 from augforge.data.strict_json import parse_json
 from augforge.types import InputError
@@ -50,7 +50,7 @@ def _mend(path: Path) -> None:
     """Drop a last line that was cut off, by a kill or a full disk, and say so; a whole one gets its line end."""
     if not path.exists():
         return
-    data = path.read_bytes()
+    data = read_file(path)
     cut = len(data) - data.rfind(b"\n") - 1
     if not cut:
         return
@@ -92,7 +92,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    *lines, last = path.read_bytes().split(b"\n")
+    *lines, last = read_file(path).split(b"\n")
     for number, line in enumerate(lines, 1):
         row = _row_of(line)
         if row is None:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from augforge.data.banks import AnyBank, FeatureBank, row_digests, source_sha256
+from augforge.data.durable import read_file
 from augforge.data.strict_json import parse_json
 from augforge.types import UnreadablePicture
 
@@ -22,7 +23,7 @@ def parents_by_row(bank: AnyBank) -> dict[int, str]:
     if not bank.origin or not path.is_file():
         return {}
     found = {}
-    for line in path.read_bytes().split(b"\n"):
+    for line in read_file(path).split(b"\n"):
         with suppress(ValueError, KeyError, TypeError):
             row = parse_json(line)
             if row["parent_sha256"]:

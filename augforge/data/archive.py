@@ -21,6 +21,7 @@ from augforge.data.banks import Columns, FilePictures
 from augforge.data.containers import HEAD_BYTES, is_picture, is_unknown, looks_like_picture
 from augforge.data.decode import decode
 from augforge.data.layout import MAX_BYTES, Listing, Split, arrange, count_unread, is_hidden, parents, without_wrapping
+from augforge.data.strict_json import brief
 from augforge.types import InputError
 
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -112,8 +113,10 @@ def index_archive(path: str | Path) -> Index:
         rows = list(_zip_members(path) if path.lower().endswith(".zip") else _tar_members(path, stamp[0]))
     except OSError as error:
         raise InputError(f"the archive {path!r} cannot be opened: {error.strerror or error}") from error
+    except (MemoryError, OverflowError):  # a name is read in one go, however long a header says that it is
+        raise InputError(f"the archive {path!r} is damaged: it has a name that is longer than the memory") from None
     except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, ValueError, EOFError) as error:
-        raise InputError(f"the archive {path!r} is damaged or of another format ({error})") from error
+        raise InputError(f"the archive {path!r} is damaged or of another format ({brief(error)})") from error
     return _index(path, stamp, rows)
 
 
@@ -188,6 +191,8 @@ def _zip_members(path: str) -> Iterator[_Listed]:
                 reason = "is encrypted"
             elif info.compress_type not in (_STORED, _DEFLATED):
                 reason = f"is compressed by method {info.compress_type}; only stored and deflated members can be read"
+            elif max(info.header_offset, info.compress_size, info.file_size) >= 1 << 63:
+                reason = "has a size by the archive's index that no file has"
             place = (info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type)
             yield name, name.endswith("/"), reason, place if not reason else (0, 0, 0, 0, 0)
 

@@ -67,7 +67,7 @@ class Container:
     data: bytes  # to decode
     pixels: int | None = None  # width * height, where it is known yet
     orientation: int = 1  # EXIF's, 1..8, where this module reads it (PNG, JPEG, WebP)
-    plain: bool = False  # a still WebP of one chunk, without alpha
+    still_webp: bool = False  # a WebP that does not move
 
 
 def kind_of(head: bytes) -> str | None:
@@ -188,7 +188,7 @@ def _inspect_webp(data: bytes) -> Container:
     whole = 8 + int.from_bytes(data[4:8], "little")
     if whole > len(data) or whole < 24:
         raise Defect(CUT_SHORT)
-    exif, at, size, plain = b"", 12, None, False
+    exif, at, size, still = b"", 12, None, False
     while at + 8 <= whole:
         kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         body, end = at + 8, at + 8 + length
@@ -197,23 +197,22 @@ def _inspect_webp(data: bytes) -> Container:
         if kind == b"EXIF":
             exif = data[body:end].removeprefix(b"Exif\0\0")
         elif size is None:
-            size, opaque = _webp_size(kind, data[body : body + 10])
-            plain = opaque and end + (length & 1) >= whole
+            size, still = _webp_size(kind, data[body : body + 10])
         at = end + (length & 1)
     if size is None:
         raise Defect(NO_PICTURE)
-    return Container("WEBP", data, size[0] * size[1], exif_orientation(exif), plain)
+    return Container("WEBP", data, size[0] * size[1], exif_orientation(exif), still)
 
 
 def _webp_size(kind: bytes, head: bytes) -> tuple[tuple[int, int], bool]:
-    """(width, height) from the first ten bytes of a WebP's first chunk, and whether it is a picture without alpha."""
+    """(width, height) from the first ten bytes of a WebP's first chunk, and whether the picture does not move."""
     if kind == b"VP8X":
-        return (1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")), False
+        return (1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")), not head[0] & 2
     if kind == b"VP8 " and head[3:6] == b"\x9d\x01\x2a":
         return (int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF), True
     if kind == b"VP8L" and head[:1] == b"\x2f":
         bits = int.from_bytes(head[1:5], "little")
-        return (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)), not bits >> 28 & 1
+        return (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)), True
     raise Defect(NO_PICTURE)
 
 

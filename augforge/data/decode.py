@@ -1,13 +1,15 @@
 """Encoded bytes -> uint8 pixels, and one error for everything that can be wrong with a picture.
 
-Pillow decodes, except for plain WebP, which OpenCV (the same libwebp) decodes in about half the time for small
-pictures. Greyscale stays one channel; transparency is laid on white; EXIF's orientation is applied; colour profiles
-are ignored. No warning leaves this module and no global setting of Pillow or OpenCV is read or changed.
+Pillow decodes, except for WebP that does not move, which OpenCV (the same libwebp) decodes in about half the time for
+small pictures, and in half of the memory for large ones. Greyscale stays one channel; transparency is laid on white;
+EXIF's orientation is applied; colour profiles are ignored. No warning leaves this module and no global setting of
+Pillow or OpenCV is read or changed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import threading
@@ -34,8 +36,8 @@ from augforge.data.containers import (
 from augforge.data.strict_json import brief
 from augforge.types import InputError, UnreadablePicture
 
-MAX_PIXELS = 100_000_000  # of one picture, where AUGFORGE_MAX_PIXELS does not say otherwise
-_STRIP = 1 << 20  # pixels that are laid on white at a time
+MAX_PIXELS = 8192 * 8192  # of one picture, where AUGFORGE_MAX_PIXELS does not say otherwise; they take half a GB
+_STRIP = 1 << 16  # pixels that are converted at a time
 
 # The classes are called directly because Image.open has a limit of its own, for which it warns.
 _OPEN: dict[str, type[ImageFile]] = {
@@ -65,7 +67,7 @@ def decode(data: bytes, name: str, at_least: int = 0) -> np.ndarray:
     try:
         container = inspect(data)
         _check_size(container.pixels)
-        pixels = _decode_plain_webp(container.data) if container.plain else None
+        pixels = _decode_still_webp(container.data) if container.still_webp else None
         if pixels is None:
             pixels = _decode_pillow(container, at_least)
     except Defect as defect:
@@ -74,7 +76,7 @@ def decode(data: bytes, name: str, at_least: int = 0) -> np.ndarray:
 
 
 def most_pixels() -> int:
-    """How many pixels a picture may have: AUGFORGE_MAX_PIXELS, which worker processes inherit, or 100 million.
+    """How many pixels a picture may have: AUGFORGE_MAX_PIXELS, which worker processes inherit, or 8,192 x 8,192.
 
     Raises InputError where the variable is no whole number of at least 1.
     """
@@ -91,14 +93,16 @@ def _check_size(pixels: int | None) -> None:
         raise Defect(f"has {pixels:,} pixels, more than {most:,} can be (AUGFORGE_MAX_PIXELS)")
 
 
-def _decode_plain_webp(data: bytes) -> np.ndarray | None:
+def _decode_still_webp(data: bytes) -> np.ndarray | None:
     """[h, w, 3], or None where OpenCV cannot: Pillow's error is the one to report."""
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
-    if bgr is None or bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] != 3:
+    if bgr is None or bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] not in (3, 4):
         return None
+    if bgr.shape[2] == 4:
+        bgr = _in_strips(bgr.shape[:2], lambda top, end: _on_white(bgr[top:end]))
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
 
 
@@ -149,53 +153,73 @@ def _without_warnings() -> Iterator[None]:
 
 def to_pixels(image: Image.Image, kind: str = "") -> np.ndarray:
     """A picture of Pillow's, of the format `kind`, as grey [h, w] or RGB [h, w, 3] uint8; raises Defect."""
-    mode = image.mode
+    convert = _conversion(image, kind)
+    width, height = image.size
+    return _in_strips(
+        (height, width),
+        lambda top, end: convert(image if end - top == height else image.crop((0, top, width, end))),
+    )
+
+
+def _in_strips(size: tuple[int, int], strip: Callable[[int, int], np.ndarray]) -> np.ndarray:
+    """[h, w] or [h, w, c] of what `strip(top, end)` makes: a conversion of the whole would hold it three times."""
+    height, width = size
+    at_once = max(1, _STRIP // max(1, width))
+    if height <= at_once:
+        return strip(0, height)
+    first = strip(0, at_once)
+    out = np.empty((height, *first.shape[1:]), np.uint8)
+    out[:at_once] = first
+    for top in range(at_once, height, at_once):
+        out[top : top + at_once] = strip(top, min(height, top + at_once))
+    return out
+
+
+def _conversion(image: Image.Image, kind: str) -> Callable[[Image.Image], np.ndarray]:
+    """What makes pixels of a part of a picture of Pillow's; raises Defect."""
+    mode, level = image.mode, image.info.get("transparency")
     if mode.startswith("I;16") or (mode == "I" and kind == "PPM"):  # Pillow scales a PGM's range to 16 bits
-        return _from_16_bits(image)
+        return functools.partial(_from_16_bits, *_range_of_16_bits(image), level)
     if mode in ("I", "F"):
         raise Defect(_UNKNOWN_RANGE)
-    if mode in ("La", "RGBa"):
-        image = image.convert("LA" if mode == "La" else "RGBA")
-    elif mode == "1":
-        # tRNS of a bilevel PNG names the level 0 or 1
-        level = image.info.get("transparency")
-        grey = np.array(image.convert("L"))
-        return grey if level is None else np.where(grey == (255 if level else 0), np.uint8(255), grey)
-    elif mode == "L" and "transparency" in image.info:
-        image = image.convert("LA")
-    elif mode in ("P", "RGB", "PA") and (mode == "PA" or "transparency" in image.info):
-        image = image.convert("RGBA")
-    if image.mode in ("LA", "RGBA"):
-        return _on_white(image)
-    return np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    if mode == "1":
+        return functools.partial(_from_1_bit, level)
+    if mode in ("La", "LA") or (mode == "L" and level is not None):
+        return lambda part: _on_white(np.asarray(part if part.mode == "LA" else part.convert("LA")))
+    if mode in ("RGBa", "RGBA", "PA") or (mode in ("P", "RGB") and level is not None):
+        return lambda part: _on_white(np.asarray(part if part.mode == "RGBA" else part.convert("RGBA")))
+    return lambda part: np.array(part if mode in ("L", "RGB") else part.convert("RGB"))
 
 
-def _from_16_bits(image: Image.Image) -> np.ndarray:
-    """16-bit grey [h, w] to 8 bits; a TIFF of fewer bits fills its own range, and its white may be zero."""
+def _from_1_bit(level: object, image: Image.Image) -> np.ndarray:
+    """Black and white [h, w] to 0 and 255; tRNS of a bilevel PNG names the level 0 or 1."""
+    grey = np.array(image.convert("L"))
+    return grey if level is None else np.where(grey == (255 if level else 0), np.uint8(255), grey)
+
+
+def _range_of_16_bits(image: Image.Image) -> tuple[int, bool]:
+    """The top of a range of 16-bit grey, and whether it is black: a TIFF may have fewer bits, and white at zero."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 65535, False
+    bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
+    return (1 << bits) - 1, image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+
+
+def _from_16_bits(top: int, inverted: bool, level: object, image: Image.Image) -> np.ndarray:
+    """16-bit grey [h, w] to 8 bits."""
     values = np.array(image).astype(np.uint32)
-    top = 65535
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
-        top = (1 << bits) - 1
-        if image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
-            values = top - values
+    values = top - values if inverted else values
     grey = ((values * 255 + top // 2) // top).astype(np.uint8)
-    level = image.info.get("transparency")
     if isinstance(level, int):
         grey[values == level] = 255
     return grey
 
 
-def _on_white(image: Image.Image) -> np.ndarray:
-    """A picture with alpha over white, rounded, [h, w] or [h, w, c]; strip by strip, for its memory."""
-    width, height = image.size
-    out = np.empty((height, width, len(image.mode) - 1), np.uint8)
-    at_once = max(1, _STRIP // width)
-    for top in range(0, height, at_once):
-        pixels = np.asarray(image.crop((0, top, width, min(height, top + at_once))))  # [h, w, c + 1], alpha last
-        colour, alpha = pixels[:, :, :-1], pixels[:, :, -1:].astype(np.uint16)
-        # at most 65,152: 16 bits are enough
-        out[top : top + at_once] = (colour * alpha + 255 * (255 - alpha) + 127) // 255
+def _on_white(pixels: np.ndarray) -> np.ndarray:
+    """Pixels [h, w, c + 1], alpha last, over white, rounded: [h, w] or [h, w, 3] uint8."""
+    colour, alpha = pixels[:, :, :-1], pixels[:, :, -1:].astype(np.uint16)
+    # at most 65,152: 16 bits are enough
+    out = ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return out[:, :, 0] if out.shape[2] == 1 else out
 
 

@@ -1,4 +1,4 @@
-"""Writing so that a power cut leaves the file of before or the whole new one, never half of it.
+"""Whole files: no pipe is read as one, and a power cut leaves the file of before or the whole new one.
 
 A file that was written and renamed may still be empty after a power cut: its name is on the disk before its bytes are.
 `write_file` and `replace_file` wait for one file, `sync_files` for all that a file system has to write, which for many
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -19,6 +21,33 @@ def replace_file(partial: str | Path, path: str | Path) -> None:
     _sync(partial, os.O_RDWR)
     os.replace(partial, path)
     sync_name(path)
+
+
+def read_file(path: str | Path, most: int = 1 << 36) -> bytes:
+    """The bytes of a file of at most `most` bytes; raises OSError, also for a device or a pipe, which may never end.
+
+    A folder of somebody else's may hold one, or a link to one, under the name of what is looked for.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        _check_regular(status, path)
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes; expected at most {most:,}", os.fspath(path))
+        return file.read()
+
+
+def check_regular(path: str | Path) -> None:
+    """Raise OSError where a path is no file, but a device or a pipe, which a library would wait for."""
+    _check_regular(os.stat(path), path)
+
+
+def _check_regular(status: os.stat_result, path: str | Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # or a pipe is waited for
 
 
 def write_file(path: str | Path, data: bytes) -> None:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank
+from augforge.data.durable import check_regular
 from augforge.data.files import npz_file, read_npy
 from augforge.data.labels import beside, by_split, check_finite, labels_beside, number_labels
 from augforge.data.notes import listed, note
@@ -57,6 +58,7 @@ def read_rows(path: str | Path) -> Rows:
     path = os.path.abspath(path)
     suffix = os.path.splitext(path)[1].lower()
     try:
+        check_regular(path)
         if suffix == ".npy":
             rows = Rows(_numbers(read_npy(path), path))
         elif suffix in (".npz", ".safetensors"):
@@ -97,6 +99,7 @@ def is_renamed(path: str | Path) -> bool:
     """Whether an `.npz` or `.safetensors` holds embeddings, but not "features" and "labels" alone as our own files."""
     path = os.path.abspath(path)
     try:
+        check_regular(path)
         if path.lower().endswith(".npz"):
             with npz_file(path) as arrays:
                 keys = set(arrays.files)
@@ -243,7 +246,11 @@ def _from_table(table: Any, path: str) -> Rows:
     """Rows of a table: columns of text are labels, names, split and others; those of numbers, or one of lists, x."""
     import pyarrow.types as kinds
 
-    columns = {name: table.column(name) for name in table.column_names if name.lower() not in _INDEX}
+    names = [name for name in table.column_names if name.lower() not in _INDEX]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise InputError(f"{path!r} has more than one column called {brief(repr(twice[0]))}; expected each name once")
+    columns = {name: table.column(name) for name in names}
     taken = [next((name for key in keys for name in columns if name.lower() == key), None)
              for keys in (_LABELS, _NAMES, _SPLIT, (GROUP,))]  # fmt: skip
     rest = {name: column for name, column in columns.items() if name not in taken}

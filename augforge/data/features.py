@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank
-from augforge.data.durable import replace_file
+from augforge.data.durable import check_regular, replace_file
 from augforge.data.labels import by_split, check_finite, number_labels
 from augforge.data.strict_json import brief, parse_json
 from augforge.types import InputError
@@ -59,6 +59,7 @@ def open_features(path: str | Path) -> dict[str, FeatureBank]:
     """
     path = os.path.abspath(path)
     try:
+        check_regular(path)
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
@@ -100,8 +101,11 @@ def _check(tensors: Mapping[str, Tensor], path: str) -> None:
     x, labels = tensors["features"], tensors["labels"]
     if x.ndim != 2 or not x.is_floating_point():
         raise InputError(f"{path!r}: features are {x.dtype} {list(x.shape)}; expected floats [n, d]")
-    if labels.ndim != 1 or labels.is_floating_point():
+    if labels.ndim != 1:
         raise InputError(f"{path!r}: labels are {labels.dtype} {list(labels.shape)}; expected integers [n]")
+    for key in ("labels", "parent", "split"):
+        if key in tensors and (tensors[key].is_floating_point() or tensors[key].is_complex()):
+            raise InputError(f"{path!r}: {key} is {tensors[key].dtype}; expected integers [n]")
     for key in ("labels", "parent", "weight", "split"):
         if key in tensors and tensors[key].shape != x.shape[:1]:
             raise InputError(f"{path!r}: {key} is {list(tensors[key].shape)}; expected [{len(x)}], as many as features")
@@ -111,6 +115,7 @@ def _check(tensors: Mapping[str, Tensor], path: str) -> None:
 def _split_names(split: Tensor | None, path: str) -> list[str] | None:
     if split is None:
         return None
+    split = split.to(torch.int64)
     if bool(((split < 0) | (split > 2)).any()):
         raise InputError(f"{path!r}: split has numbers other than 0 (train), 1 (val) and 2 (test)")
     return [_SPLITS[i] for i in split.tolist()]

@@ -16,7 +16,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from augforge.data.strict_json import brief, parse_json
+from augforge.data.durable import check_regular, read_file
+from augforge.data.strict_json import MOST_JSON, brief, parse_json
 from augforge.types import InputError, LackError
 
 
@@ -34,7 +35,7 @@ def find_file(root: Path, file: str, source: str) -> Path:
 def read_json(path: Path) -> Any:
     """What a JSON file holds; raises InputError where it is damaged."""
     try:
-        return parse_json(path.read_bytes())
+        return parse_json(read_file(path, MOST_JSON))
     except (OSError, ValueError) as error:
         raise InputError(f"{str(path)!r} cannot be read as JSON ({brief(error)})") from error
 
@@ -43,6 +44,7 @@ def read_json(path: Path) -> Any:
 def npz_file(path: str | Path) -> Iterator[NpzFile]:
     """The arrays of an `.npz`, read without unpickling; raises InputError where it or one of its arrays is damaged."""
     try:
+        check_regular(path)
         with open(path, "rb") as file:  # opened here because np.load leaves a damaged file open
             arrays = np.load(file, allow_pickle=False)
             if not isinstance(arrays, NpzFile):
@@ -103,6 +105,7 @@ _LONGEST_HEADER = 10_000  # bytes, numpy's own limit
 
 def read_npy(path: str | Path) -> np.ndarray:
     """The numbers or text of an `.npy`; raises ValueError where it is damaged or holds objects, and OSError."""
+    check_regular(path)
     with open(path, "rb") as file:
         try:
             shape, dtype, start, _ = npy_header(file)

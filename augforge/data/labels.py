@@ -13,6 +13,7 @@ from torch import Tensor
 
 from augforge.data.banks import B, take_rows
 from augforge.data.class_names import taken_for_one
+from augforge.data.durable import check_regular
 from augforge.data.files import read_npy
 from augforge.data.splits import ORDER, split_of
 from augforge.data.strict_json import brief
@@ -93,6 +94,7 @@ def beside(path: str, own: bool = False) -> str | None:
 
 def _columns(path: str, n: int) -> tuple[np.ndarray, dict[str, tuple[str, ...]]]:
     """The labels [n] of a text, whole numbers where all of them are, and its other columns by name in small letters."""
+    check_regular(path)
     with open(path, encoding="utf-8-sig", newline="") as file:
         lines = [line for line in csv.reader(file) if line]
     header = [name.strip().lower() for name in lines[0]] if lines else []

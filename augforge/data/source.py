@@ -53,6 +53,8 @@ def _open_path(path: str | Path) -> dict[str, AnyBank]:
     lower = os.fspath(path).lower()
     if os.path.isdir(path):
         return {**(open_embeddings_folder(path) if is_embeddings_folder(path) else open_folder(path))}
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device, which would be waited for
+        raise InputError(f"{str(path)!r} is no regular file")
     if lower.endswith((".zip", ".tar", *COMPRESSED_TARS)):
         return {**open_archive(path)}
     if lower.endswith((".npy", ".csv", ".parquet")) or (lower.endswith((".npz", ".safetensors")) and is_renamed(path)):

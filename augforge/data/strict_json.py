@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+MOST_JSON = 1 << 28  # bytes of a file of JSON, which takes ten times as many in memory
+
 
 def parse_json(text: str | bytes) -> Any:
     """What a JSON text of somebody else's holds; raises ValueError, also where json alone takes what is no JSON.

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from augforge.data.banks import AnyBank
-from augforge.data.durable import write_file
+from augforge.data.durable import read_file, write_file
 from augforge.data.strict_json import parse_json
 from augforge.episodes import check_episode
 from augforge.parts.saving import canonical, digest
@@ -116,7 +116,7 @@ def read_episodes(path: str | Path, bank: AnyBank) -> EpisodeFile:
 def _read(path: str | Path, where: str) -> tuple[dict[str, Any], bytes]:
     """The header and the bytes behind it; raises InputError where there is no header of ours."""
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise InputError(f"the episodes {where} cannot be read ({error.strerror})") from error
     first, _, body = data.partition(b"\n")

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from augforge.data.durable import read_file
 from augforge.data.strict_json import parse_json
 from augforge.figures import COLOURS, FAINT, GREY, MARKERS, folded, new_figure, style, write_figure
 
@@ -26,7 +27,7 @@ def draw_curves(log: Path) -> list[Path]:
     Gives the files. A log that cannot be read is no reason to fail: then nothing is drawn either.
     """
     try:
-        lines = log.read_bytes().splitlines()
+        lines = read_file(log).splitlines()
     except OSError:
         return []
     records = []

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from augforge.data.strict_json import parse_json
+from augforge.data.durable import read_file
+from augforge.data.strict_json import MOST_JSON, parse_json
 from augforge.parts.catalog import nearest
 from augforge.types import InputError
 
@@ -147,7 +148,7 @@ def _of_record(path: Path) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for one in paths:
         try:
-            record = parse_json(one.read_bytes())
+            record = parse_json(read_file(one, MOST_JSON))
         except (OSError, ValueError) as error:
             raise InputError(f"{str(one)!r} cannot be read ({error})") from error
         for word in _words(record):

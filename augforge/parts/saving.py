@@ -18,8 +18,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from augforge import __version__
-from augforge.data.durable import write_file
-from augforge.data.strict_json import parse_json
+from augforge.data.durable import read_file, write_file
+from augforge.data.strict_json import MOST_JSON, parse_json
 from augforge.parts import catalog
 from augforge.types import Built, InputError, Part, capabilities
 
@@ -134,7 +134,7 @@ def load_part(folder: Path, kind: str = "synthesizer") -> Any:
     installed nor trusted: the folder alone never causes an import.
     """
     try:
-        record = parse_json((folder / _SETTINGS).read_bytes())
+        record = parse_json(read_file(folder / _SETTINGS, MOST_JSON))
         name, settings, expected = record["name"], record["settings"], record["fitted"]
         found_kind = record["kind"]
     except FileNotFoundError as error:
@@ -232,6 +232,6 @@ def write_json(path: Path, value: Any) -> None:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         # Cloned, so that they lie as tensors made here do: what safetensors gives begins anywhere in memory.
-        return {key: value.clone() for key, value in load(path.read_bytes()).items()}
+        return {key: value.clone() for key, value in load(read_file(path)).items()}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{str(path)!r} cannot be read ({error})") from error

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from augforge.data.banks import FeatureBank
+from augforge.data.durable import check_regular
 from augforge.data.files import read_json
 from augforge.data.labels import check_finite
 from augforge.data.strict_json import brief
@@ -86,6 +87,7 @@ def read_feature_file(path: str | Path) -> FeatureBank:
         ) from error
     where = repr(os.fspath(path))
     try:
+        check_regular(path)
         with h5py.File(path, "r") as file:
             missing = [name for name in _DATASETS if not isinstance(file.get(name), h5py.Dataset)]
             if missing:

@@ -13,6 +13,8 @@ from typing import Any
 from augforge.curate.filters import counts_text
 from augforge.data.banks import FeatureBank, FilePictures
 from augforge.data.decode import decode
+from augforge.data.durable import read_file
+from augforge.data.layout import MAX_BYTES
 from augforge.inputs import open_bank
 from augforge.report.parts import Block, Cell, Section, Table, Thumbnail, date_of, facts_of
 from augforge.report.thumbnails import SIDE, Written, thumbnail
@@ -218,7 +220,7 @@ def _reals(
 def _sheet(path: Path) -> Thumbnail | None:
     """The contact sheet of a run, on which pictures that filters refused stand with the reasons."""
     try:
-        picture = decode(path.read_bytes(), path.name)
+        picture = decode(read_file(path, MAX_BYTES), path.name)
     except (OSError, UnreadablePicture):
         return None
     return thumbnail(picture, "contact sheet: at its end what filters refused, with reasons", side=_SHEET)

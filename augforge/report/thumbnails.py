@@ -16,6 +16,8 @@ from PIL import Image
 
 from augforge.data.banks import AnyBank, FeatureBank
 from augforge.data.decode import decode
+from augforge.data.durable import read_file
+from augforge.data.layout import MAX_BYTES
 from augforge.data.source import open_source
 from augforge.report.parts import Thumbnail
 from augforge.synth.manifest import ManifestRow
@@ -73,7 +75,7 @@ class Written:
         if not path.resolve().is_relative_to(self.folder.resolve()):  # a manifest is no reason to read other files
             raise KeyError(row.file)
         if not row.member:
-            return decode(path.read_bytes(), row.file, at_least=SIDE)
+            return decode(read_file(path, MAX_BYTES), row.file, at_least=SIDE)
         if found := _IMAGE.fullmatch(row.member):
             if row.file not in self._banks:
                 self._banks[row.file] = next(iter(open_source(path).values()))

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from augforge.data.durable import read_file
 from augforge.networks.layers import built
 from augforge.networks.products import whole_tiles
 from augforge.types import Bank, InputError, Space
@@ -69,7 +70,7 @@ def open_inception(path: Path, sha256: str = SHA256) -> FidInception:
     InputError for a file that is not there, has another SHA-256, is damaged or is of another network.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise InputError(f"--inception {str(path)!r} cannot be read ({error.strerror or error})") from error
     found = hashlib.sha256(data).hexdigest()

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from augforge.data.durable import read_file
 from augforge.networks.layers import built
 from augforge.networks.photographs import embedded_each, resized_middle, with_folded_norms
 from augforge.representations.bank import as_seen
@@ -203,7 +204,7 @@ def _read(weights: _Weights) -> dict[str, Tensor]:
         ) from error
     path = Path(holder.get_model_file_path())
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise LackError(f"{str(path)!r} cannot be read ({error.strerror}); expected the file of its package") from error
     found = hashlib.sha256(data).hexdigest()

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from augforge.data.strict_json import parse_json
+from augforge.data.durable import check_regular
+from augforge.data.strict_json import brief, parse_json
 from augforge.types import InputError
 
 REAL = "real"
@@ -73,14 +74,17 @@ def from_line(line: bytes, path: Path, number: int) -> ManifestRow:
                 raise TypeError(f"its {key} is {type(value).__name__}")
         if any(type(count) is not int or count < 1 for count in (row.rejected or {}).values()):
             raise TypeError("its rejected counts are not whole numbers above 0")
+        if not (-(2**63) <= row.seed < 2**64 and 0 <= row.index < 2**31 and -1 <= row.size < 2**63):
+            raise ValueError(brief(f"no run writes seed {row.seed}, index {row.index}, bytes {row.size}"))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"line {number} of {str(path)!r} is not a manifest row ({error})") from error
+        raise InputError(f"line {number} of {str(path)!r} is not a manifest row ({brief(error)})") from error
     return row
 
 
 def read_rows(path: Path) -> Iterator[ManifestRow]:
     """The rows of a finished manifest, one at a time; raises InputError where it is missing or damaged."""
     try:
+        check_regular(path)
         with open(path, "rb") as lines:
             for number, line in enumerate(lines, 1):
                 yield from_line(line, path, number)

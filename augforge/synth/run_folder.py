@@ -21,8 +21,8 @@ from typing import IO, Any
 
 from augforge.adapters.ray import PROCESSES, check_engine
 from augforge.curate.children import MANIFEST
-from augforge.data.durable import sync_files, sync_name
-from augforge.data.strict_json import parse_json
+from augforge.data.durable import read_file, sync_files, sync_name
+from augforge.data.strict_json import MOST_JSON, parse_json
 from augforge.parts.saving import write_json
 from augforge.synth.claims import Claimed
 from augforge.synth.plan import Plan
@@ -144,7 +144,7 @@ def report_path(out: Path) -> Path:
 def read_run(out: Path) -> dict[str, Any]:
     """What `run.json` in `out` holds; raises InputError where it is missing or damaged."""
     try:
-        record = parse_json((out / RUN).read_bytes())
+        record = parse_json(read_file(out / RUN, MOST_JSON))
     except (OSError, ValueError) as error:
         raise InputError(f"{str(out / RUN)!r} cannot be read ({error})") from error
     if not isinstance(record, dict) or not isinstance(record.get("order"), dict) or "method" not in record:
@@ -195,7 +195,7 @@ def _remove_run(out: Path) -> None:
     with contextlib.suppress(InputError):  # someone else's
         report_path(out).unlink(missing_ok=True)
     listed = out / CLASSES  # of a run into tars, and ours by what it holds
-    if listed.is_file() and listed.read_bytes() == classes_text(c["name"] for c in record.get("classes", [])):
+    if listed.is_file() and read_file(listed) == classes_text(c["name"] for c in record.get("classes", [])):
         listed.unlink()
     shutil.rmtree(out / PARTIAL, ignore_errors=True)
     for entry in list(os.scandir(out)):
@@ -292,7 +292,7 @@ def _lock(manifest: IO[bytes], out: Path) -> None:
 def _who(holder: Path) -> str:
     """The end of a sentence: which process wrote down that it holds a lock, and since when."""
     try:
-        found = parse_json(holder.read_bytes())
+        found = parse_json(read_file(holder, MOST_JSON))
         return f": process {found['pid']}, since {found['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

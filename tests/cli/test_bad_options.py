@@ -141,3 +141,16 @@ def test_a_fit_that_cannot_be_written_is_one_sentence(augforge, source, tmp_path
     (tmp_path / "file").touch()
     assert "cannot be written" in augforge("fit", "noise", source, "--out", tmp_path / "file").error()
     assert "cannot be written" in augforge("fit", "noise", source, "--out", tmp_path / "file" / "in").error()
+
+
+@pytest.mark.parametrize(
+    "option", ["--with", "--representation", "--device", "--format", "--class", "--set", "--engine"]
+)
+def test_a_long_value_is_quoted_without_its_middle(augforge, source, tmp_path, option):
+    result = augforge("synth", source, "--out", tmp_path / "out", "--per-class", 1, option, "x" * 5000)
+    assert len(result.error(4 if option == "--device" else 2)) <= 620
+
+
+def test_a_long_command_or_option_is_quoted_without_its_middle(augforge, source):
+    for words in (("x" * 5000,), ("synth", source, "--" + "x" * 5000), ("predict", source, "--pool", "x" * 5000)):
+        assert len(augforge(*words).error()) <= 620

@@ -4,6 +4,7 @@ import io
 import multiprocessing
 import os
 import pickle
+import struct
 import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -201,6 +202,40 @@ def test_a_damaged_archive_is_refused(tmp_path, kind):
         open_archive(path)
     with pytest.raises(InputError, match="cannot be opened"):
         open_archive(tmp_path / f"missing-{kind}")
+
+
+@pytest.mark.parametrize("size", [10**12, 2**62, 2**33, 10**9])
+def test_a_tar_whose_name_is_longer_than_the_memory_is_refused(tmp_path, size):
+    members = [("cat/1.png", encoded(1)), ("cat/" + "x" * 200 + ".png", encoded(9))]
+    data = bytearray(write_tar(tmp_path / "a.tar", members, style=tarfile.GNU_FORMAT).read_bytes())
+    at = data.index(b"././@LongLink")
+    data[at + 124 : at + 136] = b"\x80" + size.to_bytes(11, "big")
+    data[at + 148 : at + 156] = b" " * 8
+    data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
+    (tmp_path / "b.tar").write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        open_archive(tmp_path / "b.tar")
+
+
+@pytest.mark.parametrize(("size", "said"), [(2**64 - 1, "that no file has"), (2**63, "that no file has"), (2**40, "")])
+def test_a_zip_member_of_an_absurd_size_is_skipped(tmp_path, size, said):
+    """By the 64-bit field of its entry in the archive's index."""
+    data = write_zip(tmp_path / "a.zip", [("cat/1.png", encoded(1)), ("cat/2.png", encoded(2))]).read_bytes()
+    at, field = data.index(b"PK\x01\x02"), struct.pack("<HHQQ", 1, 16, size, size)
+    name, extra = struct.unpack("<HH", data[at + 28 : at + 32])
+    entry = data[at : at + 20] + b"\xff" * 8 + data[at + 28 : at + 30] + struct.pack("<H", len(field))
+    entry += data[at + 32 : at + 46 + name] + field
+    data = bytearray(data[:at] + entry + data[at + 46 + name + extra :])
+    end = data.index(b"PK\x05\x06") + 12
+    data[end : end + 4] = struct.pack("<I", struct.unpack("<I", data[end : end + 4])[0] + len(field) - extra)
+    (tmp_path / "b.zip").write_bytes(data)
+    bank = open_archive(tmp_path / "b.zip")["all"]
+    assert (bank.load(len(bank) - 1)[0] == 2).all()
+    if said:
+        assert said in dict(bank.skipped)["cat/1.png"]
+    else:
+        with pytest.raises(UnreadablePicture, match="1,099,511,627,776 bytes, more than"):
+            bank.load(0)
 
 
 def test_a_damaged_member_is_an_unreadable_picture(tmp_path):

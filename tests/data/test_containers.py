@@ -87,7 +87,7 @@ def test_too_many_pixels_are_refused():
     place = data.index(b"ispe") + 8
     data = data[:place] + side.to_bytes(4, "big") * 2 + data[place + 8 :]
     assert error(data) in (
-        f"has {side * side:,} pixels, more than 100,000,000 can be (AUGFORGE_MAX_PIXELS)",
+        f"has {side * side:,} pixels, more than 67,108,864 can be (AUGFORGE_MAX_PIXELS)",
         "is not a picture that can be read",
     )
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from augforge.data.decode import decode
+from augforge.data.decode import decode, to_pixels
 from augforge.types import UnreadablePicture
 
 
@@ -128,6 +129,53 @@ def test_every_colour_with_every_alpha_is_rounded_exactly():
     out = decode(data, "x")
     assert out.shape == (256, 256, 1)  # grey stays grey
     np.testing.assert_array_equal(out, on_white(colour[:, :, None], alpha))
+
+
+def _large(kind, mode, **options):
+    """A picture of several strips."""
+    if mode == "I;16":
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 65536, (301, 299), dtype=np.uint16))
+    else:
+        channels = {"L": 1, "LA": 2, "RGBA": 4}.get(mode, 3)
+        image = Image.fromarray(picture(301, 299, channels))
+        image = image if image.mode == mode else image.quantize(16) if mode == "P" else image.convert(mode)
+    return encoded(image, kind, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [("PNG", "RGBA", {}), ("PNG", "RGB", {"transparency": (1, 2, 3)}), ("PNG", "LA", {}), ("PNG", "I;16", {}),
+     ("PNG", "L", {"transparency": 3}), ("PNG", "P", {}), ("PNG", "P", {"transparency": 0}), ("PNG", "1", {}),
+     ("TIFF", "I;16", {}), ("TIFF", "RGBA", {}), ("TIFF", "LAB", {}), ("JPEG", "CMYK", {}), ("WEBP", "RGBA", {}),
+     ("WEBP", "RGBA", {"lossless": True})],
+)  # fmt: skip
+def test_strips_make_the_pixels_of_the_whole(kind, mode, options, monkeypatch):
+    data = _large(kind, mode, **options)
+    strips = decode(data, "x")
+    monkeypatch.setattr("augforge.data.decode._STRIP", 1 << 30)
+    assert strips.shape[:2] == (301, 299)
+    np.testing.assert_array_equal(strips, decode(data, "x"))
+
+
+def test_a_conversion_needs_little_more_than_its_pixels():
+    image = Image.fromarray(np.zeros((1500, 1500, 4), np.uint8))
+    image.load()
+    tracemalloc.start()
+    try:
+        pixels = to_pixels(image)
+        assert tracemalloc.get_traced_memory()[1] < 1.3 * pixels.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_webp_that_does_not_move_is_the_same_by_opencv_and_pillow(monkeypatch):
+    for mode in ("RGBA", "RGB"):
+        for lossless in (True, False):
+            data = encoded(Image.fromarray(picture(40, 30, len(mode))), "WEBP", lossless=lossless, quality=60)
+            found = decode(data, "x")
+            with monkeypatch.context() as m:
+                m.setattr("augforge.data.decode._decode_still_webp", lambda data: None)
+                np.testing.assert_array_equal(found, decode(data, "x"))
 
 
 def test_a_transparent_palette_entry_is_white():

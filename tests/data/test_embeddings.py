@@ -232,7 +232,9 @@ def test_classes_of_different_sizes_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [("", r"cannot be read as \.csv"), ("a,b\nx,y\n", "has the columns a, b; expected numbers"),
-     ("a,b\n1,2\n3\n", r"cannot be read as \.csv")],
+     ("a,b\n1,2\n3\n", r"cannot be read as \.csv"),
+     ("label,f0,label\na,1,b\n", r"more than one column called 'label'; expected each name once"),
+     ("label,f0,f0\na,1,2\n", r"more than one column called 'f0'; expected each name once")],
 )  # fmt: skip
 def test_tables_that_are_none(tmp_path, text, said):
     pytest.importorskip("pyarrow")

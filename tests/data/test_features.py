@@ -81,6 +81,16 @@ NAN = torch.tensor([[0.0, 0], [0, 0], [0, float("inf")], [float("nan"), 0]])
         ({"features": X, "labels": LABELS, "attributes": torch.zeros(3, 5)}, CLASSES, r"expected \[2, a\]"),
         ({"features": X, "labels": LABELS, "weight": torch.ones(3)}, CLASSES, r"weight is \[3\]"),
         ({"features": X, "labels": LABELS, "split": torch.full((4,), 3)}, CLASSES, "split has numbers other"),
+        (
+            {"features": X, "labels": LABELS, "split": torch.zeros(4)},
+            CLASSES,
+            "split is torch.float32; expected integers",
+        ),
+        (
+            {"features": X, "labels": LABELS, "parent": torch.ones(4)},
+            CLASSES,
+            "parent is torch.float32; expected integers",
+        ),
         ({"features": X, "labels": LABELS}, {"classes": "{"}, "cannot be read"),
         ({"features": X, "labels": LABELS}, {"classes": "[1, 2]"}, "JSON list of strings"),
         ({"features": X, "labels": LABELS}, {**CLASSES, "names": '["a"]'}, "1 names and 4 labels"),

@@ -47,6 +47,15 @@ def test_values_of_another_kind_and_deep_lists_are_refused(tmp_path):
             from_line(line, tmp_path, 4)
 
 
+@pytest.mark.parametrize(
+    ("key", "number"), [("index", 2**70), ("index", -1), ("seed", 2**64), ("bytes", 2**63), ("bytes", -2)]
+)
+def test_numbers_that_no_run_writes_are_refused(key, number, tmp_path):
+    line = json.dumps({**as_dict(ROW), key: number}).encode()
+    with pytest.raises(InputError, match=rf"line 4 of .*no run writes .*{key} {number}"):
+        from_line(line, tmp_path, 4)
+
+
 @pytest.mark.parametrize("line", [b"", b"\n", b"[]", b"3", b"{", b"\xff", b'{"file": "x"}', ROW.to_line()[:-3]])
 def test_damaged_lines_are_refused(line, tmp_path):
     with pytest.raises(InputError, match="line 4 of"):
