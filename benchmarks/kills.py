@@ -1,6 +1,6 @@
 """Runs of every command that goes on: killed or interrupted at random moments, resumed, compared with one left alone.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/kills.py [--runs 200] [--seed 0] [--only NAME] [--json]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/kills.py [--runs 200] [--minutes M] [--seed 0] [--only NAME] [--json]
 
 `synth` into folders, WebDataset shards and .npz, and of features; `fit` of conv4 and image-gan, which write a
 checkpoint every 0.2 s here, not every minute; `bench` on pictures. A try is stopped one to three times: by a kill of
@@ -177,9 +177,10 @@ def attempt(case: Case, root: Path, chance: random.Random, count: Count) -> None
               f"{said.read_text()[-400:]!r}", file=sys.stderr)  # fmt: skip
 
 
-def measure(runs: int, seed: int, only: str, say: Callable[[str], None]) -> dict[str, Count]:
-    """Stop and resume so many runs, the cases in turn."""
+def measure(runs: int, minutes: float, seed: int, only: str, say: Callable[[str], None]) -> dict[str, Count]:
+    """Stop and resume so many runs, or as many as there is time for, the cases in turn."""
     Run.__init__.__defaults__ = tuple(0.2 if value == 60.0 else value for value in Run.__init__.__defaults__ or ())
+    end = time.monotonic() + 60 * minutes
     chance, root = random.Random(seed), Path(tempfile.mkdtemp(prefix="augforge-kills-"))
     try:
         chosen = [case for case in cases(root) if only in case.name]
@@ -194,6 +195,8 @@ def measure(runs: int, seed: int, only: str, say: Callable[[str], None]) -> dict
             shutil.rmtree(root / "whole")
             say(f"{case.name}: {case.seconds:.1f} s, {len(case.whole)} files")
         for number in range(runs):
+            if time.monotonic() > end:
+                break
             case = chosen[number % len(chosen)]
             attempt(case, root, chance, counts[case.name])
             if number % 20 == 19:
@@ -207,11 +210,14 @@ def main() -> None:
     """Measure, and print what was found; exit code 1 where anything was."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="at most so long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", metavar="NAME", help="cases whose name has this")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    counts = measure(options.runs, options.seed, options.only, lambda text: print(text, file=sys.stderr, flush=True))
+    counts = measure(
+        options.runs, options.minutes, options.seed, options.only, lambda text: print(text, file=sys.stderr, flush=True)
+    )
     rows = [{"case": name, "seed": options.seed, **vars(count)} for name, count in counts.items()]
     for row in rows if not options.json else []:
         print("  ".join(f"{key} {value}" for key, value in row.items()))

@@ -102,7 +102,8 @@ def _decode_still_webp(data: bytes) -> np.ndarray | None:
     if bgr is None or bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] not in (3, 4):
         return None
     if bgr.shape[2] == 4:
-        bgr = _in_strips(bgr.shape[:2], lambda top, end: _on_white(bgr[top:end]))
+        bgra: np.ndarray = bgr
+        bgr = _in_strips(bgra.shape[:2], lambda top, end: _on_white(bgra[top:end]))
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
 
 
