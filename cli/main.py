@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import signal
@@ -10,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -132,8 +133,11 @@ def _notes_as_lines() -> Iterator[None]:
 
 @contextmanager
 def _one_interrupt() -> Iterator[None]:
-    """The first Ctrl-C ends the command, and no other one disturbs how it ends."""
-    usual = signal.getsignal(signal.SIGINT)
+    """The first Ctrl-C ends the command, and no other one disturbs how it ends.
+
+    One that comes while Python runs a callback, as importing does, is lost there: it is raised once more.
+    """
+    usual, usual_hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
     if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -142,10 +146,21 @@ def _one_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise KeyboardInterrupt
 
+    def lost(error: Any) -> None:
+        if error.exc_type is not KeyboardInterrupt:
+            usual_hook(error)
+            return
+        signal.signal(signal.SIGINT, stop)
+        again = threading.Timer(0.02, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
+
     signal.signal(signal.SIGINT, stop)
+    sys.unraisablehook = lost
     try:
         yield
     finally:
+        sys.unraisablehook = usual_hook
         if signal.getsignal(signal.SIGINT) is stop:
             signal.signal(signal.SIGINT, usual)
 

@@ -96,3 +96,27 @@ def test_errors_of_the_system_and_of_torch_are_sentences_and_bugs_are_not():
     assert of_machine(RecursionError("maximum recursion depth exceeded"))[1] == 2
     assert of_machine(RuntimeError("shapes differ")) is None
     assert of_machine(KeyError("a")) is None
+
+
+_IN_A_CALLBACK = """
+import signal, time, weakref
+from augforge.cli.main import _one_interrupt
+
+class Module: pass
+
+with _one_interrupt():
+    module = Module()
+    gone = weakref.ref(module, lambda _: signal.raise_signal(signal.SIGINT))  # as importing has
+    try:
+        del module
+        time.sleep(20)
+        print("lost")
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_an_interrupt_that_comes_in_a_callback_is_not_lost():
+    found = subprocess.run([sys.executable, "-c", _IN_A_CALLBACK], capture_output=True, text=True,
+                           preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
+    assert (found.stdout, found.stderr) == ("interrupted\n", "")
