@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from augforge.figures.curves import draw_curves
+from augforge.figures import FORMATS
+from augforge.figures.curves import CURVES, draw_curves
 from augforge.inputs import Inputs, device_of, embed_pictures, on_device, open_bank, open_method, validation_bank
 from augforge.parts import catalog, saving
 from augforge.parts.learning import learn, sees_validation
@@ -50,15 +51,23 @@ def fit_part(inputs: Inputs, out: Path, options: FitOptions) -> tuple[Any, str]:
         _check_out(out, options, _is_trained(inputs, kind), inputs.method)
         wait()
         if (out / "part.json").exists():
+            if first:
+                _tidy(out / "training")  # what a kill left undone
             return saving.load_part(out, kind), kind
         part = _fitted(inputs, kind, Run(device, out / "training", options.minutes, progress=options.progress))
         if first:
             saving.save_part(part, out, kind)
-            for path in (out / "training").glob("*.safetensors"):
-                path.unlink()
-            draw_curves(out / "training" / LOG)
+            _tidy(out / "training")
         wait()
     return part, kind
+
+
+def _tidy(training: Path) -> None:
+    """Remove the checkpoints of a finished fit, and draw the learning curves that are not there."""
+    for path in training.glob("*.safetensors"):
+        path.unlink()
+    if not all((training / f"{CURVES}.{name}").exists() for name in FORMATS):
+        draw_curves(training / LOG)
 
 
 def _check_out(out: Path, options: FitOptions, trained: bool, method: str) -> None:

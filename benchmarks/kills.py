@@ -20,6 +20,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -123,6 +124,8 @@ def digests(out: Path) -> dict[str, str]:
             data = b"\n".join(_timeless(line) for line in data.splitlines())
         elif path.name == "table.csv":
             data = _without_column(data.decode(), "seconds").encode()
+        elif path.name == "report.html":
+            data = re.sub(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC", b"TIME", data)
         if path.name == "commands.jsonl" or (path.name == "report.html" and (out / "commands.jsonl").exists()):
             continue  # a line for each command that was given, and the page that shows them
         found[str(path.relative_to(out))] = hashlib.sha256(data).hexdigest()

@@ -60,9 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error of the user's is one sentence on stderr."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        with _trusting(words), _notes_as_lines(), _one_interrupt():
-            cli.main(arguments, prog_name="augforge", standalone_mode=False, obj=words)
-            sys.stdout.flush()  # a full disk is an error of this command, not of the interpreter's end
+        with _trusting(words), _notes_as_lines(), _one_interrupt() as interrupts:
+            _run(arguments, words, interrupts)
     except (click.Abort, KeyboardInterrupt):
         _stop("interrupted; the same command with --resume goes on", INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -78,6 +77,16 @@ def main(arguments: list[str] | None = None) -> None:
         if found is None:
             raise
         _stop(*found)
+
+
+def _run(arguments: list[str] | None, words: list[str], interrupts: list[int]) -> None:
+    try:
+        cli.main(arguments, prog_name="augforge", standalone_mode=False, obj=words)
+        sys.stdout.flush()  # a full disk is an error of this command, not of the interpreter's end
+    except Exception as error:
+        if interrupts:  # a library that was being imported makes an error of its own of it
+            raise KeyboardInterrupt from error
+        raise
 
 
 def of_machine(error: Exception) -> tuple[str, int] | None:
@@ -132,18 +141,21 @@ def _notes_as_lines() -> Iterator[None]:
 
 
 @contextmanager
-def _one_interrupt() -> Iterator[None]:
+def _one_interrupt() -> Iterator[list[int]]:
     """The first Ctrl-C ends the command, and no other one disturbs how it ends.
 
-    One that comes while Python runs a callback, as importing does, is lost there: it is raised once more.
+    One that comes while Python runs a callback, as importing does, is lost there: it is raised once more. Gives a list
+    of the signals that came.
     """
+    came: list[int] = []
     usual, usual_hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
     if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
 
-    def stop(_number: int, _frame: object) -> None:
+    def stop(number: int, _frame: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        came.append(number)
         raise KeyboardInterrupt
 
     def lost(error: Any) -> None:
@@ -158,7 +170,7 @@ def _one_interrupt() -> Iterator[None]:
     signal.signal(signal.SIGINT, stop)
     sys.unraisablehook = lost
     try:
-        yield
+        yield came
     finally:
         sys.unraisablehook = usual_hook
         if signal.getsignal(signal.SIGINT) is stop:

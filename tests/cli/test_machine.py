@@ -120,3 +120,27 @@ def test_an_interrupt_that_comes_in_a_callback_is_not_lost():
     found = subprocess.run([sys.executable, "-c", _IN_A_CALLBACK], capture_output=True, text=True,
                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
     assert (found.stdout, found.stderr) == ("interrupted\n", "")
+
+
+_IN_AN_IMPORT = """
+import signal, sys
+import click
+from augforge.cli import main
+
+@click.command
+def busy():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ImportError("initialization failed")  # as pybind11 does
+
+main.cli.add_command(busy)
+main.main(["busy"])
+"""
+
+
+def test_an_interrupt_that_a_library_makes_an_error_of_is_one():
+    found = subprocess.run([sys.executable, "-c", _IN_AN_IMPORT], capture_output=True, text=True,
+                           preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
+    assert found.returncode == 130
+    assert found.stderr == "augforge: interrupted; the same command with --resume goes on\n"

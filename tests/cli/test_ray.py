@@ -204,10 +204,11 @@ def test_a_run_on_ray_is_that_of_one_process(augforge, runner, whole, snapshot, 
 @pytest.mark.parametrize("sink", ["webdataset", "npz"])
 def test_every_format_is_that_of_one_process(augforge, runner, zipped, snapshot, tmp_path, monkeypatch, sink):
     order = ("--per-class", 600, "--include-real", "--format", sink, "--size", 16)
-    monkeypatch.chdir(tmp_path)  # which the workers have not done
-    assert augforge("synth", zipped.name, "--out", "one", *order, "--workers", 1).code == 0
-    assert augforge("synth", zipped.name, "--out", "ray", *order, "--engine", "ray").code == 0
-    assert snapshot(tmp_path / "ray") == snapshot(tmp_path / "one")
+    for name, how in (("one", ("--workers", 1)), ("ray", ("--engine", "ray"))):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)  # which the workers have not done
+        assert augforge("synth", f"../{zipped.name}", "--out", "out", *order, *how).code == 0
+    assert snapshot(tmp_path / "ray" / "out") == snapshot(tmp_path / "one" / "out")
 
 
 def test_a_network_and_what_rejects_its_pictures_go_to_the_workers(augforge, runner, snapshot, tmp_path):
