@@ -34,6 +34,16 @@ def test_a_representation_is_fitted_and_kept(augforge, arrays, tmp_path):
     assert kept["digest"] == found["digest"]
 
 
+def test_what_a_kill_left_after_a_fit_was_saved_is_tidied(augforge, arrays, snapshot, tmp_path):
+    order = ("fit", "conv4", arrays, "--out", tmp_path / "net", *QUICK, "--device", "cpu")
+    assert augforge(*order).code == 0
+    whole = snapshot(tmp_path / "net")
+    (tmp_path / "net" / "training" / "conv4.safetensors").write_bytes(b"a checkpoint")
+    (tmp_path / "net" / "training" / "curves.pdf").unlink()
+    assert augforge(*order, "--resume").code == 0
+    assert snapshot(tmp_path / "net") == whole
+
+
 def test_a_stopped_fit_is_not_gone_on_with_unasked(augforge, arrays, tmp_path):
     (tmp_path / "net" / "training").mkdir(parents=True)
     assert "a fit that was stopped" in augforge("fit", "conv4", arrays, "--out", tmp_path / "net", *QUICK).error()
