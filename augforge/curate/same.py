@@ -23,6 +23,7 @@ _LEAST, _MOST, _USUAL = 0.94, 0.985, 0.95  # limits of an aligned pair: between,
 _ENOUGH = 30  # pictures of which the likest pair tells how like different ones are
 _DEVIATIONS, _OF_NORMAL = 3.0, 1.4826  # from the median, on Fisher's scale; of a median deviation
 _COARSE, _CANDIDATES, _BY_FEATURES = 0.5, 4, 1  # least cosine; how many of each picture are laid upon it
+_EITHER = 0.1  # of two cosines, within which a picture is laid upon another both as it is and mirrored
 _AT_ONCE = 1024
 
 
@@ -58,15 +59,16 @@ def same_pictures(
             if not within or first < second:
                 found.setdefault((first, second), Match(first, second, reason, score))
     if not fast:
-        for match in _changed(a, b, rows, features, within):
+        for match in _changed(a, b, rows, features, set(found)):
             found.setdefault((match.first, match.second), match)
     return sorted(found.values(), key=lambda one: (-one.score, one.second, one.first))
 
 
 def _changed(
-    a: Looks, b: Looks, rows: list[Tensor], features: tuple[Tensor, Tensor] | None, within: bool
+    a: Looks, b: Looks, rows: list[Tensor], features: tuple[Tensor, Tensor] | None, known: set[tuple[int, int]]
 ) -> list[Match]:
-    """Pairs that are one picture after one was laid upon the other."""
+    """Pairs that are one picture after one was laid upon the other; `known` are pairs that are one already."""
+    within = a is b
     plain, mirrored = a.coarse()[rows[0]], a.coarse(mirrored=True)[rows[0]]
     asked = b.coarse()[rows[1]]
     likest: dict[tuple[int, int], float] = {}
@@ -87,11 +89,14 @@ def _changed(
             for i in dict.fromkeys(candidates):
                 if float(both[j, i]) < _COARSE or (within and (start + j, i) in likest):
                     continue
-                flip = bool(turned[j, i] > straight[j, i])
-                one = a.fine[int(rows[0][i])]
-                score = aligned(b.fine[int(rows[1][start + j])], one[:, ::-1].copy() if flip else one)
+                first, second = int(rows[0][i]), int(rows[1][start + j])
+                how = [turned[j, i] > straight[j, i]]
+                how += [not how[0]] if abs(turned[j, i] - straight[j, i]) < _EITHER else []
+                one, other = a.fine[first], b.fine[second]
+                score = max(aligned(other, one[:, ::-1].copy() if flip else one) for flip in how)
                 likest[i, start + j] = score
-                best[start + j] = max(float(best[start + j]), score)
+                if (min(first, second), max(first, second)) not in known if within else (first, second) not in known:
+                    best[start + j] = max(float(best[start + j]), score)
     limit = _limit(best)
     return [
         _match(int(rows[0][i]), int(rows[1][j]), score, within) for (i, j), score in likest.items() if score >= limit
@@ -104,11 +109,20 @@ def _match(first: int, second: int, score: float, within: bool) -> Match:
 
 
 def _limit(best: Tensor) -> float:
-    """How like two pictures must be to be one, by the likest other of each picture: far above what is usual here."""
+    """How like two pictures must be to be one, by the likest other of each picture: far above what is usual here.
+
+    What is above the limit is one picture, and says nothing of different ones: it is left out, and the limit taken
+    again, until nothing is. Else every fifth picture that is there again would hide the others.
+    """
     known = best[best > 0].numpy()
     if len(known) < _ENOUGH:
         return _USUAL
-    scale = np.arctanh(np.minimum(known, 1 - 1e-6))
-    middle = float(np.median(scale))
-    spread = _OF_NORMAL * float(np.median(np.abs(scale - middle)))
-    return min(_MOST, max(_LEAST, math.tanh(middle + _DEVIATIONS * spread)))
+    scale, limit = np.arctanh(np.minimum(known, 1 - 1e-6)), _MOST
+    while True:
+        middle = float(np.median(scale))
+        spread = _OF_NORMAL * float(np.median(np.abs(scale - middle)))
+        limit = min(limit, max(_LEAST, math.tanh(middle + _DEVIATIONS * spread)))
+        usual = scale[scale < math.atanh(limit)]
+        if len(usual) in (0, len(scale)):
+            return limit
+        scale = usual

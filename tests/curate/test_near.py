@@ -135,3 +135,24 @@ def test_what_was_taken_is_not_taken_again():
     pictures = [torch.from_numpy(one).permute(2, 0, 1) for one in _pictures(3)]
     distinct = Distinct()
     assert [distinct.takes(one) for one in (*pictures, pictures[1], pictures[2] // 2)] == [True] * 3 + [False] * 2
+
+
+@pytest.mark.parametrize("copies", [0, 12, 24])
+def test_many_copies_do_not_hide_each_other(copies):
+    """Strokes on paper, moved by a pixel: however many of the second set are there again, they are found, no other."""
+    drawn = [_strokes(seed) for seed in range(120)]
+    moved = [cv2.warpAffine(one, np.array([[1, 0, 1.1], [0, 1, -1.1]]), (28, 28), borderMode=cv2.BORDER_REPLICATE)
+             for one in drawn[:copies]]  # fmt: skip
+    second = [*(one[..., None] for one in moved), *drawn[60 + copies :]]
+    a, b = looks_of(drawn[:60]), looks_of(second)
+    found = same_pictures((a, b), [torch.arange(60), torch.arange(len(second))])
+    assert {(one.first, one.second) for one in found} == {(i, i) for i in range(copies)}
+
+
+def _strokes(seed):
+    rng = np.random.default_rng(seed)
+    picture = np.full((28, 28), 255, np.uint8)
+    corners = np.array([[8, 5], [20, 6], [19, 22], [7, 21]]) + rng.integers(-2, 3, (4, 2))
+    for i in (0, 1, 2) if seed % 2 else (0, 2, 3):
+        cv2.line(picture, corners[i].tolist(), corners[(i + 1) % 4].tolist(), 0, int(rng.integers(1, 4)))
+    return cv2.GaussianBlur(picture, (3, 3), 0)[..., None]
