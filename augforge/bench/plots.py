@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LABEL, _TITLE = 44, 96  # characters of a line of a label, and of a title
+_NARROW_LABEL, _NARROW_TITLE = 26, 40  # of a chart for a telephone
 _LINES = len(COLOURS) - 1  # methods in a figure of lines, beside the best plain classifier
 _Point = tuple[float, float, float, float]  # place, value, and the ends of its interval
 _SAME = ("representation", "views", "normalise", "synthesizer", "classifier", "weights", "share", "exact")
@@ -58,14 +59,14 @@ def write_plots(rows: Sequence[TableRow], out: Path) -> list[Path]:
 # Gains in order
 
 
-def gain_chart(rows: Sequence[TableRow]) -> Figure:
+def gain_chart(rows: Sequence[TableRow], narrow: bool = False) -> Figure:
     """The gains of rows of one number of shots over the best plain classifier, as dots with their 95 % intervals.
 
     Methods come first, the best above, then the controls in grey. Where few intervals lie so far out that the others
-    could not be told apart, the axis is broken and they lie beyond the break.
+    could not be told apart, the axis is broken and they lie beyond the break. A `narrow` chart is for a telephone.
     """
     table = tables_of(rows)[0]
-    labels = [folded(text, _LABEL) for text in labels_of(table)]
+    labels = [folded(text, _NARROW_LABEL if narrow else _LABEL) for text in labels_of(table)]
     heights = [0.12 + 0.15 * (label.count("\n") + 1) for label in labels]  # inches
     gap = 0.12 if 0 < sum(bool(row.get("control")) for row in table) < len(table) else 0.0
     places, at = [], 0.0
@@ -74,9 +75,15 @@ def gain_chart(rows: Sequence[TableRow]) -> Figure:
         places.append(at + height / 2)
         at += height
     with style():
-        figure = new_figure(8, at + 1.3)
-        figure.suptitle(_title(table), x=0.01, ha="left", fontsize=10, fontweight="bold")
-        panels = _broken_axes(figure, [gain_ends(row) for row in table])
+        figure = new_figure(4.2 if narrow else 8, at + (1.5 if narrow else 1.3))
+        figure.suptitle(
+            folded(_title(table), _NARROW_TITLE) if narrow else _title(table),
+            x=0.01,
+            ha="left",
+            fontsize=10,
+            fontweight="bold",
+        )
+        panels = _broken_axes(figure, [gain_ends(row) for row in table], 4 if narrow else 8)
         for axes in panels:
             for row, place in zip(table, places, strict=True):
                 _dot(axes, row, place)
@@ -89,12 +96,13 @@ def gain_chart(rows: Sequence[TableRow]) -> Figure:
         for tick, row in zip(panels[0].get_yticklabels(), table, strict=True):
             tick.set_color(GREY if row.get("control") else INK)
         _values(panels[-1], table, places)
-        figure.supxlabel(f"points of accuracy over {_over(table)}, with 95 % intervals\n"
-                         "filled: the interval leaves out 0; grey: controls", fontsize=9)  # fmt: skip
+        says = f"points of accuracy over {_over(table)}, with 95 % intervals"
+        says = f"{folded(says, 50) if narrow else says}\nfilled: the interval leaves out 0; grey: controls"
+        figure.supxlabel(says, fontsize=8 if narrow else 9)
     return figure
 
 
-def _broken_axes(figure: Figure, intervals: Sequence[tuple[float, float]]) -> list[Axes]:
+def _broken_axes(figure: Figure, intervals: Sequence[tuple[float, float]], most_ticks: int) -> list[Axes]:
     """Axes side by side, one for most intervals and a narrow one on a side where some lie beyond, from the left."""
     low, high = within_most(intervals)
     room = 0.04 * (high - low or 1.0)
@@ -113,7 +121,7 @@ def _broken_axes(figure: Figure, intervals: Sequence[tuple[float, float]]) -> li
                              "clip_on": False}  # fmt: skip
     for i, (axes, (start, end)) in enumerate(zip(panels, ranges, strict=True)):
         axes.set_xlim(start, end)
-        axes.locator_params(axis="x", nbins=2 if widths[i] < 2 else 8)
+        axes.locator_params(axis="x", nbins=2 if widths[i] < 2 else most_ticks)
         if i:
             axes.spines["left"].set_visible(False)
             axes.plot([0], [0], transform=axes.transAxes, **marks)

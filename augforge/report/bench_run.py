@@ -85,11 +85,13 @@ def _add_episodes(section: Section, rows: Sequence[TableRow], folder: Path) -> N
     section.verdict += verdicts(rows)
     tables = tables_of(rows)
     for table in tables[:_MOST_CHARTS]:
-        section.charts.append((f"Gains: {title_of(table)}", inline_svg(gain_chart(table), f"c{len(section.charts)}-")))
+        for narrow in (False, True):  # of which the page shows one
+            svg = inline_svg(gain_chart(table, narrow), f"c{len(section.charts)}-")
+            section.charts.append((f"Gains: {title_of(table)}", svg, "narrow" if narrow else "wide"))
     for group in grouped(rows, "task", "part", "way").values():
         if len({row["shot"] for row in group}) > 1:
             section.charts.append((f"Accuracy by shots: {group[0]['task']}",
-                                   inline_svg(shots_chart(group), f"c{len(section.charts)}-")))  # fmt: skip
+                                   inline_svg(shots_chart(group), f"c{len(section.charts)}-"), "any"))  # fmt: skip
     note = legend(rows).replace("\n", " ")
     section.tables += [_arms(table, "" if number else note) for number, table in enumerate(tables)]
     by_class = grouped(read_results(folder / PER_CLASS), "digest")

@@ -61,14 +61,15 @@ class Block:
 
 @dataclass
 class Section:
-    """A run: what it came to in sentences, charts (title, SVG), tables, pictures (`sheet`: its contact sheet, where
-    that shows what was refused; `map`: its pictures in a plane), and where all of that is from.
+    """A run: what it came to in sentences, charts (title, SVG, and the screens that show it: wide, narrow or any),
+    tables, pictures (`sheet`: its contact sheet, where that shows what was refused; `map`: its pictures in a plane),
+    and where all of that is from.
     """
 
     kind: str
     name: str
     verdict: list[str] = field(default_factory=list)
-    charts: list[tuple[str, str]] = field(default_factory=list)
+    charts: list[tuple[str, str, str]] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     wall: list[Block] = field(default_factory=list)
     wall_says: str = ""

@@ -130,12 +130,14 @@ def _refused(names: list[str], seen: _Seen) -> Table:
     """The tries that filters refused, by class and reason, and their share of all tries of the class."""
     reasons = sorted(seen.rejected, key=lambda reason: (-sum(seen.rejected[reason].values()), reason))
     lines = []
-    for name in names:
+    found = [name for name in names if any(seen.rejected[reason][name] for reason in reasons)]
+    for name in found:
         counts = [seen.rejected[reason][name] for reason in reasons]
-        tries = seen.made[name] + sum(counts)
-        share = 100 * sum(counts) / tries if tries else 0.0
+        share = 100 * sum(counts) / (seen.made[name] + sum(counts))
         lines.append([Cell(name), *(Cell(f"{count:,}", count) for count in counts), Cell(f"{share:.1f} %", share)])
     note = "Tries that filters refused, by the first reason of each; what was refused was made again."
+    if rest := sum(1 for name in names if seen.made[name] and name not in found):
+        note += f" Of {rest} other {'class' if rest == 1 else 'classes'} none was."
     return Table("Refused tries", ["class", *reasons, "refused of all tries"], lines, note)
 
 

@@ -115,3 +115,12 @@ def test_every_part_is_reached_by_the_keyboard(opened):
         shown.keyboard.press("Tab")
         reached.add(shown.evaluate("document.activeElement.tagName"))
     assert {"BUTTON", "INPUT", "DIV"} <= reached
+
+
+@pytest.mark.parametrize(("width", "shown_one"), [(380, "narrow"), (1280, "wide")])
+def test_a_chart_fits_a_telephone(opened, width, shown_one):
+    shown = opened(width)
+    for kind in ("narrow", "wide"):
+        assert shown.locator(f"figure.{kind}").first.is_visible() == (kind == shown_one)
+    box = shown.locator(f"figure.{shown_one} svg").first.bounding_box()
+    assert 300 < box["width"] <= width

@@ -1,4 +1,4 @@
-// Tables sort by their headers and filter by a text; without this script they stay as they are.
+// Tables sort by their headers and filter by a text, and sheets show their end; without this script all stays as it is.
 "use strict";
 
 function value(row, column) {
@@ -51,6 +51,8 @@ function filters(table, input, output) {
     output.textContent = wanted.length ? `${shown} of ${rows.length} rows` : "";
   });
 }
+
+for (const sheet of document.querySelectorAll(".sheet")) sheet.scrollTop = sheet.scrollHeight; // what was refused
 
 for (const box of document.querySelectorAll(".table")) {
   const table = box.querySelector("table");
