@@ -90,8 +90,8 @@ def _changed(
                 if float(both[j, i]) < _COARSE or (within and (start + j, i) in likest):
                     continue
                 first, second = int(rows[0][i]), int(rows[1][start + j])
-                how = [turned[j, i] > straight[j, i]]
-                how += [not how[0]] if abs(turned[j, i] - straight[j, i]) < _EITHER else []
+                ahead = float(turned[j, i] - straight[j, i])
+                how = [ahead > 0, ahead <= 0] if abs(ahead) < _EITHER else [ahead > 0]
                 one, other = a.fine[first], b.fine[second]
                 score = max(aligned(other, one[:, ::-1].copy() if flip else one) for flip in how)
                 likest[i, start + j] = score
