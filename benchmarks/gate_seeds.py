@@ -3,9 +3,8 @@
     python benchmarks/gate_seeds.py [--seeds 10] [--steps 50] [--trials 100]
 
 Each fit learns from the letters' base and validation classes in features of `conv4-glyphs`; a seed decides how the
-validation classes are halved, the episodes, and the order of learning. `--steps` is fewer than the default of 200, and
-shares of rows are not chosen, to save time. The gain is over the plain classifier that is best on the same novel
-episodes. Appends to benchmarks/results/gate_seeds.jsonl: a row for each number of shots, with the gain of every seed,
+validation classes are halved, the episodes, and the order of learning. `--steps` is fewer than the default of 200, to
+save time. The gain is over the plain classifier that is best on the same novel episodes. Appends to benchmarks/results/gate_seeds.jsonl: a row for each number of shots, with the gain of every seed,
 and the weight of imagination in the gate.
 """
 
@@ -18,7 +17,6 @@ import numpy as np
 import torch
 from data_sets import RESULTS, append
 
-from augforge import generators
 from augforge.episodes import draw_episodes
 from augforge.episodes.named_tasks import open_task
 from augforge.generators.hallucinator import Hallucinator
@@ -42,8 +40,6 @@ def main() -> None:
     task, representation = open_task("glyphs"), open_part("conv4-glyphs", None, "representation")
     assert task.val is not None
     base, val, novel = (embed_bank(representation, bank, BankOptions()) for bank in (task.base, task.val, task.novel))
-    generators.hallucinator.readings = lambda *_: {}  # type: ignore[attr-defined]
-    generators.hallucinator.chosen_shares = lambda _: None  # type: ignore[attr-defined]
     fitted = []
     for seed in range(given.seeds):
         fitted.append(Hallucinator(steps=given.steps).fit(base, torch.Generator().manual_seed(seed), val))
