@@ -4,8 +4,9 @@
 
 Each fit learns from the letters' base and validation classes in features of `conv4-glyphs`; a seed decides how the
 validation classes are halved, the episodes, and the order of learning. `--steps` is fewer than the default of 200, to
-save time. The gain is over the plain classifier that is best on the same novel episodes. Appends to benchmarks/results/gate_seeds.jsonl: a row for each number of shots, with the gain of every seed,
-and the weight of imagination in the gate.
+save time. The gain is over the plain classifier that is best on the same novel episodes. Appends to
+benchmarks/results/gate_seeds.jsonl: a row for each number of shots, with the gain of every seed, and the weight of
+imagination in the gate.
 """
 
 from __future__ import annotations
