@@ -16,7 +16,9 @@ def _script(name):
     """A module of benchmarks/, which is no installed package."""
     spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", ROOT / "benchmarks" / f"{name}.py")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(str(ROOT / "benchmarks"))  # where a script finds the others beside it
+        spec.loader.exec_module(module)
     return module
 
 
