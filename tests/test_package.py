@@ -27,3 +27,11 @@ def test_importing_it_imports_nothing_slow():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                          cwd=tempfile.gettempdir())  # fmt: skip
     assert run.stdout.strip() == ""
+
+
+def test_making_pictures_imports_what_that_needs():
+    slow = "{'scipy', 'matplotlib', 'sklearn', 'torchvision', 'timm', 'pandas', 'h5py'}"
+    code = f"import sys, augforge.synth.run; print(*{slow} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                         cwd=tempfile.gettempdir())  # fmt: skip
+    assert run.stdout.strip() == ""

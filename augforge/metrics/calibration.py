@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 BINS = 15  # of equal width, as in the paper's tables
@@ -39,6 +38,8 @@ def fitted_temperature(scores: Tensor, labels: Tensor, prior: float = 1.0, weigh
     change by a factor of e would make one more nat. Between 1/1000 and 1,000. Raises ValueError for no rows and no
     weight.
     """
+    from scipy.optimize import minimize_scalar  # half a second to import, so only where it is needed
+
     if not len(scores) and not weight:
         raise ValueError("there are no scores and no prior to find a temperature from")
     rows = scores.detach().double().cpu()
