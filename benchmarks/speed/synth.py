@@ -1,6 +1,6 @@
 """`augforge synth` against the obvious script: albumentations and Pillow's save in a DataLoader with two workers.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/speed/synth.py [--opencv] [--json] [--rounds 7]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/speed/synth.py [--opencv [--side 64]] [--json] [--rounds 7]
 
 2,000 pictures of CIFAR-FS at 32 px (20 classes, 100 each) and 60 photographs of 224 px, 10 made of each, the `keras`
 preset plus brightness, contrast and hue. Both sides read a class folder and use two processes. Wall clock of the
@@ -8,7 +8,7 @@ whole work, imports aside: ours includes planning, forking, manifest and contact
 shards, and how near the PNG run is to only creating files with the same bytes.
 
 With `--opencv` the best script instead: OpenCV reads each file once and writes what albumentations makes of it, in one
-process and in two, as `synth` does; 400 photographs of 64 px and 120 of 224, 10 made of each, PNG and JPEG.
+process and in two, as `synth` does; 400 photographs of 64 px and 114 of 224, 10 made of each, PNG and JPEG.
 
 Every round writes into a folder of its own and nothing is deleted before the end: ext4 is slow to create files where
 others were deleted in the last seconds, which would be measured instead.
@@ -160,10 +160,11 @@ def create_files(made: Path, out: Path) -> float:
         return time.perf_counter() - start
 
 
-def against_opencv(scratch: Path, rounds: int) -> list[dict]:
+def against_opencv(scratch: Path, rounds: int, sides: list[int]) -> list[dict]:
     """The rows of `--opencv`."""
     rows = []
-    for side, photographs in ((64, 400), (224, 120)):
+    for side in sides:
+        photographs = 25_600 // side
         source = scratch / f"source {side}"
         write_photographs(source, photographs, side)
         count = COPIES * len(list(source.glob("*/*")))
@@ -185,13 +186,14 @@ def main() -> None:
     arguments.add_argument("--json", action="store_true")
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--opencv", action="store_true", help="against the best script alone")
+    arguments.add_argument("--side", type=int, action="append", help="of --opencv's pictures; 64 and 224")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         if options.opencv:
-            show(against_opencv(Path(scratch), options.rounds), options.json)
+            show(against_opencv(Path(scratch), options.rounds, options.side or [64, 224]), options.json)
             return
         for case, write in (("32 px", write_cifar), ("224 px", write_photographs)):
             source, out, other = (Path(scratch) / f"{kind} {case}" for kind in ("source", "ours", "theirs"))
