@@ -1,6 +1,6 @@
 """`augforge synth` against the obvious script: albumentations and Pillow's save in a DataLoader with two workers.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/speed/synth.py [--opencv [--side 64]] [--json] [--rounds 7]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/speed/synth.py [--opencv [--side PX]] [--rounds 7]
 
 2,000 pictures of CIFAR-FS at 32 px (20 classes, 100 each) and 60 photographs of 224 px, 10 made of each, the `keras`
 preset plus brightness, contrast and hue. Both sides read a class folder and use two processes. Wall clock of the
