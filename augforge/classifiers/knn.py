@@ -28,7 +28,7 @@ class Neighbours:
     family: ClassVar[Family] = "neighbours"
 
     k: int = 1  # votes of a query, >= 1
-    distance: Literal["euclidean", "cosine", "mahalanobis"] = "euclidean"  # between query and support row
+    distance: Literal["euclidean", "cosine", "manhattan", "mahalanobis"] = "euclidean"  # between query and support row
     shrinkage: float = 0.1  # how far the covariance is drawn towards a sphere, 0..1, for "mahalanobis"
     whitening_: Tensor | None = field(default=None, init=False, repr=False)
 
@@ -66,6 +66,8 @@ class Neighbours:
         """The distance, or what ranks as it does, of every query to every support row: [b, q, n]."""
         if self.distance == "cosine":
             return -cosines(rows.query, rows.x)
+        if self.distance == "manhattan":
+            return torch.cdist(rows.query, rows.x, p=1)
         if self.distance == "euclidean":
             return squared_distances(rows.query, rows.x)
         whiten = fitted(self.whitening_, rows.x, "knn")

@@ -8,6 +8,7 @@ may come from prototypes of one row, the learning rate falls along a cosine, and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +70,31 @@ def prototypical_accuracy(support: Tensor, query: Tensor) -> Tensor:
     return reduce((logits.argmax(-1) == target).float(), "e q -> e", "mean")
 
 
-def draw_episodes(data: Pixels, shape: tuple[int, int, int], near: bool, generator: torch.Generator) -> Tensor:
+class Labelled(Protocol):
+    """What episodes are drawn from: the rows of each class, as `Pixels` has them."""
+
+    @property
+    def y(self) -> Tensor:
+        """Labels [n]."""
+
+    @property
+    def table(self) -> Tensor:
+        """The rows [classes, most] of each class."""
+
+    @property
+    def counts(self) -> Tensor:
+        """How many rows each class has [classes]."""
+
+    @property
+    def groups(self) -> Tensor:
+        """The group of each class [classes]."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+
+
+def draw_episodes(data: Labelled, shape: tuple[int, int, int], near: bool, generator: torch.Generator) -> Tensor:
     """Rows [e, way, per_class] for `shape` (e, way, per_class), on the data's device: no row twice in an episode.
 
     With `near` the classes of one group, that of a class drawn at random, come first; others fill up. Classes with
@@ -124,7 +149,7 @@ def train_episodic(
     return loop.result()
 
 
-def nearest_mean_score(features: Tensor, data: Pixels) -> tuple[float, float]:
+def nearest_mean_score(features: Tensor, data: Labelled) -> tuple[float, float]:
     """The accuracy in percent of nearest means on features [n, d], with 1 and with 5 support rows.
 
     Over 200 episodes that are always the same, 20-way where there are 40 classes, else 5-way.
