@@ -118,6 +118,12 @@ def test_online(capsys, dataset):
     assert names["batches"].step == 2 * len(names["loader"])
 
 
+def test_metric(capsys):
+    pytest.importorskip("pytorch_metric_learning")
+    names = _run("docs/metric.md", _without_times, capsys)
+    assert names["rows"].grad.isfinite().all()
+
+
 def test_rare(capsys, tmp_path):
     _run("docs/rare.md", _without_times, capsys)
     for name in ("coffee", "rocket", "retina"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
@@ -115,6 +116,24 @@ class ResNet(nn.Module):
         x = F.relu(self.stem(x))
         x = F.max_pool2d(x, 3, 2, 1) if self.large else x
         return reduce(self.blocks(x), "n c h w -> n c", "mean")
+
+
+class Standardised(nn.Module):
+    """A network behind the standardisation of its pictures: [n, c, h, w] in [0, 1] -> [n, d]."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, net: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardise each channel and go through the network."""
+        mean, deviation = (rearrange(v, "c -> c 1 1") for v in (self.mean, self.deviation))
+        return self.net((x - mean) / deviation)
 
 
 def _halved(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from augforge import chance
 from augforge.networks.layers import built, inference_copy
 from augforge.networks.pixels import Pixels, load_pixels, prepared
 from augforge.networks.products import in_tiles
-from augforge.representations.backbones import Arch, make_backbone
+from augforge.representations.backbones import Arch, Standardised, make_backbone
 from augforge.representations.episodic import EpisodicSettings, nearest_mean_score, train_episodic
 from augforge.representations.pictures import Augment, statistics
 from augforge.representations.supervised import (
@@ -31,24 +31,6 @@ from augforge.types import Bank, InputError, Space
 
 _ROWS_AT_ONCE = 512
 _TILE = 32  # pictures at a time on a CPU: caches hold their maps, and one picture alone costs no more than these
-
-
-class Standardised(nn.Module):
-    """A network behind the standardisation of its pictures: [n, c, h, w] in [0, 1] -> [n, d]."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, net: nn.Module, channels: int) -> None:
-        super().__init__()
-        self.net = net
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("deviation", torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Standardise each channel and go through the network."""
-        mean, deviation = (rearrange(v, "c -> c 1 1") for v in (self.mean, self.deviation))
-        return self.net((x - mean) / deviation)
 
 
 @dataclass

@@ -19,14 +19,13 @@ from augforge import chance
 from augforge.networks.layers import built, inference_copy
 from augforge.networks.pixels import Pixels, class_table, load_pixels, prepared
 from augforge.networks.products import in_tiles
-from augforge.representations.backbones import Arch, make_backbone
-from augforge.representations.convnet import Standardised
+from augforge.parts.saving import open_part
+from augforge.representations.backbones import Arch, Standardised, make_backbone
 from augforge.representations.episodic import draw_episodes, nearest_mean_score
 from augforge.representations.metric_losses import Loss, Margins, Mining, metric_loss
-from augforge.representations.photos import Photos
 from augforge.representations.pictures import Augment, batch, statistics
 from augforge.training.loop import Loop, Run, Stage, cosine, fast_arithmetic, step_generator
-from augforge.types import Bank, InputError, Space
+from augforge.types import Bank, InputError, Representation, Space
 
 _TILE, _ROWS_AT_ONCE = 32, 512
 
@@ -247,6 +246,6 @@ def _score(net: nn.Module, val: Pixels | _Features, siamese: bool) -> float:
 
 
 @cache
-def _photos() -> Photos:
+def _photos() -> Representation:
     """The network of `photos` with the weights of its package."""
-    return Photos().fit(None, None)
+    return open_part("photos", None, "representation")

@@ -7,7 +7,7 @@ import pytest
 
 from augforge.parts import catalog, contracts
 
-BRIEF = {"epochs": 1, "batch_size": 48}
+BRIEF = {"epochs": 1, "batch_size": 48, "steps": 2}
 
 
 @functools.cache

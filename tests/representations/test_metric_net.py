@@ -17,6 +17,7 @@ from augforge.training.loop import Run
 from augforge.types import Examples, InputError
 
 pytest.importorskip("pytorch_metric_learning")
+QUICK = {"steps": 60, "lr": 2e-3, "average": 0.9, "augment": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +40,7 @@ def parts(slopes):
 
 def learnt(slopes, loss, **settings):
     base, _ = parts(slopes)
-    return catalog.make(loss, {"steps": 60, "lr": 2e-3, "average": 0.9, "augment": "none", **settings}, "representation").fit(
-        base, torch.Generator().manual_seed(0)
-    )
+    return catalog.make(loss, {**QUICK, **settings}, "representation").fit(base, torch.Generator().manual_seed(0))
 
 
 def right(x, y, distance):
@@ -77,7 +76,7 @@ def test_a_fit_is_a_function_of_the_generator_goes_on_after_a_stop_and_is_saved(
         if done == 3:
             raise KeyboardInterrupt
 
-    part = MetricNet(steps=6, augment="none", mining="random")
+    part = MetricNet(**{**QUICK, "steps": 6, "mining": "random"})
     with pytest.raises(KeyboardInterrupt):
         part.fit(base, torch.Generator().manual_seed(0), None, Run(folder=tmp_path, checkpoint_every=0, each=stop))
     part.fit(base, torch.Generator().manual_seed(0), None, Run(folder=tmp_path))
