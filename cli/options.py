@@ -178,6 +178,7 @@ class Progress:
         self.bar: Any = None
         self.last = (0, 0, "")
         self.ended, self.speaking = threading.Event(), threading.Lock()
+        self.speaker: threading.Thread | None = None
 
     def update(self, done: int, total: int, what: str = "") -> None:
         """Show that `done` of `total` are finished, and `what` is under way; a smaller number begins anew."""
@@ -221,10 +222,13 @@ class Progress:
     def __enter__(self) -> Progress:
         """Itself."""
         if self.steady and not sys.stderr.isatty():
-            threading.Thread(target=self._keep_saying, name="progress", daemon=True).start()
+            self.speaker = threading.Thread(target=self._keep_saying, name="progress", daemon=True)
+            self.speaker.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close it."""
+        """Close it. The thread has ended then: one that is left at the interpreter's end aborts the process."""
         self.ended.set()
+        if self.speaker is not None:
+            self.speaker.join()
         self.close()
