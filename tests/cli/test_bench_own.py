@@ -70,7 +70,7 @@ def test_a_support_is_measured_on_a_test_folder(augforge, mine, tmp_path):
 def test_methods_are_compared_on_the_same_test_pictures(augforge, mine, tmp_path):
     command = ("bench", mine, "--test", tmp_path / "held", *MEANS, "--with", "classical", "--made", 2, "--seeds", "0,1")
     rows = augforge(*command, "--json").json()["rows"]
-    assert {row["synthesizer"] for row in rows} >= {"nothing", "classical", "copies"}
+    assert {row["synthesizer"] for row in rows} >= {"nothing", "classical(preset=photographs)", "copies"}
     assert {row["seeds"] for row in rows} == {2}
     assert len({row["episodes"] for row in rows}) == 1
 

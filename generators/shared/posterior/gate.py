@@ -166,25 +166,29 @@ def _sums(scored: Sequence[Scored]) -> Tensor:
 def _of_columns(scored: Sequence[Scored], columns: list[int]) -> Tensor:
     """The weights [1 + p] of the best sum of some scores, 0 for all others."""
     weights = scored[0].scores.new_zeros(1 + len(PLAIN))
-    weights[columns] = _fitted([Scored(part.scores[columns], part.target, part.classes) for part in scored])
+    weights[columns] = fitted_weights([Scored(part.scores[columns], part.target, part.classes) for part in scored])
     return weights
 
 
-def _fitted(scored: Sequence[Scored]) -> Tensor:
+def fitted_weights(scored: Sequence[Scored]) -> Tensor:
     """The weights [k], all above 0, of least cross-entropy of the sum of scores."""
     spread = _spread(scored)
     start = -(spread * len(spread)).log()  # each part of the sum spreads alike
-    rows = torch.cat([part.scores for part in scored], 1).flatten(1).cpu().double()  # [k, n * way]
-    target = F.one_hot(torch.cat([part.target for part in scored]), scored[0].scores.shape[2]).cpu().double()
-    share = torch.cat([torch.full((len(part.target), 1), 1 / len(part.target)) for part in scored]).double()
     from_start = start.cpu().double()
+    parts = [
+        (part.scores.flatten(1).cpu().double(), F.one_hot(part.target, part.scores.shape[2]).cpu().double())
+        for part in scored
+    ]  # [k, n * way] and [n, way], of whatever way
 
     def loss(level: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = torch.from_numpy(level).exp()
-        likely = torch.log_softmax((weights @ rows).view_as(target), 1)
-        total = -(share * target * likely).sum() + _DECAY * (torch.from_numpy(level) - from_start).square().sum()
-        towards = rows @ (share * (likely.exp() - target)).flatten()
-        return float(total), (weights * towards + 2 * _DECAY * (torch.from_numpy(level) - from_start)).numpy()
+        off = torch.from_numpy(level) - from_start
+        weights, total = torch.from_numpy(level).exp(), _DECAY * off.square().sum()
+        towards = torch.zeros_like(weights)
+        for rows, target in parts:
+            likely = torch.log_softmax((weights @ rows).view_as(target), 1)
+            total = total - (target * likely).sum() / len(target)
+            towards = towards + rows @ (likely.exp() - target).flatten() / len(target)
+        return float(total), (weights * towards + 2 * _DECAY * off).numpy()
 
     found = minimize(loss, from_start.numpy(), jac=True, method="L-BFGS-B", options={"maxiter": _ROUNDS})
     return torch.from_numpy(found.x).exp().to(spread)

@@ -9,7 +9,15 @@ from augforge.classifiers.logistic import Logistic
 from augforge.classifiers.matching import Matching
 from augforge.classifiers.prototype import Prototype
 from augforge.classifiers.simpleshot import SimpleShot
-from augforge.generators.shared.posterior.gate import PLAIN, Candidate, fit_gate, gated, plain_scores
+from augforge.generators.shared.posterior.gate import (
+    PLAIN,
+    Candidate,
+    Scored,
+    fit_gate,
+    fitted_weights,
+    gated,
+    plain_scores,
+)
 from augforge.generators.shared.posterior.held_out import SHOTS, EpisodeBatch, draw_episode_batches, error_over
 from augforge.types import Examples
 
@@ -181,3 +189,22 @@ def test_without_trust_plain_classifiers_decide_alone() -> None:
     found = gated(gate, CENTRE, own, pair, torch.stack([query] * 2), (plain, torch.tensor([0.0, 1.0])))
     for e, of in enumerate((plain, gate)):
         torch.testing.assert_close(found[e], gated(of, CENTRE, own[e], support, query))
+
+
+def test_weights_are_those_of_least_cross_entropy_over_episodes_of_any_way() -> None:
+    rng = torch.Generator().manual_seed(3)
+    parts = []
+    for way in (2, 5):
+        target = torch.randint(0, way, (200,), generator=rng)
+        scores = torch.randn(3, 200, way, generator=rng) + 2 * torch.nn.functional.one_hot(target, way)
+        parts.append(Scored(scores, target, target))
+
+    def loss(weights: Tensor) -> float:
+        return sum(
+            float(torch.nn.functional.cross_entropy(torch.einsum("k,knw->nw", weights, part.scores), part.target))
+            for part in parts
+        )
+
+    found = fitted_weights(parts)
+    for _ in range(20):
+        assert loss(found) < loss(found * (0.1 * torch.randn(3, generator=rng)).exp()) + 1e-4
