@@ -20,7 +20,8 @@ from augforge.data.glyphs import open_glyphs
 from augforge.machine import machine, versions
 from augforge.networks.pixels import load_pixels
 from augforge.parts.saving import save_part
-from augforge.representations.convnet import ConvNet, embedded
+from augforge.representations.backbones import embedded
+from augforge.representations.convnet import ConvNet
 from augforge.representations.episodic import nearest_mean_score
 from augforge.training.loop import Run
 

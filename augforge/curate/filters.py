@@ -122,8 +122,8 @@ def synthesize_plausible(
     filters: Sequence[Filter],
     tries: int,
     distinct: Callable[[Tensor], bool] | None = None,
-) -> tuple[Examples, dict[str, int]]:
-    """Rows labelled `want` [n] that no filter rejects, and how many tries were rejected for each reason.
+) -> tuple[Examples, list[Counter[str]]]:
+    """Rows labelled `want` [n] that no filter rejects, and how many tries of each [n] were rejected, by reason.
 
     As `part.synthesize`, where a rejected row is made again, `tries` times in all; row i depends on the support and
     on keys[i] alone. With `distinct`, as `Distinct().takes`, it must also differ from the rows that were taken
@@ -131,20 +131,6 @@ def synthesize_plausible(
     once, for the first reason of the first filter that rejects it. Raises Implausible, a QuotaError, for the first
     row that was rejected in all tries, and QuotaError where the part made fewer rows than were wanted.
     """
-    made, reasons = synthesize_judged(part, support, want, keys, filters, tries, distinct)
-    return made, dict(sum(reasons, Counter()))
-
-
-def synthesize_judged(
-    part: Any,
-    support: Examples,
-    want: Tensor,
-    keys: Tensor,
-    filters: Sequence[Filter],
-    tries: int,
-    distinct: Callable[[Tensor], bool] | None = None,
-) -> tuple[Examples, list[Counter[str]]]:
-    """As `synthesize_plausible`, with the rejected tries of each row [n] by reason."""
     made = part.synthesize(support, want, keys)
     if len(made) != len(want):
         raise QuotaError(f"{type(part).__name__} made {len(made)} of the {len(want)} rows wanted")

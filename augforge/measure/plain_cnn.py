@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from augforge.chance import draw_keys
 from augforge.networks.layers import built
 from augforge.networks.pixels import Pixels
-from augforge.representations.backbones import make_backbone
-from augforge.representations.convnet import Standardised, embedded
+from augforge.representations.backbones import Standardised, embedded, make_backbone
 from augforge.representations.pictures import Augment, batch, statistics
 from augforge.training.loop import Loop, Run, Stage, cosine, fast_arithmetic, step_generator
 from augforge.types import InputError

@@ -74,7 +74,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "resnet12": {"arch": "resnet12"},
     "resnet18": {"arch": "resnet18"},
     "siamese": {"loss": "siamese"},
-    "contrastive": {"loss": "contrastive"},
+    "contrastive": {"loss": "contrastive", "margin": 1.0},
     "triplet": {"loss": "triplet"},
     "n-pairs": {"loss": "n-pairs", "way": 32, "rows": 2},
     "histogram": {"loss": "histogram"},

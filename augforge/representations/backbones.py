@@ -8,6 +8,7 @@ resnet18   d = 512, two blocks in each stage
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -16,9 +17,14 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from augforge.networks.layers import ConvNorm, DropBlock
+from augforge.networks.pixels import prepared
+from augforge.networks.products import in_tiles
+from augforge.types import InputError
 
 Arch = Literal["conv4", "resnet10", "resnet12", "resnet18"]
 
+_ROWS_AT_ONCE = 512
+_TILE = 32  # pictures at a time on a CPU: caches hold their maps, and one picture alone costs no more than these
 _LARGE = 64  # from this side on, the ResNets 10 and 18 begin as on ImageNet: 7 x 7 with stride 2, then pooling
 
 
@@ -151,3 +157,32 @@ def make_backbone(arch: Arch, channels: int, side: int, drop: float = 0.0) -> nn
     if arch == "resnet12":
         return ResNet12(channels, drop)
     return ResNet(channels, {"resnet10": 1, "resnet18": 2}[arch], side >= _LARGE)
+
+
+def embedded(net: nn.Module, x: Tensor) -> Tensor:
+    """Features [n, d] float32 of pictures [n, c, h, w], uint8 or floats in [0, 1], or of rows [n, k], in tiles and with
+    no gradient.
+    """
+
+    def forward(part: Tensor) -> Tensor:
+        part = part.float() / 255 if part.dtype == torch.uint8 else part
+        part = part.contiguous(memory_format=torch.channels_last) if part.ndim == 4 else part
+        return net(part).float()
+
+    with torch.no_grad():
+        return torch.cat([in_tiles(forward, part, size=_TILE) for part in x.split(_ROWS_AT_ONCE)])
+
+
+def as_trained(x: Tensor | list[Tensor], size: int, facts: Mapping[str, int], who: str) -> Tensor:
+    """Pictures as a network takes them that was trained on those of `facts`: [n, channels, height, width].
+
+    Square at `size` px where it is not 0; grey ones are repeated where colour was learnt. Raises InputError, naming
+    `who`, for pictures of another size.
+    """
+    x = prepared(x, size)
+    if x.shape[1] == 1 and facts["channels"] == 3:
+        x = x.expand(-1, 3, -1, -1)
+    wanted = tuple(facts[name] for name in ("channels", "height", "width"))
+    if tuple(x.shape[1:]) != wanted:
+        raise InputError(f"{who} was trained on pictures {list(wanted)} and got {list(x.shape[1:])}")
+    return x

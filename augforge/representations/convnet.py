@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from augforge import chance
 from augforge.networks.layers import built, inference_copy
-from augforge.networks.pixels import Pixels, load_pixels, prepared
-from augforge.networks.products import in_tiles
-from augforge.representations.backbones import Arch, Standardised, make_backbone
+from augforge.networks.pixels import Pixels, load_pixels
+from augforge.representations.backbones import Arch, Standardised, as_trained, embedded, make_backbone
 from augforge.representations.episodic import EpisodicSettings, nearest_mean_score, train_episodic
 from augforge.representations.pictures import Augment, statistics
 from augforge.representations.supervised import (
@@ -28,9 +27,6 @@ from augforge.representations.supervised import (
 )
 from augforge.training.loop import Run, Stage, cosine, fast_arithmetic
 from augforge.types import Bank, InputError, Space
-
-_ROWS_AT_ONCE = 512
-_TILE = 32  # pictures at a time on a CPU: caches hold their maps, and one picture alone costs no more than these
 
 
 @dataclass
@@ -157,12 +153,7 @@ class ConvNet:
         size than those it was trained on.
         """
         net = self._ready()
-        x = prepared(x, self.size)
-        if x.shape[1] == 1 and self.facts_["channels"] == 3:
-            x = x.expand(-1, 3, -1, -1)
-        wanted = (self.facts_["channels"], self.facts_["height"], self.facts_["width"])
-        if tuple(x.shape[1:]) != wanted:
-            raise InputError(f"{self.arch} was trained on pictures {list(wanted)} and got {list(x.shape[1:])}")
+        x = as_trained(x, self.size, self.facts_, self.arch)
         return embedded(inference_copy(net.to(x.device)), x)
 
     def _ready(self) -> Standardised:
@@ -172,17 +163,6 @@ class ConvNet:
 
 
 Validate = Callable[[nn.Module, bool], float]  # (network, whether features are centred) -> accuracy in percent
-
-
-def embedded(net: nn.Module, x: Tensor) -> Tensor:
-    """Features [n, d] float32 of pictures [n, c, h, w], uint8 or floats in [0, 1], in tiles and with no gradient."""
-
-    def forward(part: Tensor) -> Tensor:
-        part = part.float() / 255 if part.dtype == torch.uint8 else part
-        return net(part.contiguous(memory_format=torch.channels_last)).float()
-
-    with torch.no_grad():
-        return torch.cat([in_tiles(forward, part, size=_TILE) for part in x.split(_ROWS_AT_ONCE)])
 
 
 def centred(x: Tensor) -> Tensor:

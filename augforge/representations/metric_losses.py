@@ -22,7 +22,7 @@ Loss = Literal["siamese", "contrastive", "triplet", "n-pairs", "histogram", "qua
 Mining = Literal["random", "hard", "semi-hard"]
 
 LOSSES: tuple[Loss, ...] = ("siamese", "contrastive", "triplet", "n-pairs", "histogram", "quadruplet")
-_BINS = 100  # of the histograms of similarities, as in the paper's experiments
+_BINS = 100  # of the histograms of similarities
 _LENGTH = 0.002  # what the mean squared length of rows is multiplied by before n-pairs
 _READS: dict[str, tuple[str, ...]] = {
     "contrastive": ("margin", "positive_margin"),
@@ -35,9 +35,7 @@ _READS: dict[str, tuple[str, ...]] = {
 class Margins:
     """What losses are set by; each reads the fields that `check` names."""
 
-    margin: float = (
-        0.2  # contrastive: from where on different rows are far enough; others: by how much they are farther
-    )
+    margin: float = 0.2  # by how much others are farther; contrastive: from where on they are far enough
     positive_margin: float = 0.0  # contrastive: up to where rows of a class are near enough
     second_margin: float = 0.1  # quadruplet: by how much pairs of two other classes are farther
     mining: Mining = "semi-hard"  # triplet: which negatives, of each pair of a class
@@ -46,8 +44,7 @@ class Margins:
     def check(self, loss: Loss) -> None:
         """Raise InputError for a number out of range, and for a field that is set and that `loss` does not read."""
         usual = Margins()
-        for name in ("margin", "positive_margin", "second_margin", "mining", "swap"):
-            value = getattr(self, name)
+        for name, value in vars(self).items():
             if value != getattr(usual, name) and name not in _READS.get(loss, ()):
                 of = " or ".join(known for known, reads in _READS.items() if name in reads)
                 raise InputError(f"{name}={value} was given, and {loss} does not read it; expected it with {of} alone")
@@ -61,13 +58,13 @@ def metric_loss(loss: Loss, x: Tensor, y: Tensor, margins: Margins, generator: t
     contrastive: the mean of [d - m_p]+ over pairs of a class, and of [m - d]+ over others, of the terms above 0
     (Hadsell, Chopra & LeCun, "Dimensionality reduction by learning an invariant mapping", CVPR 2006, there with
     squares; with two margins where `positive_margin` is above 0).
-    triplet: the mean of [d(a, p)^2 - d(a, n)^2 + m]+ (Schroff, Kalenichenko & Philbin, "FaceNet", CVPR 2015, equation
-    2), of the terms above 0, over negatives that are drawn, nearest ("hard": and the farthest positive; Hermans et al.
+    triplet: the mean of [d(a, p)^2 - d(a, n)^2 + m]+ (Schroff, Kalenichenko & Philbin, "FaceNet", CVPR 2015), of
+    the terms above 0, over negatives that are drawn, nearest ("hard": and the farthest positive; Hermans et al.
     2017), or farther than the positive yet within the margin ("semi-hard"). `swap` takes the smaller of d(a, n) and
     d(p, n): two anchors (Balntas et al., "Learning local feature descriptors with triplets", BMVC 2016).
     n-pairs: cross-entropy of a . p_j over the positives p_j of all classes, one pair each, on rows as they come, and
     0.002 times their mean squared length (Sohn, "Improved deep metric learning with multi-class n-pair loss
-    objective", NIPS 2016, equation 5 and section 3.2.2).
+    objective", NIPS 2016, which keeps rows short by such a term; its weight is ours).
     histogram: `histogram_loss`. quadruplet: `quadruplet_loss`. siamese: `pair_loss`, on rows that are weighted
     already.
     """
@@ -125,7 +122,7 @@ def histogram_loss(x: Tensor, y: Tensor) -> Tensor:
     """How likely a pair of a class is less alike than a pair of two classes [], by soft histograms of 100 bins.
 
     sum_r h-_r sum_(q <= r) h+_q, where a similarity - a cosine of rows [b, d] - lies in the two nodes beside it
-    (Ustinova & Lempitsky, "Learning deep embeddings with histogram loss", NIPS 2016, equations 1 to 4).
+    (Ustinova & Lempitsky, "Learning deep embeddings with histogram loss", NIPS 2016).
     """
     alike = F.normalize(x, dim=1)
     alike = (alike @ alike.T).clamp(-1, 1)

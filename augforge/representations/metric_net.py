@@ -17,17 +17,16 @@ from torch import Tensor, nn
 
 from augforge import chance
 from augforge.networks.layers import built, inference_copy
-from augforge.networks.pixels import Pixels, class_table, load_pixels, prepared
-from augforge.networks.products import in_tiles
+from augforge.networks.pixels import Pixels, class_table, load_pixels
 from augforge.parts.saving import open_part
-from augforge.representations.backbones import Arch, Standardised, make_backbone
+from augforge.representations.backbones import Arch, Standardised, as_trained, embedded, make_backbone
 from augforge.representations.episodic import draw_episodes, nearest_mean_score
 from augforge.representations.metric_losses import Loss, Margins, Mining, metric_loss
 from augforge.representations.pictures import Augment, batch, statistics
 from augforge.training.loop import Loop, Run, Stage, cosine, fast_arithmetic, step_generator
 from augforge.types import Bank, InputError, Representation, Space
 
-_TILE, _ROWS_AT_ONCE = 32, 512
+_PICTURES_AT_ONCE = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +175,7 @@ class MetricNet:
             return load_pixels(bank, self.size, device)
         if bank.space != "image":
             raise InputError("this method learns from pictures, and this source holds features")
-        parts = [_photos().embed(bank.examples(rows).x) for rows in torch.arange(len(bank.y)).split(_ROWS_AT_ONCE)]
+        parts = [_photos().embed(bank.examples(rows).x) for rows in torch.arange(len(bank.y)).split(_PICTURES_AT_ONCE)]
         table, counts = class_table(bank.y, len(bank.classes))
         columns = (torch.cat(parts), bank.y, table, counts, torch.zeros(len(bank.classes), dtype=torch.int64))
         return _Features(*(column.to(device) for column in columns))
@@ -214,28 +213,14 @@ class MetricNet:
         if self.arch == "photos-head":
             x = _photos().embed(x)
         else:
-            x = prepared(x, self.size)
-            if x.shape[1] == 1 and self.facts_["channels"] == 3:
-                x = x.expand(-1, 3, -1, -1)
-            wanted = tuple(self.facts_[name] for name in ("channels", "height", "width"))
-            if tuple(x.shape[1:]) != wanted:
-                raise InputError(f"{self.loss} was trained on pictures {list(wanted)} and got {list(x.shape[1:])}")
+            x = as_trained(x, self.size, self.facts_, self.loss)
         return _rows(inference_copy(self.net_.to(x.device)), x, self.loss == "siamese")
 
 
 def _rows(net: nn.Module, x: Tensor, siamese: bool) -> Tensor:
-    """Embedded rows [n, width] of pictures or features, in tiles and with no gradient; of length 1 but for siamese."""
-
-    def forward(part: Tensor) -> Tensor:
-        part = part.float() / 255 if part.dtype == torch.uint8 else part
-        if part.ndim == 4:
-            part = part.contiguous(memory_format=torch.channels_last)
-        rows = net(part).float()
-        return rows[:, :-1] if siamese else F.normalize(rows, dim=1)
-
-    with torch.no_grad():
-        parts = [in_tiles(forward, part, size=_TILE) for part in x.split(_ROWS_AT_ONCE)]
-    return torch.cat(parts) if parts else x.new_zeros(0, 1)
+    """Embedded rows [n, width] of pictures or features, of length 1 but for siamese."""
+    rows = embedded(net, x)
+    return rows[:, :-1] if siamese else F.normalize(rows, dim=1)
 
 
 def _score(net: nn.Module, val: Pixels | _Features, siamese: bool) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from augforge import __version__, chance
 from augforge.curate.copies import Distinct
-from augforge.curate.filters import Filter, Implausible, failure_text, synthesize_judged
+from augforge.curate.filters import Filter, Implausible, failure_text, synthesize_plausible
 from augforge.data.banks import AnyBank, FilePictures, PictureBank
 from augforge.networks.pixels import resized
 from augforge.synth.encode import AS_SOURCE, encoding_of
@@ -254,7 +254,7 @@ def synthesized(
     with _ONE_AT_A_TIME:
         if making.filters or distinct is not None:
             filters = [one.for_class(plan.name) for one in making.filters]
-            made, reasons = synthesize_judged(
+            made, reasons = synthesize_plausible(
                 part, support, want, keys, filters, making.tries, None if distinct is None else distinct.takes
             )
         else:

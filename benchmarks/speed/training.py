@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from augforge.data.glyphs import open_glyphs
 from augforge.networks.layers import built, folded
 from augforge.networks.pixels import load_pixels
-from augforge.representations.backbones import Conv4
-from augforge.representations.convnet import embedded
+from augforge.representations.backbones import Conv4, embedded
 from augforge.representations.episodic import draw_episodes, nearest_mean_score, prototypical_loss
 from augforge.training.loop import fast_arithmetic, minimise
 

@@ -76,7 +76,9 @@ class Corner:
 
 
 def _made(part, want=WANT, keys=KEYS, least=0.6, tries=20, support=SUPPORT):
-    return synthesize_plausible(part, support, want, keys, [ByDiscriminator(least)], tries)
+    made, of_row = synthesize_plausible(part, support, want, keys, [ByDiscriminator(least)], tries)
+    assert len(of_row) == len(want)
+    return made, sum(of_row, Counter())
 
 
 @pytest.mark.parametrize("part", [Shades(), ManyParents()], ids=lambda part: type(part).__name__)
@@ -145,9 +147,9 @@ def _fails(i):
 
 
 def test_no_judges_reject_nothing_and_nothing_wanted_makes_nothing():
-    made, counts = synthesize_plausible(Shades(), SUPPORT, WANT, KEYS, [], 3)
+    made, of_row = synthesize_plausible(Shades(), SUPPORT, WANT, KEYS, [], 3)
     assert torch.equal(made.x, Shades().synthesize(SUPPORT, WANT, KEYS).x)
-    assert counts == {}
+    assert of_row == [Counter()] * len(WANT)
     made, counts = _made(Shades(), WANT[:0], KEYS[:0])
     assert (len(made), counts) == (0, {})
 

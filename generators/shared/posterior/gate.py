@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from einops import rearrange
-from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -172,6 +171,8 @@ def _of_columns(scored: Sequence[Scored], columns: list[int]) -> Tensor:
 
 def fitted_weights(scored: Sequence[Scored]) -> Tensor:
     """The weights [k], all above 0, of least cross-entropy of the sum of scores."""
+    from scipy.optimize import minimize  # takes half a second to import, and only fitting needs it
+
     spread = _spread(scored)
     start = -(spread * len(spread)).log()  # each part of the sum spreads alike
     from_start = start.cpu().double()
