@@ -74,7 +74,7 @@ class MetricNet:
     contrastive: Hadsell et al. 2006. triplet: Schroff et al. 2015 (FaceNet). n-pairs: Sohn 2016. histogram: Ustinova &
     Lempitsky 2016. quadruplet: Chen et al. 2017; formulas in `metric_losses`. The backbone is trained from its start.
     With arch=photos-head it is a linear layer on the features of `photos`: a learnt Mahalanobis distance of
-    photographs, which takes seconds.
+    photographs.
     """
 
     space: ClassVar[Space] = "image"
